@@ -1,0 +1,36 @@
+/**
+ * The kernel-host seam: what the engine, wherever it runs, sees of native code. The guest's engine plans against
+ * {@link KernelInfo} and hands over a program; only the host ever holds a {@link ProgramHost}.
+ * @module
+ */
+
+/** What the planner must know of the machine: plain data, so that it can cross into an isolate as JSON. */
+export interface KernelInfo {
+  /** The row of the dispatch table that runs: `scalar`, `avx2`, `avx512`, `neon`. */
+  readonly isa: string;
+  /** Version of the program format that the executor verifies. */
+  readonly programVersion: number;
+  /** Panel width of packed GEMM operands on this row, in elements; sizes of packed weights follow from it. */
+  readonly gemmPanel: number;
+}
+
+/** A program that was verified and whose setup steps have run. */
+export interface LoadedProgram {
+  /** Bytes of each input and output, in the program's order. */
+  readonly inputBytes: readonly number[];
+  readonly outputBytes: readonly number[];
+  /** Runs on the calling thread. `inputs` are read; `outputs` are overwritten whole. Sizes must be exact. */
+  run(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): void;
+  close(): void;
+}
+
+/** The native side, as the engine sees it. Implemented by `native/index.ts`; faked in tests. */
+export interface ProgramHost {
+  readonly info: KernelInfo;
+  /**
+   * Verifies `program` as if a hostile guest had written it, copies the weight ranges out of `model`, runs the setup steps.
+   *
+   * @throws {CloisterError} `INVALID_PROGRAM` with the first violation; `OUT_OF_MEMORY` over `limitBytes`.
+   */
+  load(program: Uint8Array, model: Uint8Array, limitBytes: number): LoadedProgram;
+}
