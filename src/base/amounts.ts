@@ -46,7 +46,11 @@ export function limitOf(epsilon: number): MicroEpsilon {
  */
 export function microEpsilon(value: number): MicroEpsilon {
   if (!Number.isSafeInteger(value) || value < 0 || Object.is(value, -0)) {
-    throw new CloisterError('DP_INVALID_PARAMETER', `a micro-epsilon amount must be an integer from 0 to 2^53-1, got ${value}`, { value });
+    throw new CloisterError(
+      'DP_INVALID_PARAMETER',
+      `a micro-epsilon amount must be an integer from 0 to 2^53-1, got ${value}`,
+      { value },
+    );
   }
   return value as MicroEpsilon;
 }
@@ -67,9 +71,13 @@ function micro(value: bigint): MicroEpsilon {
 function scale(epsilon: number, what: string): { scaled: bigint; exact: boolean } {
   if (typeof epsilon !== 'number' || !Number.isFinite(epsilon) || epsilon <= 0 || epsilon > MAX_EPSILON) {
     const came = typeof epsilon === 'number' ? String(epsilon) : typeof epsilon;
-    throw new CloisterError('DP_INVALID_PARAMETER', `${what} must be a finite epsilon above 0 and at most ${MAX_EPSILON}, got ${came}`, {
-      epsilon: came,
-    });
+    throw new CloisterError(
+      'DP_INVALID_PARAMETER',
+      `${what} must be a finite epsilon above 0 and at most ${MAX_EPSILON}, got ${came}`,
+      {
+        epsilon: came,
+      },
+    );
   }
   const [mantissa = '0', exponentText = '0'] = epsilon.toString().split('e');
   const [whole = '0', fraction = ''] = mantissa.split('.');

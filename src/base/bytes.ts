@@ -20,7 +20,10 @@ export function toHex(bytes: Uint8Array): string {
  */
 export function fromHex(text: string): Uint8Array {
   if (text.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(text)) {
-    throw new CloisterError('INVALID_ARGUMENT', `expected an even number of hexadecimal digits, got ${text.length} characters`);
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `expected an even number of hexadecimal digits, got ${text.length} characters`,
+    );
   }
   return Uint8Array.from({ length: text.length / 2 }, (_, i) => Number.parseInt(text.slice(2 * i, 2 * i + 2), 16));
 }
@@ -101,7 +104,8 @@ export function decodeUtf8(bytes: Uint8Array): string {
       i++;
       continue;
     }
-    const size = lead >= 0xc2 && lead <= 0xdf ? 2 : lead >= 0xe0 && lead <= 0xef ? 3 : lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
+    const size =
+      lead >= 0xc2 && lead <= 0xdf ? 2 : lead >= 0xe0 && lead <= 0xef ? 3 : lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
     let code = lead & (0x7f >> size);
     let good = size > 0 && i + size <= bytes.length;
     for (let j = 1; good && j < size; j++) {
@@ -109,7 +113,11 @@ export function decodeUtf8(bytes: Uint8Array): string {
       good = (byte & 0xc0) === 0x80;
       code = (code << 6) | (byte & 63);
     }
-    if (!good || (size === 3 && (code < 0x800 || (code >= 0xd800 && code <= 0xdfff))) || (size === 4 && (code < 0x10000 || code > 0x10ffff))) {
+    if (
+      !good ||
+      (size === 3 && (code < 0x800 || (code >= 0xd800 && code <= 0xdfff))) ||
+      (size === 4 && (code < 0x10000 || code > 0x10ffff))
+    ) {
       throw new CloisterError('INVALID_ARGUMENT', `expected UTF-8, got byte 0x${HEX[lead]} at ${i}`, { at: i });
     }
     text += String.fromCodePoint(code);

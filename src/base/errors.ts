@@ -112,7 +112,8 @@ export function errorFromJson(value: unknown, fallback: ErrorCode): CloisterErro
   const record = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
   const code = record['code'];
   const message = typeof record['message'] === 'string' ? record['message'].slice(0, 2000) : ERROR_CODES[fallback];
-  const detail = typeof record['detail'] === 'object' && record['detail'] !== null ? (record['detail'] as ErrorDetail) : {};
+  const detail =
+    typeof record['detail'] === 'object' && record['detail'] !== null ? (record['detail'] as ErrorDetail) : {};
   const known = typeof code === 'string' && Object.hasOwn(ERROR_CODES, code) ? (code as ErrorCode) : fallback;
   return new CloisterError(known, message, detail);
 }

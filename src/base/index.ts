@@ -7,5 +7,12 @@ export type { Brand } from './brand.ts';
 export { concatBytes, decodeUtf8, encodeUtf8, equalBytes, fromBase64, fromHex, toBase64, toHex } from './bytes.ts';
 export { canonicalJson, type Json } from './canonical.ts';
 export { type Clock, systemClock } from './clock.ts';
-export { CloisterError, ERROR_CODES, type ErrorCode, type ErrorDetail, errorFromJson, isCloisterError } from './errors.ts';
+export {
+  CloisterError,
+  ERROR_CODES,
+  type ErrorCode,
+  type ErrorDetail,
+  errorFromJson,
+  isCloisterError,
+} from './errors.ts';
 export { osRandom, type RandomSource } from './random.ts';

@@ -15,7 +15,9 @@ const CHUNK = 65_536; // Web Cryptography API §10.1.1: getRandomValues refuses 
 export const osRandom: RandomSource = {
   fill(target) {
     for (let offset = 0; offset < target.length; offset += CHUNK) {
-      globalThis.crypto.getRandomValues(target.subarray(offset, Math.min(offset + CHUNK, target.length)) as Uint8Array<ArrayBuffer>);
+      globalThis.crypto.getRandomValues(
+        target.subarray(offset, Math.min(offset + CHUNK, target.length)) as Uint8Array<ArrayBuffer>,
+      );
     }
   },
 };

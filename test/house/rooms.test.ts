@@ -1,0 +1,77 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+
+const root = join(import.meta.dirname, '..', '..');
+const biome = join(root, 'node_modules', '.bin', 'biome');
+const folders: string[] = [];
+
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true });
+});
+
+/** Lints one file that stands in `room` for a moment; returns what Biome says. */
+function lintIn(room: string, source: string): { status: number | null; said: string } {
+  const folder = mkdtempSync(join(root, room, 'lint-'));
+  folders.push(folder);
+  const file = join(folder, 'probe.ts');
+  writeFileSync(file, source);
+  const { status, stdout, stderr } = spawnSync(biome, ['lint', '--vcs-enabled=false', file], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  rmSync(file);
+  return { status, said: stdout + stderr };
+}
+
+const use = (from: string): string =>
+  `import * as room from '${from}';\nexport const names: string[] = Object.keys(room);\n`;
+
+describe('the rooms', () => {
+  test.each([
+    ['src/tensor', '../../graph/index.ts', 'room tensor may import only base'],
+    ['src/graph', '../../engine/index.ts', 'room graph may import only base, tensor'],
+    ['src/formats', '../../../native/index.ts', 'room formats may import only'],
+    ['src/engine', '../../../sandbox/index.ts', 'room engine may import only'],
+    ['src/store', '../../tensor/index.ts', 'room store may import only base'],
+    ['sandbox/audit', '../../../src/engine/index.ts', 'room audit may import only base, store'],
+    ['sandbox/guest', '../../../privacy/dp/index.ts', 'room sandbox may import only'],
+    ['privacy/dp', '../../../sandbox/index.ts', 'room dp may import only'],
+    ['privacy/budget', '../../../src/service/index.ts', 'room budget may import only'],
+    ['src/service', '../../cli/index.ts', 'room service may import only'],
+    ['src/cli', '../../../privacy/dp/index.ts', 'room cli may import only base, service'],
+    ['src/base', 'node:fs', 'src/base is pure'],
+    ['src/engine', 'node:crypto', 'src/engine is pure'],
+    ['src/formats', 'node:fs/promises', 'src/formats is pure'],
+  ])('in %s, an import of %s fails the lint', (room, from, message) => {
+    const { status, said } = lintIn(room, use(from));
+    expect(said.replace(/\s+/g, ' ')).toContain(message);
+    expect(status).not.toBe(0);
+  });
+
+  test.each([
+    ['src/engine', '../../tensor/index.ts'],
+    ['src/cli', '../../service/index.ts'],
+    ['src/service', '../../../privacy/budget/index.ts'],
+  ])('in %s, an import of %s passes', (room, from) => {
+    expect(lintIn(room, use(from))).toMatchObject({ status: 0 });
+  });
+});
+
+describe('the package', () => {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Record<
+    string,
+    Record<string, string>
+  >;
+
+  test('carries Node for its own scripts only: no dependency of a consumer brings it', () => {
+    const shipped = {
+      ...manifest['dependencies'],
+      ...manifest['optionalDependencies'],
+      ...manifest['peerDependencies'],
+    };
+    expect(Object.keys(shipped).filter(name => name.startsWith('node-'))).toEqual(['node-gyp-build']);
+    expect(execFileSync(process.execPath, ['--version'], { encoding: 'utf8' })).toMatch(/^v(2[4-9]|[3-9]\d)\./);
+  });
+});
