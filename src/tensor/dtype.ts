@@ -40,7 +40,10 @@ export type ElementOf<D extends DType> = D extends 'i64' | 'u64' ? bigint : numb
  */
 export function parseDType(name: string): DType {
   if (!Object.hasOwn(DTYPES, name)) {
-    throw new CloisterError('DTYPE_MISMATCH', `expected one of ${Object.keys(DTYPES).join(' ')}, got ${JSON.stringify(name.slice(0, 40))}`);
+    throw new CloisterError(
+      'DTYPE_MISMATCH',
+      `expected one of ${Object.keys(DTYPES).join(' ')}, got ${JSON.stringify(name.slice(0, 40))}`,
+    );
   }
   return name as DType;
 }

@@ -1,0 +1,497 @@
+/**
+ * The tensor: a dtype, a shape, strides and an offset over a typed array. A view shares the array with what it was made of.
+ * @module
+ */
+import { CloisterError } from '../base/index.ts';
+import { type ArrayOf, DTYPES, type DType, type ElementOf } from './dtype.ts';
+import { fromBf16Bits, fromF16Bits, toBf16Bits, toF16Bits } from './half.ts';
+import { denseStrides, elementCount, formatShape, normaliseAxis, type Shape } from './shape.ts';
+
+/** Numbers nested as deep as a tensor has dimensions. Booleans count as 0 and 1. */
+export type Nested = number | bigint | boolean | readonly Nested[];
+
+/** What {@link Tensor.slice} takes from one axis: as in NumPy, negative counts from the end, and ends are clamped. */
+export interface AxisSlice {
+  readonly axis: number;
+  readonly start?: number;
+  readonly end?: number;
+  /** Not 0; negative walks backwards. */
+  readonly step?: number;
+}
+
+/**
+ * An n-dimensional array. The description is frozen; the elements are not. `reshape`, `transpose`, `slice`, `expand`, `squeeze`
+ * and `unsqueeze` return views: they share `data`, and what is written to one is seen in the other.
+ *
+ * @example
+ * ```ts
+ * const x = Tensor.of('f32', [[1, 2, 3], [4, 5, 6]]);
+ * x.transpose().toArray(); // [[1, 4], [2, 5], [3, 6]]
+ * ```
+ */
+export class Tensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: Shape;
+  /** Distance between neighbours along each axis, in elements. 0 repeats, negative walks backwards. */
+  readonly strides: readonly number[];
+  /** Where the first element is in `data`, in elements. */
+  readonly offset: number;
+  /** The elements of this tensor and of every view of the same data. f16 and bf16 are raw bits. */
+  readonly data: ArrayOf<D>;
+  /** Number of elements. */
+  readonly size: number;
+
+  /**
+   * Describes `data` without copying it. The static constructors below are shorter where the elements are dense.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` when some element would lie outside `data`, or `data` is of another type.
+   */
+  constructor(
+    dtype: D,
+    shape: Shape,
+    data: ArrayOf<D>,
+    strides: readonly number[] = denseStrides(shape),
+    offset: number = 0,
+  ) {
+    this.dtype = dtype;
+    this.shape = Object.freeze([...shape]);
+    this.size = elementCount(shape);
+    this.strides = Object.freeze([...strides]);
+    this.offset = offset;
+    this.data = data;
+    if (!(data instanceof DTYPES[dtype].array)) {
+      const expected = DTYPES[dtype].array.name;
+      throw new CloisterError('INVALID_ARGUMENT', `a ${dtype} tensor needs a ${expected}, got ${nameOf(data)}`);
+    }
+    let first = offset;
+    let last = offset;
+    for (let i = 0; i < shape.length; i++) {
+      const reach = (shape[i]! - 1) * (strides[i] ?? Number.NaN);
+      if (reach < 0) first += reach;
+      else last += reach;
+    }
+    const inside = strides.length === shape.length && (this.size === 0 || (first >= 0 && last < data.length));
+    if (!inside || !Number.isSafeInteger(last)) {
+      throw new CloisterError(
+        'INVALID_ARGUMENT',
+        `a tensor of shape ${formatShape(shape)}, strides ${formatShape(strides)} and offset ${offset} does not fit in ${data.length} elements`,
+      );
+    }
+  }
+
+  /** A tensor of zeros. Allocates. @throws {CloisterError} `OUT_OF_MEMORY` over the element limit, before allocating. */
+  static zeros<D extends DType>(dtype: D, shape: Shape): Tensor<D> {
+    return new Tensor(dtype, shape, newArray(dtype, elementCount(shape)));
+  }
+
+  /**
+   * A tensor over exactly the elements of `data`, which it shares. f16 and bf16 elements are raw bits.
+   *
+   * @throws {CloisterError} `SHAPE_MISMATCH` when `shape` does not have as many elements as `data`.
+   */
+  static from<D extends DType>(dtype: D, shape: Shape, data: ArrayOf<D>): Tensor<D> {
+    const size = elementCount(shape);
+    if (size !== data.length) {
+      const message = `shape ${formatShape(shape)} needs ${size} elements, got ${data.length}`;
+      throw new CloisterError('SHAPE_MISMATCH', message, { shape: [...shape], elements: data.length });
+    }
+    return new Tensor(dtype, shape, data);
+  }
+
+  /**
+   * A new tensor with the values of nested arrays. Values are converted as a typed array converts them; f16 and bf16 round to
+   * nearest.
+   *
+   * @throws {CloisterError} `SHAPE_MISMATCH` when rows differ in length; `INVALID_ARGUMENT` on anything but numbers.
+   */
+  static of<D extends DType>(dtype: D, values: Nested): Tensor<D> {
+    const shape: number[] = [];
+    for (let level: Nested = values; Array.isArray(level); level = level[0] as Nested) {
+      shape.push(level.length);
+      if (level.length === 0) break;
+    }
+    const out = Tensor.zeros(dtype, shape);
+    const put = writer(out);
+    let at = 0;
+    const fill = (level: Nested, depth: number): void => {
+      if (!Array.isArray(level)) {
+        if (depth !== shape.length) throw ragged(shape);
+        put(at++, level as number | bigint | boolean);
+        return;
+      }
+      if (depth >= shape.length || level.length !== shape[depth]) throw ragged(shape);
+      for (const item of level) fill(item, depth + 1);
+    };
+    fill(values, 0);
+    return out;
+  }
+
+  /**
+   * The tensor whose dense little-endian elements are `bytes`. Shares them when they are aligned for the dtype (the caller then
+   * does not write them), copies them otherwise.
+   *
+   * @throws {CloisterError} `SHAPE_MISMATCH` when there are not exactly as many bytes as `shape` needs.
+   */
+  static fromBytes<D extends DType>(dtype: D, shape: Shape, bytes: Uint8Array): Tensor<D> {
+    const size = elementCount(shape);
+    const width = DTYPES[dtype].bytes;
+    if (size * width !== bytes.length) {
+      const message = `a ${dtype} tensor of shape ${formatShape(shape)} needs ${size * width} bytes, got ${bytes.length}`;
+      throw new CloisterError('SHAPE_MISMATCH', message, { shape: [...shape], bytes: bytes.length });
+    }
+    const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
+    return new Tensor(dtype, shape, viewArray(dtype, aligned.buffer, aligned.byteOffset, size));
+  }
+
+  /** Whether the elements lie dense and in row-major order, from `offset` on. */
+  get isContiguous(): boolean {
+    let step = 1;
+    for (let i = this.shape.length - 1; i >= 0; i--) {
+      const dim = this.shape[i]!;
+      if (dim === 0) return true;
+      if (dim !== 1 && this.strides[i] !== step) return false;
+      step *= dim;
+    }
+    return true;
+  }
+
+  /**
+   * The same elements in another shape. A view whenever strides can say it, which is always so for a contiguous tensor; a copy
+   * otherwise. One dimension may be -1: it takes what is left.
+   *
+   * @throws {CloisterError} `SHAPE_MISMATCH` when the element counts differ.
+   */
+  reshape(shape: Shape): Tensor<D> {
+    const target = [...shape];
+    const open = target.indexOf(-1);
+    if (open >= 0) {
+      const known = target.reduce((product, dim, i) => (i === open ? product : product * dim), 1);
+      target[open] = known > 0 && this.size % known === 0 ? this.size / known : 0;
+    }
+    if (elementCount(target) !== this.size) {
+      const message = `reshape: ${formatShape(this.shape)} has ${this.size} elements, ${formatShape(shape)} does not`;
+      throw new CloisterError('SHAPE_MISMATCH', message, { from: [...this.shape], to: [...shape] });
+    }
+    if (this.isContiguous) return new Tensor(this.dtype, target, this.data, denseStrides(target), this.offset);
+    const strides = regroup(this.shape, this.strides, target);
+    if (strides) return new Tensor(this.dtype, target, this.data, strides, this.offset);
+    return this.contiguous().reshape(target);
+  }
+
+  /**
+   * A view with the axes in another order: axis `i` of the result is axis `order[i]` of this. Reversed without `order`.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` when `order` is not a permutation of the axes.
+   */
+  transpose(order: readonly number[] = this.shape.map((_, i) => this.shape.length - 1 - i)): Tensor<D> {
+    const rank = this.shape.length;
+    const axes = order.map(axis => normaliseAxis(axis, rank, 'transpose'));
+    if (axes.length !== rank || new Set(axes).size !== rank) {
+      const message = `transpose: expected a permutation of ${rank} axes, got ${formatShape(order)}`;
+      throw new CloisterError('INVALID_ARGUMENT', message);
+    }
+    return new Tensor(
+      this.dtype,
+      axes.map(axis => this.shape[axis]!),
+      this.data,
+      axes.map(axis => this.strides[axis]!),
+      this.offset,
+    );
+  }
+
+  /**
+   * A view of part of each named axis.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` on an unknown axis, one named twice, or a step of 0.
+   * @example
+   * ```ts
+   * Tensor.of('i32', [0, 1, 2, 3, 4]).slice({ axis: 0, start: -1, end: 0, step: -2 }).toArray(); // [4, 2]
+   * ```
+   */
+  slice(...axes: readonly AxisSlice[]): Tensor<D> {
+    const shape = [...this.shape];
+    const strides = [...this.strides];
+    let offset = this.offset;
+    const seen = new Set<number>();
+    for (const cut of axes) {
+      const axis = normaliseAxis(cut.axis, shape.length, 'slice');
+      if (seen.has(axis)) throw new CloisterError('INVALID_ARGUMENT', `slice: axis ${axis} is named twice`);
+      seen.add(axis);
+      const { first, length, step } = sliceRange(shape[axis]!, cut.start, cut.end, cut.step);
+      if (length > 0) offset += first * strides[axis]!;
+      shape[axis] = length;
+      strides[axis] = strides[axis]! * step;
+    }
+    return new Tensor(this.dtype, shape, this.data, strides, offset);
+  }
+
+  /**
+   * A view in which dimensions of size 1 (and new leading ones) repeat without being copied.
+   *
+   * @throws {CloisterError} `SHAPE_MISMATCH` when a dimension is neither 1 nor the wanted size.
+   */
+  expand(shape: Shape): Tensor<D> {
+    const lead = shape.length - this.shape.length;
+    const strides = shape.map((dim, i) => {
+      const own = i < lead ? 1 : this.shape[i - lead]!;
+      if (own === dim) return i < lead ? 0 : this.strides[i - lead]!;
+      if (own === 1) return 0;
+      const message = `expand: ${formatShape(this.shape)} to ${formatShape(shape)}: sizes ${own} and ${dim} differ`;
+      throw new CloisterError('SHAPE_MISMATCH', message, { from: [...this.shape], to: [...shape] });
+    });
+    if (lead < 0) {
+      const message = `expand: ${formatShape(this.shape)} has more dimensions than ${formatShape(shape)}`;
+      throw new CloisterError('SHAPE_MISMATCH', message, { from: [...this.shape], to: [...shape] });
+    }
+    return new Tensor(this.dtype, shape, this.data, strides, this.offset);
+  }
+
+  /**
+   * A view without the named axes, or without every axis of size 1.
+   *
+   * @throws {CloisterError} `SHAPE_MISMATCH` when a named axis is not of size 1.
+   */
+  squeeze(axes?: readonly number[]): Tensor<D> {
+    const rank = this.shape.length;
+    const drop = new Set(axes?.map(axis => normaliseAxis(axis, rank, 'squeeze')));
+    const keep: number[] = [];
+    for (let i = 0; i < rank; i++) {
+      if (axes ? !drop.has(i) : this.shape[i] !== 1) keep.push(i);
+      else if (this.shape[i] !== 1) {
+        const message = `squeeze: axis ${i} of ${formatShape(this.shape)} is ${this.shape[i]}, not 1`;
+        throw new CloisterError('SHAPE_MISMATCH', message, { shape: [...this.shape], axis: i });
+      }
+    }
+    return this.#view(
+      keep.map(i => this.shape[i]!),
+      keep.map(i => this.strides[i]!),
+    );
+  }
+
+  /** A view with axes of size 1 put in, at these positions of the result. */
+  unsqueeze(axes: readonly number[]): Tensor<D> {
+    const rank = this.shape.length + axes.length;
+    const put = new Set(axes.map(axis => normaliseAxis(axis, rank, 'unsqueeze')));
+    if (put.size !== axes.length) {
+      throw new CloisterError('INVALID_ARGUMENT', `unsqueeze: expected distinct axes, got ${formatShape(axes)}`);
+    }
+    const shape: number[] = [];
+    const strides: number[] = [];
+    let from = 0;
+    for (let i = 0; i < rank; i++) {
+      shape.push(put.has(i) ? 1 : this.shape[from]!);
+      strides.push(put.has(i) ? 0 : this.strides[from++]!);
+    }
+    return this.#view(shape, strides);
+  }
+
+  /** This tensor if it is contiguous, else a dense copy. */
+  contiguous(): Tensor<D> {
+    return this.isContiguous ? this : this.clone();
+  }
+
+  /** A dense copy. */
+  clone(): Tensor<D> {
+    const out = newArray(this.dtype, this.size);
+    if (this.isContiguous) (out as Uint8Array).set(this.elements() as Uint8Array);
+    else copyStrided(this.shape, this.data, this.offset, this.strides, out);
+    return new Tensor(this.dtype, this.shape, out);
+  }
+
+  /** The elements in row-major order: a view of `data` when contiguous, a copy otherwise. f16 and bf16 are raw bits. */
+  elements(): ArrayOf<D> {
+    const dense = this.contiguous();
+    if (dense.offset === 0 && dense.data.length === dense.size) return dense.data;
+    return dense.data.subarray(dense.offset, dense.offset + dense.size) as ArrayOf<D>;
+  }
+
+  /** The elements as dense little-endian bytes, as a copy that the caller owns. */
+  toBytes(): Uint8Array {
+    const dense = this.elements();
+    return new Uint8Array(dense.buffer, dense.byteOffset, dense.byteLength).slice();
+  }
+
+  /** The values as nested arrays: bigint for the 64-bit integers, numbers otherwise; f16 and bf16 are decoded. */
+  toArray(): Nested {
+    const values = this.values();
+    let at = 0;
+    const build = (depth: number): Nested => {
+      if (depth === this.shape.length) return values[at++]!;
+      return Array.from({ length: this.shape[depth]! }, () => build(depth + 1));
+    };
+    return build(0);
+  }
+
+  /** The values in row-major order, in a plain array: bigint for the 64-bit integers; f16 and bf16 are decoded. */
+  values(): ElementOf<D>[] {
+    const decode = this.dtype === 'f16' ? fromF16Bits : this.dtype === 'bf16' ? fromBf16Bits : undefined;
+    const dense = this.elements();
+    if (decode) return Array.from(dense as Uint16Array, decode) as ElementOf<D>[];
+    return Array.from(dense as ArrayLike<number>) as ElementOf<D>[];
+  }
+
+  /**
+   * A copy in another dtype. Floats become integers by truncation towards zero and then modulo 2^bits (NaN and infinities
+   * become 0), bool is `value != 0`, f16 and bf16 round to nearest.
+   */
+  cast<E extends DType>(dtype: E): Tensor<E> {
+    const out = Tensor.zeros(dtype, this.shape);
+    const put = writer(out);
+    const values = this.values();
+    for (let i = 0; i < values.length; i++) put(i, values[i]!);
+    return out;
+  }
+
+  #view(shape: Shape, strides: readonly number[]): Tensor<D> {
+    return new Tensor(this.dtype, shape, this.data, strides, this.offset);
+  }
+}
+
+/** A zeroed typed array for `length` elements of `dtype`. */
+export function newArray<D extends DType>(dtype: D, length: number): ArrayOf<D> {
+  return new DTYPES[dtype].array(length) as ArrayOf<D>;
+}
+
+/**
+ * What {@link AxisSlice} selects of an axis of `size`: the first index, how many, and the step between them.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `step` is 0 or not an integer.
+ */
+export function sliceRange(
+  size: number,
+  start: number | undefined,
+  end: number | undefined,
+  step: number = 1,
+): { readonly first: number; readonly length: number; readonly step: number } {
+  if (!Number.isInteger(step) || step === 0) {
+    throw new CloisterError('INVALID_ARGUMENT', `slice: expected a step that is an integer other than 0, got ${step}`);
+  }
+  const from = (index: number): number => (index < 0 ? index + size : index);
+  if (step > 0) {
+    const first = Math.min(Math.max(from(start ?? 0), 0), size);
+    const last = Math.min(Math.max(from(end ?? size), 0), size);
+    return { first, length: Math.max(0, Math.ceil((last - first) / step)), step };
+  }
+  const first = Math.min(Math.max(from(start ?? size - 1), -1), size - 1);
+  const last = Math.min(Math.max(end === undefined ? -1 : from(end), -1), size - 1);
+  return { first, length: Math.max(0, Math.ceil((last - first) / step)), step };
+}
+
+/** Copies elements that lie at `strides` into dense row-major `out`. */
+function copyStrided(
+  shape: Shape,
+  data: ArrayLike<number | bigint>,
+  offset: number,
+  strides: readonly number[],
+  out: Record<number, number | bigint>,
+): void {
+  if (shape.includes(0)) return;
+  const rank = shape.length;
+  const inner = rank > 0 ? shape[rank - 1]! : 1;
+  const step = rank > 0 ? strides[rank - 1]! : 0;
+  const index = new Array<number>(rank).fill(0);
+  let from = offset;
+  let at = 0;
+  for (;;) {
+    for (let i = 0, p = from; i < inner; i++, p += step) out[at++] = data[p]!;
+    let axis = rank - 2;
+    for (; axis >= 0; axis--) {
+      from += strides[axis]!;
+      if (++index[axis]! < shape[axis]!) break;
+      from -= shape[axis]! * strides[axis]!;
+      index[axis] = 0;
+    }
+    if (axis < 0) return;
+  }
+}
+
+/** The strides by which `target` can view elements that lie at `strides`, or undefined where no strides can. */
+function regroup(shape: Shape, strides: readonly number[], target: Shape): readonly number[] | undefined {
+  const axes = shape.map((dim, i) => ({ dim, stride: strides[i]! })).filter(axis => axis.dim !== 1);
+  const out = new Array<number>(target.length).fill(0);
+  let a = 0;
+  let t = 0;
+  while (a < axes.length) {
+    // The smallest runs of source and target axes that hold equally many elements.
+    let have = axes[a]!.dim;
+    let aEnd = a + 1;
+    while (t < target.length && target[t] === 1) t++;
+    if (t >= target.length) return undefined;
+    let want = target[t]!;
+    let tEnd = t + 1;
+    while (have !== want) {
+      if (have < want) {
+        if (aEnd >= axes.length) return undefined;
+        have *= axes[aEnd++]!.dim;
+      } else {
+        if (tEnd >= target.length) return undefined;
+        want *= target[tEnd++]!;
+      }
+    }
+    // A run of source axes can be cut anew only if it is dense in itself.
+    for (let i = a; i + 1 < aEnd; i++) {
+      if (axes[i]!.stride !== axes[i + 1]!.stride * axes[i + 1]!.dim) return undefined;
+    }
+    let step = axes[aEnd - 1]!.stride;
+    for (let i = tEnd - 1; i >= t; i--) {
+      out[i] = step;
+      step *= target[i]!;
+    }
+    a = aEnd;
+    t = tEnd;
+  }
+  return out;
+}
+
+/** Stores a JavaScript value at a position of a fresh dense tensor, converting as {@link Tensor.cast} says. */
+function writer(out: Tensor): (at: number, value: number | bigint | boolean) => void {
+  const number = (value: number | bigint | boolean): number => {
+    if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean') return Number(value);
+    throw new CloisterError('INVALID_ARGUMENT', `a tensor holds numbers, got ${nameOf(value)}`);
+  };
+  const data = out.data as Record<number, number | bigint>;
+  switch (out.dtype) {
+    case 'f16':
+      return (at, value) => {
+        data[at] = toF16Bits(number(value));
+      };
+    case 'bf16':
+      return (at, value) => {
+        data[at] = toBf16Bits(number(value));
+      };
+    case 'bool':
+      return (at, value) => {
+        data[at] = number(value) === 0 ? 0 : 1;
+      };
+    case 'i64':
+    case 'u64':
+      return (at, value) => {
+        data[at] = typeof value === 'bigint' ? value : wholeBigInt(number(value));
+      };
+    default:
+      // A bigint is cut to 32 bits first, so that it wraps as an integer does, not as a double rounds.
+      return DTYPES[out.dtype].kind === 'int'
+        ? (at, value) => {
+            data[at] = typeof value === 'bigint' ? Number(BigInt.asUintN(32, value)) : number(value);
+          }
+        : (at, value) => {
+            data[at] = number(value);
+          };
+  }
+}
+
+function wholeBigInt(value: number): bigint {
+  return Number.isFinite(value) ? BigInt(Math.trunc(value)) : 0n;
+}
+
+function viewArray<D extends DType>(dtype: D, buffer: ArrayBufferLike, at: number, length: number): ArrayOf<D> {
+  return new DTYPES[dtype].array(buffer as ArrayBuffer, at, length) as ArrayOf<D>;
+}
+
+function ragged(shape: Shape): CloisterError {
+  return new CloisterError('SHAPE_MISMATCH', `expected nested arrays of shape ${formatShape(shape)}, got ragged ones`);
+}
+
+function nameOf(value: unknown): string {
+  return typeof value === 'object' && value !== null ? (value.constructor?.name ?? 'object') : typeof value;
+}
