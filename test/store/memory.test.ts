@@ -1,0 +1,4 @@
+import { memoryStore } from '../../src/store/index.ts';
+import { storeSuite } from '../suites/store.ts';
+
+storeSuite('memory', async () => memoryStore());
