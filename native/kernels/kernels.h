@@ -88,11 +88,14 @@ extern const Kernels kAvx512Kernels;
 extern const Kernels kNeonKernels;
 #endif
 
-// The row that runs: the best one this CPU supports, or the one that force_isa or CLOISTER_ISA names.
+// The row that runs: the best one this CPU supports, or the one that force_isa names (the loader passes CLOISTER_ISA on).
+// Packed operands belong to the row that packed them: whoever keeps some keeps the row as well.
 const Kernels& kernels() noexcept;
 // Forces a row by name; null or empty returns to the best. False, and no change, if the CPU or the build lacks it.
 bool force_isa(const char* name) noexcept;
 // All rows this CPU can run, best first; returns their number.
 size_t supported_kernels(const Kernels* const** rows) noexcept;
+// What this CPU has of the features that rows ask for, separated by spaces.
+const char* cpu_features() noexcept;
 
 }  // namespace cloister

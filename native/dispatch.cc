@@ -1,0 +1,75 @@
+// The dispatch table: which row of kernels runs on this CPU.
+#include <atomic>
+#include <cstring>
+
+#include "kernels/kernels.h"
+
+namespace cloister {
+namespace {
+
+constexpr size_t kMaxRows = 4;
+
+struct Machine {
+  const Kernels* rows[kMaxRows];
+  size_t count = 0;
+  char features[64] = "";
+
+  bool has(const char* name, bool present) {
+    if (present) {
+      if (features[0]) std::strcat(features, " ");
+      std::strcat(features, name);
+    }
+    return present;
+  }
+
+  Machine() {
+#if defined(__x86_64__)
+    // libgcc and compiler-rt also ask XGETBV whether the operating system saves the wide registers.
+    __builtin_cpu_init();
+    const bool avx2 = has("avx2", __builtin_cpu_supports("avx2")) & has("fma", __builtin_cpu_supports("fma"));
+    const bool avx512 =
+        has("avx512f", __builtin_cpu_supports("avx512f")) & has("avx512dq", __builtin_cpu_supports("avx512dq")) &
+        has("avx512bw", __builtin_cpu_supports("avx512bw")) & has("avx512vl", __builtin_cpu_supports("avx512vl"));
+    (void)avx2, (void)avx512;
+#elif defined(__aarch64__)
+    has("neon", true);
+#endif
+    rows[count++] = &kScalarKernels;
+  }
+};
+
+const Machine& machine() noexcept {
+  static const Machine found;
+  return found;
+}
+
+// One choice for the process: every environment (worker thread) that loads the addon shares it.
+std::atomic<const Kernels*> forced{nullptr};
+
+}  // namespace
+
+const Kernels& kernels() noexcept {
+  const Kernels* row = forced.load(std::memory_order_relaxed);
+  return row ? *row : *machine().rows[0];
+}
+
+bool force_isa(const char* name) noexcept {
+  const Kernels* row = nullptr;
+  if (name && *name) {
+    for (size_t i = 0; i < machine().count; i++) {
+      if (std::strcmp(machine().rows[i]->isa, name) == 0) row = machine().rows[i];
+    }
+    if (!row) return false;
+  }
+  forced.store(row, std::memory_order_relaxed);
+  return true;
+}
+
+size_t supported_kernels(const Kernels* const** rows) noexcept {
+  *rows = machine().rows;
+  return machine().count;
+}
+
+const char* cpu_features() noexcept { return machine().features; }
+
+}  // namespace cloister

@@ -1,0 +1,22 @@
+/**
+ * Native kernels and the program executor: SIMD rows behind one dispatch table, verified programs on top. Everything here is
+ * optional: without the binary {@link loadNative} returns `undefined` and the reference backend serves.
+ * @module
+ */
+export {
+  type BinaryOp,
+  type CopyShape,
+  type Epilogue,
+  forceIsa,
+  type GemmShape,
+  type KernelDetails,
+  kernelInfo,
+  loadNative,
+  type NativeAddon,
+  type OuterInner,
+  type PoolOp,
+  type ReduceOp,
+  type UnaryOp,
+  type Window,
+} from './kernels.ts';
+export { type NativeStatus, nativeStatus } from './loader.ts';

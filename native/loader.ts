@@ -1,0 +1,90 @@
+/**
+ * Finds and loads the binary, once per environment (the main thread or a worker), and tells what came of it.
+ * @module
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { CloisterError } from '../src/base/index.ts';
+
+/** The command that mends a missing binary, in a checkout and in an installation that has the sources. */
+const MEND = 'npm run build:native';
+
+/** What came of loading the binary. */
+export type NativeStatus =
+  | { readonly kind: 'loaded'; readonly path: string }
+  /** `CLOISTER_NATIVE=off` asks for the reference backend. */
+  | { readonly kind: 'off'; readonly reason: string; readonly mend: string }
+  /** There is no binary for this platform, or it does not load. */
+  | { readonly kind: 'missing'; readonly reason: string; readonly mend: string };
+
+/** The addon's exports, untyped: `kernels.ts` and `program-host.ts` each know their part. */
+export type Binding = Readonly<Record<string, unknown>>;
+
+let cached: { readonly status: NativeStatus; readonly binding: Binding | undefined } | undefined;
+
+/**
+ * Returns the addon's exports, or `undefined` where everything has to run on the reference backend; {@link nativeStatus} then
+ * says why. The first call decides for the life of this thread.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `CLOISTER_ISA` names a row that this build or this CPU does not have.
+ */
+export function loadBinding(): Binding | undefined {
+  cached ??= open();
+  return cached.binding;
+}
+
+/** Returns what came of loading the binary, and, where there is none, the command that mends it. Loads it if nobody has. */
+export function nativeStatus(): NativeStatus {
+  cached ??= open();
+  return cached.status;
+}
+
+function open(): NonNullable<typeof cached> {
+  if (process.env['CLOISTER_NATIVE'] === 'off') {
+    const status: NativeStatus = { kind: 'off', reason: 'CLOISTER_NATIVE=off', mend: 'unset CLOISTER_NATIVE' };
+    return { status, binding: undefined };
+  }
+  const require = createRequire(import.meta.url);
+  let path: string;
+  let binding: Binding;
+  try {
+    const finder = require('node-gyp-build') as { resolve(folder: string): string };
+    path = finder.resolve(join(packageRoot(), 'native'));
+    binding = require(path) as Binding;
+  } catch (error) {
+    const reason = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+    return { status: { kind: 'missing', reason, mend: MEND }, binding: undefined };
+  }
+  applyEnvironment(binding);
+  return { status: { kind: 'loaded', path }, binding };
+}
+
+/** The folder with this package's package.json, above `native/` in the sources and above `dist/native/` when built. */
+function packageRoot(): string {
+  let folder = import.meta.dirname;
+  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
+  return folder;
+}
+
+function applyEnvironment(binding: Binding): void {
+  const name = process.env['CLOISTER_ISA'];
+  if (name !== undefined && name !== '') selectIsa(binding, name, 'CLOISTER_ISA');
+}
+
+/**
+ * Makes the row `name` run in the whole process; `null` returns to the best one.
+ *
+ * @param source - What named the row, for the message.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when this build or this CPU does not have it.
+ */
+export function selectIsa(binding: Binding, name: string | null, source: string): void {
+  const { forceIsa, info } = binding as { forceIsa(name: string | null): boolean; info(): { supported: string[] } };
+  if (forceIsa(name)) return;
+  const { supported } = info();
+  throw new CloisterError(
+    'INVALID_ARGUMENT',
+    `${source}: expected one of ${supported.join(', ')} (what this CPU runs), got ${JSON.stringify(String(name).slice(0, 40))}`,
+    { isa: String(name).slice(0, 40), supported },
+  );
+}
