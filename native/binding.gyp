@@ -37,6 +37,8 @@
         'addon.cc',
         'dispatch.cc',
         'executor/binding.cc',
+        'executor/executor.cc',
+        'executor/program.cc',
       ],
       'cflags_cc': ['<@(common)', '<@(warnings)'],
     },

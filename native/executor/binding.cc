@@ -1,4 +1,255 @@
-// The executor's part of the addon: what it adds to the exports.
+// The executor's border to JavaScript: unpacks, checks each buffer against its port, runs. What is wrong comes back as the
+// string "CODE: message", having touched nothing; program-host.ts throws it.
 #include <napi.h>
 
-void InitExecutor(Napi::Env env, Napi::Object exports) { exports.Set("programVersion", Napi::Number::New(env, 1)); }
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "executor.h"
+
+namespace {
+
+using namespace cloister;
+
+// The bytes behind a Uint8Array; null when they cannot be relied on. `why` says so: a shared buffer may change under a reader,
+// a detached one has none.
+bool bytes_of(napi_env env, napi_value value, uint8_t** data, size_t* length, const char** why) {
+  napi_typedarray_type type;
+  napi_value buffer;
+  void* start = nullptr;
+  bool is = false;
+  if (napi_is_typedarray(env, value, &is) != napi_ok || !is) return *why = "is not a Uint8Array", false;
+  if (napi_get_typedarray_info(env, value, &type, length, &start, &buffer, nullptr) != napi_ok || type != napi_uint8_array) {
+    return *why = "is not a Uint8Array", false;
+  }
+  if (napi_is_arraybuffer(env, buffer, &is) != napi_ok || !is) return *why = "lies in a SharedArrayBuffer", false;
+  if (napi_is_detached_arraybuffer(env, buffer, &is) != napi_ok || is) return *why = "is detached", false;
+  *data = static_cast<uint8_t*>(start);
+  return true;
+}
+
+std::string mismatch(const char* side, size_t i, const std::string& what) {
+  return std::string("INPUT_MISMATCH: ") + side + " " + std::to_string(i) + " " + what;
+}
+
+// Takes the bytes of every element of `list`, which must fit `ports` one to one. Empty when all is well, else what is not.
+std::string take(napi_env env, napi_value list, const char* side, const std::vector<Port>& ports, uint8_t** data) {
+  bool is = false;
+  uint32_t count = 0;
+  if (napi_is_array(env, list, &is) != napi_ok || !is || napi_get_array_length(env, list, &count) != napi_ok || count != ports.size()) {
+    return std::string("INPUT_MISMATCH: expected an array of ") + std::to_string(ports.size()) + " " + side + "s";
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    napi_value item;
+    size_t length = 0;
+    const char* why = "cannot be read";
+    if (napi_get_element(env, list, i, &item) != napi_ok || !bytes_of(env, item, &data[i], &length, &why)) {
+      return mismatch(side, i, why);
+    }
+    if (length != ports[i].length) {
+      return mismatch(side, i, "has " + std::to_string(length) + " bytes, expected " + std::to_string(ports[i].length));
+    }
+  }
+  return {};
+}
+
+// Pointers of a run's buffers: on the stack for programs with few ports.
+class Pointers {
+ public:
+  explicit Pointers(size_t count) : many_(count > kFew ? count : 0) {}
+  uint8_t** data() { return many_.empty() ? few_ : many_.data(); }
+
+ private:
+  static constexpr size_t kFew = 16;
+  uint8_t* few_[kFew];
+  std::vector<uint8_t*> many_;
+};
+
+// One run on a thread of the pool. It works on its own copy of the inputs and its own block for the outputs, so whatever
+// JavaScript does to its buffers meanwhile (write, transfer, drop) cannot reach the kernels.
+class RunWorker final : public Napi::AsyncWorker {
+ public:
+  RunWorker(Napi::Env env, std::shared_ptr<Executor> executor, uint8_t* const* inputs, const Napi::Value& outputs)
+      : AsyncWorker(env, "cloister.run"), executor_(std::move(executor)), deferred_(Napi::Promise::Deferred::New(env)) {
+    const Program& program = executor_->program();
+    for (const Port& port : program.inputs) input_blocks_.emplace_back(port.length);
+    for (const Port& port : program.outputs) output_blocks_.emplace_back(port.length);
+    for (size_t i = 0; i < program.inputs.size(); i++) {
+      if (complete() && program.inputs[i].length > 0) std::memcpy(input_blocks_[i].data(), inputs[i], program.inputs[i].length);
+    }
+    outputs_ = Napi::Persistent(outputs.As<Napi::Object>());
+  }
+
+  bool complete() const {
+    for (const Arena& block : input_blocks_) {
+      if (!block.ok()) return false;
+    }
+    for (const Arena& block : output_blocks_) {
+      if (!block.ok()) return false;
+    }
+    return true;
+  }
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void Execute() override {
+    std::vector<const uint8_t*> inputs;
+    std::vector<uint8_t*> outputs;
+    for (const Arena& block : input_blocks_) inputs.push_back(block.data());
+    for (const Arena& block : output_blocks_) outputs.push_back(block.data());
+    executor_->run(inputs.data(), outputs.data());
+  }
+
+  void OnOK() override {
+    const Napi::Env env = Env();
+    const Napi::HandleScope scope(env);
+    const std::vector<Port>& ports = executor_->program().outputs;
+    std::vector<uint8_t*> targets(ports.size());
+    const std::string wrong = take(env, outputs_.Value(), "output", ports, targets.data());  // they may have changed meanwhile
+    if (!wrong.empty()) return deferred_.Resolve(Napi::String::New(env, wrong));
+    for (size_t i = 0; i < ports.size(); i++) {
+      if (ports[i].length > 0) std::memcpy(targets[i], output_blocks_[i].data(), ports[i].length);
+    }
+    deferred_.Resolve(env.Undefined());
+  }
+
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  const std::shared_ptr<Executor> executor_;  // keeps the arenas when the program is closed during the run
+  const Napi::Promise::Deferred deferred_;
+  Napi::ObjectReference outputs_;
+  std::vector<Arena> input_blocks_, output_blocks_;
+};
+
+class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Program",
+                       {InstanceMethod<&ProgramObject::run>("run"), InstanceMethod<&ProgramObject::run_async>("runAsync"),
+                        InstanceMethod<&ProgramObject::time>("time"), InstanceMethod<&ProgramObject::close>("close"),
+                        InstanceMethod<&ProgramObject::ports>("ports"), InstanceMethod<&ProgramObject::memory>("memory")});
+  }
+
+  // new Program(program, model, limitBytes, fill = -1)
+  explicit ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    const Napi::Env env = info.Env();
+    const std::string wrong = load(info);
+    if (!wrong.empty()) {
+      Napi::Error::New(env, wrong).ThrowAsJavaScriptException();
+      return;
+    }
+    const MemoryUse use = executor_->memory();
+    external_bytes_ = static_cast<int64_t>(use.permanent_bytes + use.temporary_bytes + use.scratch_bytes);
+    Napi::MemoryManagement::AdjustExternalMemory(env, external_bytes_);
+  }
+
+  void Finalize(Napi::BasicEnv env) override { drop(env); }
+
+ private:
+  std::string load(const Napi::CallbackInfo& info) {
+    uint8_t *program = nullptr, *model = nullptr;
+    size_t program_bytes = 0, model_bytes = 0;
+    const char* why = "";
+    if (!bytes_of(info.Env(), info[0], &program, &program_bytes, &why)) return std::string("INVALID_ARGUMENT: the program ") + why;
+    if (!bytes_of(info.Env(), info[1], &model, &model_bytes, &why)) return std::string("INVALID_ARGUMENT: the model ") + why;
+    const double limit = info[2].IsNumber() ? info[2].As<Napi::Number>().DoubleValue() : -1;
+    if (!(limit >= 0 && limit <= 9007199254740991.0)) return "INVALID_ARGUMENT: limitBytes is an integer from 0 to 2^53-1";
+    const int fill = info[3].IsNumber() ? info[3].As<Napi::Number>().Int32Value() : kNoFill;
+    Verdict verdict;
+    executor_ = Executor::load(program, program_bytes, model, model_bytes, static_cast<uint64_t>(limit), kernels(), fill, &verdict);
+    return verdict.ok() ? std::string() : std::string(verdict.code) + ": " + verdict.message;
+  }
+
+  static Napi::Value text(Napi::Env env, const std::string& message) { return Napi::String::New(env, message); }
+
+  Napi::Value run(const Napi::CallbackInfo& info) { return run_here(info, nullptr); }
+
+  // run(inputs, outputs) and the nanoseconds of each run step, as a Float64Array.
+  Napi::Value time(const Napi::CallbackInfo& info) {
+    std::vector<uint64_t> step_ns(executor_ ? executor_->program().run.size() : 0);
+    const Napi::Value wrong = run_here(info, &step_ns);
+    if (!wrong.IsUndefined()) return wrong;
+    Napi::Float64Array result = Napi::Float64Array::New(info.Env(), step_ns.size());
+    for (size_t i = 0; i < step_ns.size(); i++) result[i] = static_cast<double>(step_ns[i]);
+    return result;
+  }
+
+  Napi::Value run_here(const Napi::CallbackInfo& info, std::vector<uint64_t>* step_ns) {
+    const Napi::Env env = info.Env();
+    if (!executor_) return text(env, "CLOSED: the program is closed");
+    const Program& program = executor_->program();
+    Pointers inputs(program.inputs.size()), outputs(program.outputs.size());
+    std::string wrong = take(env, info[0], "input", program.inputs, inputs.data());
+    if (wrong.empty()) wrong = take(env, info[1], "output", program.outputs, outputs.data());
+    if (!wrong.empty()) return text(env, wrong);
+    executor_->run(inputs.data(), outputs.data(), step_ns != nullptr ? step_ns->data() : nullptr);
+    return env.Undefined();
+  }
+
+  Napi::Value run_async(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (!executor_) return text(env, "CLOSED: the program is closed");
+    const Program& program = executor_->program();
+    Pointers inputs(program.inputs.size()), outputs(program.outputs.size());
+    std::string wrong = take(env, info[0], "input", program.inputs, inputs.data());
+    if (wrong.empty()) wrong = take(env, info[1], "output", program.outputs, outputs.data());
+    if (!wrong.empty()) return text(env, wrong);
+    auto worker = std::make_unique<RunWorker>(env, executor_, inputs.data(), info[1]);
+    if (!worker->complete()) return text(env, "OUT_OF_MEMORY: the system refused the copies of the run's inputs and outputs");
+    const Napi::Promise promise = worker->promise();
+    worker.release()->Queue();  // deletes itself when done
+    return promise;
+  }
+
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    drop(info.Env());
+    return info.Env().Undefined();
+  }
+
+  // {inputs, outputs}: bytes of each.
+  Napi::Value ports(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (!executor_) return text(env, "CLOSED: the program is closed");
+    const auto lengths = [env](const std::vector<Port>& list) {
+      Napi::Array array = Napi::Array::New(env, list.size());
+      for (uint32_t i = 0; i < list.size(); i++) array.Set(i, Napi::Number::New(env, static_cast<double>(list[i].length)));
+      return array;
+    };
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("inputs", lengths(executor_->program().inputs));
+    result.Set("outputs", lengths(executor_->program().outputs));
+    return result;
+  }
+
+  Napi::Value memory(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (!executor_) return text(env, "CLOSED: the program is closed");
+    const MemoryUse use = executor_->memory();
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("permanentBytes", static_cast<double>(use.permanent_bytes));
+    result.Set("temporaryBytes", static_cast<double>(use.temporary_bytes));
+    result.Set("scratchBytes", static_cast<double>(use.scratch_bytes));
+    result.Set("peakBytes", static_cast<double>(use.peak_bytes));
+    return result;
+  }
+
+  void drop(Napi::BasicEnv env) {
+    if (!executor_) return;
+    executor_.reset();
+    Napi::MemoryManagement::AdjustExternalMemory(env, -external_bytes_);
+  }
+
+  std::shared_ptr<Executor> executor_;
+  int64_t external_bytes_ = 0;
+};
+
+}  // namespace
+
+// Adds the class `Program` and `programVersion` to the addon's exports.
+void InitExecutor(Napi::Env env, Napi::Object exports) {
+  exports.Set("Program", ProgramObject::define(env));
+  exports.Set("programVersion", Napi::Number::New(env, kProgramVersion));
+}
