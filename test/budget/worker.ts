@@ -1,0 +1,50 @@
+/**
+ * A child process that spends from the ledger in the SQLite file `argv[2]`. Mode `race COST`: spends until it is refused and
+ * prints how often it was granted. Mode `loop COST`: reserves, charges, releases for ever, and prints each step once it has
+ * resolved.
+ * @module
+ */
+import { createHash } from 'node:crypto';
+import { writeSync } from 'node:fs';
+
+import { openLedger } from '../../privacy/budget/index.ts';
+import { encodeUtf8, limitOf, microEpsilon, systemClock } from '../../src/base/index.ts';
+import { openSqliteStore } from '../../src/store/index.ts';
+
+const [, , path = '', mode = '', costText = '', epsilon = '1'] = process.argv;
+const cost = microEpsilon(Number(costText));
+const store = await openSqliteStore({ path, lockWaitMs: 60_000 });
+const ledger = await openLedger({
+  store,
+  clock: systemClock,
+  budgets: [{ scope: 's', limit: limitOf(Number(epsilon)) }],
+});
+const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
+const say = (line: string): number => writeSync(1, `${line}\n`);
+say('ready');
+if (mode === 'race') {
+  let granted = 0;
+  for (let i = 0; ; i++) {
+    const outcome = await ledger.spend({ scope: 's', cost, requestDigest: digest(`${process.pid} ${i}`) });
+    if (outcome.kind === 'refused') break;
+    granted++;
+  }
+  say(String(granted));
+  await ledger.close();
+  await store.close();
+} else {
+  for (let i = 0; ; i++) {
+    const name = `${process.pid}-${i}`;
+    const request = { scope: 's', cost, requestDigest: digest(name), idempotencyKey: name };
+    const held = await ledger.reserve(request);
+    if (held.kind !== 'reserved') throw new Error(`unexpected ${held.kind}`);
+    if (i % 7 === 6) {
+      await ledger.void(held);
+      continue;
+    }
+    const charge = await ledger.charge(held);
+    say(`charged ${name}`);
+    await ledger.release(charge, encodeUtf8(`answer ${name}`));
+    say(`released ${name}`);
+  }
+}
