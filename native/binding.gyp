@@ -41,6 +41,45 @@
         'executor/program.cc',
       ],
       'cflags_cc': ['<@(common)', '<@(warnings)'],
+      'conditions': [
+        ['target_arch=="x64"', {'dependencies': ['kernels_avx2', 'kernels_avx512']}],
+        ['target_arch=="arm64"', {'dependencies': ['kernels_neon']}],
+      ],
     },
+  ],
+  'conditions': [
+    ['target_arch=="x64"', {
+      'targets': [
+        {
+          'target_name': 'kernels_avx2',
+          'type': 'static_library',
+          'sources': ['kernels/avx2.cc'],
+          'cflags_cc': ['<@(common)', '<@(kernel_common)', '<@(warnings)', '-mavx2', '-mfma'],
+          'xcode_settings': {'OTHER_CPLUSPLUSFLAGS': ['-mavx2', '-mfma']},
+        },
+        {
+          'target_name': 'kernels_avx512',
+          'type': 'static_library',
+          'sources': ['kernels/avx512.cc'],
+          'cflags_cc': [
+            '<@(common)', '<@(kernel_common)', '<@(warnings)',
+            '-mavx512f', '-mavx512dq', '-mavx512bw', '-mavx512vl', '-mfma', '-mprefer-vector-width=512',
+          ],
+          'xcode_settings': {
+            'OTHER_CPLUSPLUSFLAGS': ['-mavx512f', '-mavx512dq', '-mavx512bw', '-mavx512vl', '-mfma'],
+          },
+        },
+      ],
+    }],
+    ['target_arch=="arm64"', {
+      'targets': [
+        {
+          'target_name': 'kernels_neon',
+          'type': 'static_library',
+          'sources': ['kernels/neon.cc'],
+          'cflags_cc': ['<@(common)', '<@(kernel_common)', '<@(warnings)'],
+        },
+      ],
+    }],
   ],
 }

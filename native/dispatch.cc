@@ -30,9 +30,10 @@ struct Machine {
     const bool avx512 =
         has("avx512f", __builtin_cpu_supports("avx512f")) & has("avx512dq", __builtin_cpu_supports("avx512dq")) &
         has("avx512bw", __builtin_cpu_supports("avx512bw")) & has("avx512vl", __builtin_cpu_supports("avx512vl"));
-    (void)avx2, (void)avx512;
+    if (avx512 && avx2) rows[count++] = &kAvx512Kernels;
+    if (avx2) rows[count++] = &kAvx2Kernels;
 #elif defined(__aarch64__)
-    has("neon", true);
+    if (has("neon", true)) rows[count++] = &kNeonKernels;
 #endif
     rows[count++] = &kScalarKernels;
   }
