@@ -1,0 +1,233 @@
+/**
+ * The directory that a log lives in: the few file operations that it needs, as a seam, and their implementation on node:fs.
+ * Tests put a directory behind the seam that loses power at any byte.
+ * @module
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { CloisterError } from '../../src/base/errors.ts';
+
+/** A file that is read anywhere and written only at its end. */
+export interface LogFile {
+  size(): number;
+  /** Reads up to `target.length` bytes from `position` on and returns how many there were; 0 at the end. */
+  readAt(target: Uint8Array, position: number): number;
+  /** Appends all of `bytes`. They are durable only after {@link sync}. */
+  append(bytes: Uint8Array): Promise<void>;
+  /** Makes what was appended durable (fdatasync). */
+  sync(): Promise<void>;
+  /** Cuts the file to `size` bytes, durably. */
+  truncate(size: number): void;
+  close(): void;
+}
+
+/**
+ * A directory of log files. Every method throws `STORE_FAILED` when the medium fails, and `AUDIT_INVALID` when something that
+ * is not a regular file lies where a file should.
+ */
+export interface LogDirectory {
+  /** For messages. */
+  readonly path: string;
+  /** Opens a regular file to read; undefined when there is none. */
+  open(name: string): LogFile | undefined;
+  /** Opens a file to append to, made (durably) when there is none. */
+  openAppend(name: string): LogFile;
+  /** The first `limitBytes` of a small file; undefined when there is none. */
+  read(name: string, limitBytes: number): Uint8Array | undefined;
+  /** Replaces a small file atomically and durably: after a crash it has the old content or the new. */
+  replace(name: string, bytes: Uint8Array, mode: number): Promise<void>;
+  /** Makes a small file atomically and durably; false when it exists already. */
+  create(name: string, bytes: Uint8Array, mode: number): boolean;
+  /** Permission bits of a file, where the system has them. */
+  mode(name: string): number | undefined;
+  /**
+   * Takes the directory for this log alone and returns what releases it. The operating system releases it too when the
+   * process dies, however it dies.
+   *
+   * @throws {CloisterError} `LOCKED` when another log, of this process or another, has it.
+   */
+  lock(name: string): () => void;
+}
+
+/**
+ * Opens a directory on disk.
+ *
+ * @param directory - Its path.
+ * @param make - Whether to make it (mode 0700) when it does not exist.
+ * @throws {CloisterError} `STORE_FAILED` when it cannot be made.
+ */
+export function nodeDirectory(directory: string, make: boolean): LogDirectory {
+  const at = (name: string): string => path.join(directory, name);
+  if (make) {
+    guard(directory, 'make', () => {
+      if (fs.mkdirSync(directory, { recursive: true, mode: 0o700 }) !== undefined)
+        syncDirectory(path.dirname(directory));
+    });
+  }
+  return {
+    path: directory,
+    open: name => openFile(at(name), fs.constants.O_RDONLY | NONBLOCK),
+    openAppend(name) {
+      const fresh = !fs.existsSync(at(name));
+      const file = openFile(at(name), fs.constants.O_RDWR | fs.constants.O_APPEND | fs.constants.O_CREAT | NONBLOCK);
+      if (file === undefined) throw new CloisterError('STORE_FAILED', `cannot open ${at(name)}: its directory is gone`);
+      if (fresh) guard(directory, 'sync', () => syncDirectory(directory));
+      return file;
+    },
+    read(name, limitBytes) {
+      const file = openFile(at(name), fs.constants.O_RDONLY | NONBLOCK);
+      if (file === undefined) return undefined;
+      try {
+        const bytes = new Uint8Array(Math.min(limitBytes, file.size()));
+        return bytes.subarray(0, file.readAt(bytes, 0));
+      } finally {
+        file.close();
+      }
+    },
+    async replace(name, bytes, mode) {
+      const temporary = writeTemporary(at(name), bytes, mode);
+      guard(at(name), 'replace', () => {
+        fs.renameSync(temporary, at(name));
+        syncDirectory(directory);
+      });
+    },
+    create(name, bytes, mode) {
+      const temporary = writeTemporary(at(name), bytes, mode);
+      return guard(at(name), 'create', () => {
+        try {
+          fs.linkSync(temporary, at(name)); // unlike rename, link never overwrites
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+          throw error;
+        } finally {
+          fs.unlinkSync(temporary);
+        }
+        syncDirectory(directory);
+        return true;
+      });
+    },
+    mode(name) {
+      if (process.platform === 'win32') return undefined;
+      return guard(at(name), 'stat', () => fs.statSync(at(name)).mode & 0o777);
+    },
+    lock: name => lockFile(at(name)),
+  };
+}
+
+/**
+ * Locks a file for as long as this process lives. SQLite's exclusive lock on an empty database serves: a record lock of the
+ * kernel (LockFileEx on Windows), so `kill -9`, a crash or a reboot leaves nothing stale, process ids are not compared across
+ * containers, and a second lock from the same process is refused too. On POSIX systems the lock would also go if this process
+ * opened and closed the file by other means; the log therefore checks before each write that nobody else has written.
+ */
+function lockFile(file: string): () => void {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(file);
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
+  } catch (cause) {
+    database?.close();
+    const code = (cause as { errcode?: number }).errcode;
+    if (code === 5 || code === 261) {
+      throw new CloisterError(
+        'LOCKED',
+        `another process writes the log in ${path.dirname(file)}; close it first`,
+        {},
+        { cause },
+      );
+    }
+    throw new CloisterError('STORE_FAILED', `cannot lock ${file}: ${(cause as Error).message}`, {}, { cause });
+  }
+  const held = database;
+  return () => held.close();
+}
+
+/** Not to hang on a pipe that lies where a file should. Windows has no such flag. */
+const NONBLOCK: number = fs.constants.O_NONBLOCK ?? 0;
+
+function openFile(file: string, flags: number): LogFile | undefined {
+  let fd: number;
+  try {
+    fd = fs.openSync(file, flags, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw failed(file, 'open', error);
+  }
+  if (!fs.fstatSync(fd).isFile()) {
+    fs.closeSync(fd);
+    throw new CloisterError('AUDIT_INVALID', `${file} is not a regular file`);
+  }
+  return {
+    size: () => guard(file, 'stat', () => fs.fstatSync(fd).size),
+    readAt: (target, position) =>
+      guard(file, 'read', () => {
+        let done = 0;
+        while (done < target.length) {
+          const count = fs.readSync(fd, target, done, target.length - done, position + done);
+          if (count === 0) break;
+          done += count;
+        }
+        return done;
+      }),
+    append: bytes =>
+      new Promise((resolve, reject) => {
+        const write = (from: number): void => {
+          fs.write(fd, bytes, from, bytes.length - from, null, (error, count) => {
+            if (error) reject(failed(file, 'write', error));
+            else if (from + count < bytes.length) write(from + count);
+            else resolve();
+          });
+        };
+        write(0);
+      }),
+    sync: () =>
+      new Promise((resolve, reject) => {
+        fs.fdatasync(fd, error => (error ? reject(failed(file, 'sync', error)) : resolve()));
+      }),
+    truncate: size =>
+      guard(file, 'truncate', () => {
+        fs.ftruncateSync(fd, size);
+        fs.fsyncSync(fd);
+      }),
+    close: () => fs.closeSync(fd),
+  };
+}
+
+function writeTemporary(file: string, bytes: Uint8Array, mode: number): string {
+  const temporary = `${file}.tmp`; // one name will do: the directory is locked
+  return guard(file, 'write', () => {
+    const fd = fs.openSync(temporary, 'w', mode);
+    try {
+      fs.fchmodSync(fd, mode);
+      fs.writeFileSync(fd, bytes);
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+    return temporary;
+  });
+}
+
+function syncDirectory(directory: string): void {
+  if (process.platform === 'win32') return; // a directory cannot be opened there; NTFS journals its entries
+  const fd = fs.openSync(directory, 'r');
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function guard<T>(file: string, verb: string, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    throw failed(file, verb, error);
+  }
+}
+
+function failed(file: string, verb: string, cause: unknown): CloisterError {
+  const code = (cause as NodeJS.ErrnoException).code ?? 'EIO';
+  return new CloisterError('STORE_FAILED', `cannot ${verb} ${file}: ${code}`, { system: code }, { cause });
+}

@@ -1,0 +1,48 @@
+/**
+ * The audit log: records that a third party can verify. A record is canonical JSON, a leaf of an RFC 6962 Merkle tree in an
+ * append-only file; tree heads are C2SP checkpoints signed with Ed25519; every append yields a receipt that verifies alone.
+ * @module
+ */
+export { type Checkpoint, type CheckpointVerdict, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
+export type { Head } from './layout.ts';
+export { type AuditLog, type LogOptions, openLog } from './log.ts';
+export {
+  consistencyProof,
+  EMPTY_ROOT,
+  type Hasher,
+  inclusionProof,
+  type NodeReader,
+  pureHasher,
+  rootAt,
+  TreeBuilder,
+  type Verdict,
+  verifyConsistency,
+  verifyInclusion,
+} from './merkle.ts';
+export {
+  formatVkey,
+  type Note,
+  type NoteSignature,
+  type NoteSigner,
+  type NoteVerdict,
+  type NoteVerifier,
+  parseNote,
+  parseVkey,
+  signNote,
+  verifyNote,
+} from './note.ts';
+export { type RecordQuery, readRecords } from './read.ts';
+export {
+  ACTIONS,
+  type AuditAction,
+  type AuditEvent,
+  type AuditRecord,
+  auditEventSchema,
+  auditRecordSchema,
+  commit,
+  decodeRecord,
+  encodeRecord,
+  RECORD_LIMIT_BYTES,
+} from './record.ts';
+export { type Receipt, type ReceiptVerdict, receiptSchema, verifyExtension, verifyReceipt } from './verify.ts';
+export { type LogVerdict, type TamperKind, type VerifyOptions, verifyLog } from './verify-directory.ts';

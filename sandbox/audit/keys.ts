@@ -1,0 +1,114 @@
+/**
+ * The signing key of a log: made, kept and read.
+ *
+ * | file | mode | content |
+ * |---|---|---|
+ * | `key` | 0600 | `PRIVATE+KEY+NAME+ID+base64(0x01 || seed)` and a newline: the form of golang.org/x/mod/sumdb/note |
+ * | `vkey` | 0644 | `NAME+ID+base64(0x01 || public key)` and a newline |
+ * @module
+ */
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { concatBytes, decodeUtf8, encodeUtf8, fromBase64, toBase64 } from '../../src/base/bytes.ts';
+import { CloisterError } from '../../src/base/errors.ts';
+import type { LogDirectory } from './directory.ts';
+import { SPKI_PREFIX } from './node-crypto.ts';
+import { assertKeyName, formatVkey, type NoteSigner, parseVkey } from './note.ts';
+
+/** File with the private key. */
+export const KEY_FILE = 'key';
+/** File with the public key. */
+export const VKEY_FILE = 'vkey';
+/** Bytes that a key file may have. */
+export const KEY_LIMIT_BYTES = 4096;
+
+/** A signer with its published key. */
+export interface LogSigner extends NoteSigner {
+  /** What a verifier needs; see {@link parseVkey}. */
+  readonly vkey: string;
+}
+
+/**
+ * Makes a key for the log `name` and stores it durably, private part readable by its owner alone. An existing key stays.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `name` cannot be a key name; `LOCKED` when the directory has a key already;
+ *   `STORE_FAILED` when it cannot be stored.
+ */
+export function createLogKey(directory: LogDirectory, name: string): LogSigner {
+  assertKeyName(name);
+  const seed = seedOf(generateKeyPairSync('ed25519').privateKey);
+  const signer = signerOf(name, seed);
+  const id = signer.vkey.split('+')[1]!;
+  const text = `PRIVATE+KEY+${name}+${id}+${toBase64(concatBytes(Uint8Array.of(1), seed))}\n`;
+  if (!directory.create(KEY_FILE, encodeUtf8(text), 0o600)) {
+    throw new CloisterError('LOCKED', `${directory.path} has a key already`);
+  }
+  directory.create(VKEY_FILE, encodeUtf8(`${signer.vkey}\n`), 0o644);
+  return signer;
+}
+
+/**
+ * Reads the key of a log; undefined when there is none. A public part that a crash left unwritten is written.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID` when a key file is malformed or the two do not belong together; `STORE_FAILED` when
+ *   it cannot be read or others than its owner may read it.
+ */
+export function loadLogKey(directory: LogDirectory): LogSigner | undefined {
+  const bytes = directory.read(KEY_FILE, KEY_LIMIT_BYTES);
+  if (bytes === undefined) return undefined;
+  const mode = directory.mode(KEY_FILE);
+  if (mode !== undefined && (mode & 0o077) !== 0) {
+    throw new CloisterError(
+      'STORE_FAILED',
+      `${directory.path}/${KEY_FILE} is open to others (mode ${mode.toString(8)}); chmod 600 it`,
+    );
+  }
+  let signer: LogSigner;
+  try {
+    signer = parseSigner(decodeUtf8(bytes).replace(/\n$/, ''));
+  } catch (cause) {
+    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${KEY_FILE} is not a signing key`, {}, { cause });
+  }
+  const published = directory.read(VKEY_FILE, KEY_LIMIT_BYTES);
+  const vkey = encodeUtf8(`${signer.vkey}\n`);
+  if (published === undefined) directory.create(VKEY_FILE, vkey, 0o644);
+  else if (decodeLossy(published) !== `${signer.vkey}\n`) {
+    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${VKEY_FILE} does not belong to ${KEY_FILE}`);
+  }
+  return signer;
+}
+
+/**
+ * Reads a signing key as {@link createLogKey} spells it, without the newline.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when it is not one, or its id is not that of its key.
+ */
+export function parseSigner(text: string): LogSigner {
+  const match = /^PRIVATE\+KEY\+([^+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/u.exec(text);
+  const key = match === null ? undefined : fromBase64(match[3]!);
+  if (match === null || key === undefined || key.length !== 33 || key[0] !== 1) {
+    throw new CloisterError('INVALID_ARGUMENT', 'a signing key is PRIVATE+KEY+NAME+ID+base64 of 0x01 and 32 bytes');
+  }
+  assertKeyName(match[1]!);
+  const signer = signerOf(match[1]!, key.slice(1));
+  if (signer.vkey.split('+')[1] !== match[2])
+    throw new CloisterError('INVALID_ARGUMENT', 'the id of a signing key is not that of its key');
+  return signer;
+}
+
+function signerOf(name: string, seed: Uint8Array): LogSigner {
+  const privateKey = createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, seed]), format: 'der', type: 'pkcs8' });
+  const spki = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
+  const vkey = formatVkey(name, new Uint8Array(spki.subarray(SPKI_PREFIX.length)));
+  return { name, id: parseVkey(vkey).id, vkey, sign: text => sign(null, text, privateKey) };
+}
+
+function seedOf(key: KeyObject): Uint8Array {
+  return new Uint8Array(key.export({ format: 'der', type: 'pkcs8' }).subarray(PKCS8_PREFIX.length));
+}
+
+function decodeLossy(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('utf8');
+}
+
+/** RFC 8410 §7: PrivateKeyInfo of an Ed25519 key, up to the 32 bytes of the seed. */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');

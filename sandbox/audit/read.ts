@@ -1,0 +1,120 @@
+/**
+ * Reading records back, for showing them.
+ * @module
+ */
+import { CloisterError } from '../../src/base/errors.ts';
+import { type LogDirectory, nodeDirectory } from './directory.ts';
+import { RECORDS_FILE, TREE_FILE } from './layout.ts';
+import { type AuditAction, type AuditRecord, decodeRecord } from './record.ts';
+import { FrameReader, HEADER_BYTES, isTornTail } from './segment.ts';
+import { readFrameEnd } from './tree-file.ts';
+
+/** Which records to read. Conditions that are left out do not restrict. */
+export interface RecordQuery {
+  /** First position; 0 by default. */
+  readonly from?: number | undefined;
+  /** How many matching records at most. */
+  readonly limit?: number | undefined;
+  readonly actor?: string | undefined;
+  readonly action?: AuditAction | undefined;
+  readonly outcome?: 'allow' | 'refuse' | undefined;
+  readonly request?: string | undefined;
+  /** Name of the object: a scope, a model's digest. */
+  readonly object?: string | undefined;
+  /** Milliseconds since 1970, inclusive. */
+  readonly since?: number | undefined;
+  /** Milliseconds since 1970, exclusive. */
+  readonly until?: number | undefined;
+}
+
+/**
+ * Reads the records of the log in `dir`, in order, with a megabyte of memory. It checks form and numbering, not hashes: call
+ * `verifyLog` to know that they are the ones that were written. An interrupted write at the end is passed over.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID` at the first damaged record, `detail.index` saying which; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * for await (const record of readRecords('./cloister-data/audit', { action: 'refuse', limit: 10 })) {
+ *   console.log(record.seq, record.decision.reason);
+ * }
+ * ```
+ */
+export function readRecords(dir: string, query: RecordQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
+  return readDirectory(nodeDirectory(dir, false), query);
+}
+
+/** {@link readRecords} behind the directory seam. */
+export async function* readDirectory(
+  directory: LogDirectory,
+  query: RecordQuery = {},
+): AsyncGenerator<AuditRecord, void, undefined> {
+  const from = query.from ?? 0;
+  const limit = query.limit ?? Number.POSITIVE_INFINITY;
+  if (!Number.isSafeInteger(from) || from < 0)
+    throw new CloisterError('INVALID_ARGUMENT', `from must be a count, got ${from}`);
+  const segment = directory.open(RECORDS_FILE);
+  if (segment === undefined) throw new CloisterError('STORE_FAILED', `there is no log in ${directory.path}`);
+  try {
+    let { reader, index } = startAt(directory, segment, from);
+    let given = 0;
+    while (given < limit) {
+      const frame = reader.next();
+      if (frame.kind === 'end') return;
+      if (frame.kind === 'bad') {
+        if (isTornTail(segment, frame.start)) return;
+        throw new CloisterError('AUDIT_INVALID', `record ${index} is damaged: its checksum fails`, {
+          kind: 'changed',
+          index,
+        });
+      }
+      const skipped = index < from;
+      const record = skipped ? undefined : decodeRecord(frame.record);
+      if (record !== undefined && record.seq !== index) {
+        throw new CloisterError('AUDIT_INVALID', `record ${index} is numbered ${record.seq}`, {
+          kind: 'malformed',
+          index,
+        });
+      }
+      index++;
+      if (record === undefined || !matches(record, query)) continue;
+      given++;
+      yield record;
+    }
+  } finally {
+    segment.close();
+  }
+}
+
+/** A reader at record `from`, when the tree file knows where that is, else at record 0. */
+function startAt(
+  directory: LogDirectory,
+  segment: ReturnType<LogDirectory['open']> & {},
+  from: number,
+): { reader: FrameReader; index: number } {
+  const start = { reader: new FrameReader(segment, HEADER_BYTES), index: 0 };
+  const tree = from === 0 ? undefined : directory.open(TREE_FILE);
+  if (tree === undefined) return start;
+  try {
+    const end = readFrameEnd(tree, from - 1);
+    if (end < HEADER_BYTES) return start;
+    const frame = new FrameReader(segment, end).next();
+    if (frame.kind !== 'frame' || decodeRecord(frame.record).seq !== from) return start;
+    return { reader: new FrameReader(segment, end), index: from };
+  } catch {
+    return start; // the offset in the tree file is a hint; the segment decides
+  } finally {
+    tree.close();
+  }
+}
+
+function matches(record: AuditRecord, query: RecordQuery): boolean {
+  return (
+    (query.actor === undefined || record.actor === query.actor) &&
+    (query.action === undefined || record.action === query.action) &&
+    (query.outcome === undefined || record.decision.outcome === query.outcome) &&
+    (query.request === undefined || record.request === query.request) &&
+    (query.object === undefined || record.object.id === query.object) &&
+    (query.since === undefined || record.time >= query.since) &&
+    (query.until === undefined || record.time < query.until)
+  );
+}

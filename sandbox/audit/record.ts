@@ -1,0 +1,211 @@
+/**
+ * What one audit record says, and its one spelling. Pure.
+ *
+ * A record holds who did what to which object, whether it was allowed, and digests; never an input, an output or a raw
+ * result. Personal data (a subject's name, say) enters only as a commitment, see {@link commit}.
+ * @module
+ */
+import { sha256 } from '@noble/hashes/sha2.js';
+import { z } from 'zod';
+import { concatBytes, toHex } from '../../src/base/bytes.ts';
+import { canonicalJson, type Json } from '../../src/base/canonical.ts';
+import { CloisterError } from '../../src/base/errors.ts';
+
+/** Bytes that one encoded record may have. */
+export const RECORD_LIMIT_BYTES = 16_384;
+
+/** Everything that a record can report. Closed: a reader knows all of them. */
+export const ACTIONS = [
+  'open', // the service or a session started
+  'recover', // an interrupted write was cut from the end of the log at start
+  'policy', // a policy took effect
+  'load', // a model was read
+  'run', // an inference
+  'reserve', // budget was set aside
+  'charge', // budget was spent
+  'release', // a value left
+  'refuse', // a request was turned down
+  'kill', // a guest passed a limit and was stopped
+  'fail', // a stage failed
+  'key', // a key was made, replaced or destroyed
+  'erase', // the key or salt behind a commitment was destroyed
+  'close', // the service or a session ended
+] as const;
+
+/** One of {@link ACTIONS}. */
+export type AuditAction = (typeof ACTIONS)[number];
+
+/** What a caller reports; {@link AuditRecord} adds version, position and time. */
+export interface AuditEvent {
+  /** Who asked: a service account, a ward, a tenant. Not a data subject; that goes into `commitments`. */
+  readonly actor: string;
+  readonly action: AuditAction;
+  /** What it was done to: a model by its digest, a scope by its name. */
+  readonly object: {
+    readonly kind: 'model' | 'scope' | 'session' | 'policy' | 'worker' | 'log' | 'key';
+    readonly id: string;
+  };
+  /** Whether it was allowed, and the reason code (`SCOPE_EXHAUSTED`); a refusal must have one. */
+  readonly decision: { readonly outcome: 'allow' | 'refuse'; readonly reason?: string | undefined };
+  /** Why the actor asked. */
+  readonly purpose?: string | undefined;
+  /** Joins the records of one request. */
+  readonly request?: string | undefined;
+  /** `sha256:` and 64 hexadecimal digits, here and below. */
+  readonly policy?: string | undefined;
+  readonly model?: string | undefined;
+  readonly program?: string | undefined;
+  readonly output?: string | undefined;
+  /** What a charge did to a scope, in whole micro-epsilon. */
+  readonly budget?: { readonly scope: string; readonly before: number; readonly after: number } | undefined;
+  /** Name of the randomised map that made a release. */
+  readonly mechanism?: string | undefined;
+  readonly isolation?: 'none' | 'isolate' | 'process' | undefined;
+  readonly backend?: string | undefined;
+  /** Costs and counts that depend on no protected value. */
+  readonly measures?:
+    | {
+        readonly wallMicros?: number | undefined;
+        readonly cpuMicros?: number | undefined;
+        readonly memoryBytes?: number | undefined;
+        readonly outputBytes?: number | undefined;
+        readonly cutBytes?: number | undefined;
+        readonly calls?: number | undefined;
+      }
+    | undefined;
+  /** Salted commitments to personal data, by name: `{ subject: commit(salt, name) }`. */
+  readonly commitments?: Readonly<Record<string, string>> | undefined;
+}
+
+/** One entry of the log. */
+export interface AuditRecord extends AuditEvent {
+  /** Version of this schema. */
+  readonly v: 1;
+  /** Position in the log, from 0. */
+  readonly seq: number;
+  /** Milliseconds since 1970-01-01T00:00:00Z by the writer's clock, which may jump: order is by `seq`. */
+  readonly time: number;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+const text = (limit: number) => z.string().min(1).max(limit);
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'expected sha256: and 64 hexadecimal digits');
+
+const EVENT_SHAPE = {
+  actor: text(256),
+  action: z.enum(ACTIONS),
+  object: z.strictObject({
+    kind: z.enum(['model', 'scope', 'session', 'policy', 'worker', 'log', 'key']),
+    id: text(512),
+  }),
+  decision: z
+    .strictObject({
+      outcome: z.enum(['allow', 'refuse']),
+      reason: z
+        .string()
+        .regex(/^[A-Z][A-Z0-9_]{0,63}$/)
+        .optional(),
+    })
+    .refine(decision => decision.outcome === 'allow' || decision.reason !== undefined, 'a refusal needs a reason'),
+  purpose: text(256).optional(),
+  request: text(128).optional(),
+  policy: digest.optional(),
+  model: digest.optional(),
+  program: digest.optional(),
+  output: digest.optional(),
+  budget: z.strictObject({ scope: text(512), before: count, after: count }).optional(),
+  mechanism: text(64).optional(),
+  isolation: z.enum(['none', 'isolate', 'process']).optional(),
+  backend: text(64).optional(),
+  measures: z
+    .strictObject({
+      wallMicros: count.optional(),
+      cpuMicros: count.optional(),
+      memoryBytes: count.optional(),
+      outputBytes: count.optional(),
+      cutBytes: count.optional(),
+      calls: count.optional(),
+    })
+    .optional(),
+  commitments: z
+    .record(z.string().regex(/^[a-z][a-zA-Z0-9-]{0,31}$/), digest)
+    .refine(all => Object.keys(all).length <= 16, 'at most 16 commitments')
+    .optional(),
+};
+
+/** Checks an event at the boundary. Unknown keys are refused. */
+export const auditEventSchema: z.ZodType<AuditEvent> = z.strictObject(EVENT_SHAPE);
+
+/** Checks a whole record. Unknown keys are refused. */
+export const auditRecordSchema: z.ZodType<AuditRecord> = z.strictObject({
+  ...EVENT_SHAPE,
+  v: z.literal(1),
+  seq: count,
+  time: z.number().int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER),
+});
+
+/**
+ * Encodes a record: canonical JSON (RFC 8785) in UTF-8. These bytes are the Merkle leaf.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the record does not fit its schema or is over {@link RECORD_LIMIT_BYTES}.
+ */
+export function encodeRecord(record: AuditRecord): Uint8Array {
+  const checked = auditRecordSchema.safeParse(record);
+  if (!checked.success) {
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `an audit record does not fit its schema: ${z.prettifyError(checked.error)}`,
+    );
+  }
+  const bytes = encoder.encode(canonicalJson(checked.data as unknown as Json));
+  if (bytes.length > RECORD_LIMIT_BYTES) {
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `an audit record may have ${RECORD_LIMIT_BYTES} bytes, this one has ${bytes.length}`,
+      {
+        bytes: bytes.length,
+        limitBytes: RECORD_LIMIT_BYTES,
+      },
+    );
+  }
+  return bytes;
+}
+
+/**
+ * Decodes a record and refuses every spelling but the canonical one.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID` when the bytes are not the encoding of a record.
+ */
+export function decodeRecord(bytes: Uint8Array): AuditRecord {
+  try {
+    if (bytes.length > RECORD_LIMIT_BYTES) throw new CloisterError('AUDIT_INVALID', `over ${RECORD_LIMIT_BYTES} bytes`);
+    const spelt = decoder.decode(bytes);
+    const record = auditRecordSchema.parse(JSON.parse(spelt));
+    if (canonicalJson(record as unknown as Json) !== spelt)
+      throw new CloisterError('AUDIT_INVALID', 'not in canonical form');
+    return record;
+  } catch (cause) {
+    throw new CloisterError(
+      'AUDIT_INVALID',
+      `the bytes are not an audit record of version 1: ${(cause as Error).message}`,
+      {},
+      { cause },
+    );
+  }
+}
+
+/**
+ * Commits to a value without showing it: `sha256:` and SHA-256(salt || UTF-8 of value). Destroy the salt, and the commitment
+ * says nothing any more, while the log still verifies.
+ *
+ * @param salt - At least 16 random bytes, fresh for each value; kept outside the log.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the salt is shorter: short values could then be guessed.
+ */
+export function commit(salt: Uint8Array, value: string): string {
+  if (salt.length < 16)
+    throw new CloisterError('INVALID_ARGUMENT', `a salt needs at least 16 bytes, got ${salt.length}`);
+  return `sha256:${toHex(sha256(concatBytes(salt, encoder.encode(value))))}`;
+}

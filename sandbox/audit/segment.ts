@@ -1,0 +1,172 @@
+/**
+ * The segment file: every record of a log, in order. Pure but for the file that it reads through the seam.
+ *
+ * | offset | size | meaning |
+ * |---|---|---|
+ * | 0 | 8 | magic `CLSTRLOG` |
+ * | 8 | 4 | version, 1 |
+ * | 12 | 4 | 0 |
+ * | 16 | 32 | SHA-256 of the log's origin |
+ * | 48 | | frames, one after another, to the end of the file |
+ *
+ * A frame, integers little-endian:
+ *
+ * | offset | size | meaning |
+ * |---|---|---|
+ * | 0 | 4 | n: bytes in the record, 1 to 16,384 |
+ * | 4 | 4 | place of the record in the group that was written and synced together: 0, 1, 2 … |
+ * | 8 | 4 | CRC-32C of bytes 0 to 7 and of the record |
+ * | 12 | n | the record: canonical JSON, the Merkle leaf |
+ *
+ * A group is written only after the one before it is durable. So a crash can damage the last group alone, and a bad frame
+ * that is followed by the frame of a later group (place 0) was damaged afterwards. No JSON text contains a NUL byte, and every
+ * frame header does (n < 2^16), so no record can hold something that passes for a frame.
+ * @module
+ */
+import { sha256 } from '@noble/hashes/sha2.js';
+import { encodeUtf8 } from '../../src/base/bytes.ts';
+import { crc32c } from './crc32c.ts';
+import type { LogFile } from './directory.ts';
+import { RECORD_LIMIT_BYTES } from './record.ts';
+
+/** Bytes before the first frame. */
+export const HEADER_BYTES = 48;
+/** Bytes in a frame before its record. */
+export const FRAME_BYTES = 12;
+/** Records in one group at most. */
+export const GROUP_LIMIT_RECORDS = 1024;
+/** Bytes of frames in one group at most. */
+export const GROUP_LIMIT_BYTES = 1_048_576;
+
+/** What {@link FrameReader.next} found at its position. */
+export type FrameRead =
+  | {
+      readonly kind: 'frame';
+      /** A view that the next read overwrites. */
+      readonly record: Uint8Array;
+      readonly place: number;
+      readonly start: number;
+      readonly end: number;
+    }
+  | { readonly kind: 'end'; readonly start: number }
+  /** `short`: the frame reaches past the end of the file. */
+  | { readonly kind: 'bad'; readonly start: number; readonly short: boolean };
+
+/** The header of the segment of a log. */
+export function segmentHeader(origin: string): Uint8Array {
+  const header = new Uint8Array(HEADER_BYTES);
+  header.set(encodeUtf8('CLSTRLOG'));
+  new DataView(header.buffer).setUint32(8, 1, true);
+  header.set(sha256(encodeUtf8(origin)), 16);
+  return header;
+}
+
+/** Writes a frame into `target` at `at` and returns the offset after it. */
+export function writeFrame(record: Uint8Array, place: number, target: Uint8Array, at: number): number {
+  const view = new DataView(target.buffer, target.byteOffset);
+  view.setUint32(at, record.length, true);
+  view.setUint32(at + 4, place, true);
+  target.set(record, at + FRAME_BYTES);
+  view.setUint32(at + 8, frameCrc(target, at, record.length), true);
+  return at + FRAME_BYTES + record.length;
+}
+
+/** Reads frames one after another with one megabyte of memory. */
+export class FrameReader {
+  readonly #file: LogFile;
+  readonly #buffer: Uint8Array = new Uint8Array(CHUNK_BYTES);
+  readonly #view: DataView = new DataView(this.#buffer.buffer);
+  #base: number; // file offset of #buffer[0]
+  #filled = 0;
+  #at = 0;
+
+  /** @param start - File offset of the first frame. */
+  constructor(file: LogFile, start: number) {
+    this.#file = file;
+    this.#base = start;
+  }
+
+  /** The frame at the position, which then moves behind it. At the end or at a bad frame it stays. */
+  next(): FrameRead {
+    let left = this.#filled - this.#at;
+    if (left < FRAME_BYTES + RECORD_LIMIT_BYTES) left = this.#fill();
+    const start = this.#base + this.#at;
+    if (left === 0) return { kind: 'end', start };
+    if (left < FRAME_BYTES) return { kind: 'bad', start, short: true };
+    const length = this.#view.getUint32(this.#at, true);
+    if (length === 0 || length > RECORD_LIMIT_BYTES) return { kind: 'bad', start, short: length > left };
+    if (FRAME_BYTES + length > left) return { kind: 'bad', start, short: true };
+    if (frameCrc(this.#buffer, this.#at, length) !== this.#view.getUint32(this.#at + 8, true))
+      return { kind: 'bad', start, short: false };
+    const from = this.#at + FRAME_BYTES;
+    const place = this.#view.getUint32(this.#at + 4, true);
+    this.#at = from + length;
+    return {
+      kind: 'frame',
+      record: this.#buffer.subarray(from, this.#at),
+      place,
+      start,
+      end: start + FRAME_BYTES + length,
+    };
+  }
+
+  #fill(): number {
+    this.#buffer.copyWithin(0, this.#at, this.#filled);
+    this.#base += this.#at;
+    this.#filled -= this.#at;
+    this.#at = 0;
+    this.#filled += this.#file.readAt(this.#buffer.subarray(this.#filled), this.#base + this.#filled);
+    return this.#filled;
+  }
+}
+
+/**
+ * Finds the next whole frame after a bad one, by looking for one at every byte.
+ *
+ * @param file - The segment.
+ * @param after - Offset of the bad frame; the search starts one byte behind it.
+ * @param limitBytes - How far to search.
+ * @returns The frame, its record a copy; undefined when there is none.
+ */
+export function findFrame(
+  file: LogFile,
+  after: number,
+  limitBytes: number,
+): (FrameRead & { kind: 'frame' }) | undefined {
+  const length = Math.min(limitBytes, file.size() - after - 1);
+  if (length <= 0) return undefined;
+  const bytes = new Uint8Array(length);
+  const filled = file.readAt(bytes, after + 1);
+  const view = new DataView(bytes.buffer);
+  for (let at = 0; at + FRAME_BYTES < filled; at++) {
+    if (bytes[at + 2] !== 0 || bytes[at + 3] !== 0 || bytes[at + FRAME_BYTES] !== 0x7b) continue; // n < 2^16, and then '{'
+    const size = view.getUint32(at, true);
+    const end = at + FRAME_BYTES + size;
+    if (size === 0 || size > RECORD_LIMIT_BYTES || end > filled) continue;
+    if (frameCrc(bytes, at, size) !== view.getUint32(at + 8, true)) continue;
+    const start = after + 1 + at;
+    const place = view.getUint32(at + 4, true);
+    return { kind: 'frame', record: bytes.slice(at + FRAME_BYTES, end), place, start, end: start + FRAME_BYTES + size };
+  }
+  return undefined;
+}
+
+/**
+ * Whether a bad frame at `start` can be what a crash leaves: nothing behind it belongs to a later group, and no more bytes
+ * follow than one group has.
+ */
+export function isTornTail(file: LogFile, start: number): boolean {
+  if (file.size() - start > GROUP_LIMIT_BYTES) return false;
+  for (let at = start; ; ) {
+    const frame = findFrame(file, at, GROUP_LIMIT_BYTES);
+    if (frame === undefined) return true;
+    if (frame.place === 0) return false;
+    at = frame.end - 1;
+  }
+}
+
+function frameCrc(bytes: Uint8Array, at: number, length: number): number {
+  return crc32c(bytes, at + FRAME_BYTES, at + FRAME_BYTES + length, crc32c(bytes, at, at + 8));
+}
+
+const CHUNK_BYTES = 1_048_576;

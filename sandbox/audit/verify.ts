@@ -1,0 +1,119 @@
+/**
+ * Verification of what a log hands out: receipts and checkpoints. Pure, so it runs wherever a receipt is received.
+ * @module
+ */
+import { z } from 'zod';
+import { equalBytes, fromBase64 } from '../../src/base/bytes.ts';
+import { verifyCheckpoint } from './checkpoint.ts';
+import { pureHasher, type Verdict, verifyConsistency, verifyInclusion } from './merkle.ts';
+import { NOTE_LIMIT_BYTES, parseVkey } from './note.ts';
+import { type AuditRecord, auditRecordSchema, encodeRecord } from './record.ts';
+
+/** Proof that a record is in the log under a signed checkpoint. JSON; needs nothing but the log's vkey to verify. */
+export interface Receipt {
+  /** Version of this form. */
+  readonly v: 1;
+  /** Name of the log. */
+  readonly origin: string;
+  /** Position of the record. */
+  readonly index: number;
+  /** Leaf hash of the record, base64. */
+  readonly leafHash: string;
+  /** The record, when the receipt was made as it was appended. */
+  readonly record?: AuditRecord | undefined;
+  /** Audit path from the leaf to the root of the checkpoint, base64, lowest first. */
+  readonly proof: readonly string[];
+  /** Signed note of the tree head. */
+  readonly checkpoint: string;
+}
+
+/** What {@link verifyReceipt} found. */
+export type ReceiptVerdict =
+  | {
+      readonly ok: true;
+      readonly origin: string;
+      readonly index: number;
+      readonly size: number;
+      readonly root: Uint8Array;
+    }
+  | { readonly ok: false; readonly reason: string };
+
+const hash = z.string().length(44);
+const index = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+/** Checks the form of a receipt; whether it holds is for {@link verifyReceipt} to say. */
+export const receiptSchema: z.ZodType<Receipt> = z.strictObject({
+  v: z.literal(1),
+  origin: z.string().min(1).max(256),
+  index,
+  leafHash: hash,
+  record: auditRecordSchema.optional(),
+  proof: z.array(hash).max(53), // a tree of 2^53 leaves is 53 levels high
+  checkpoint: z.string().max(NOTE_LIMIT_BYTES),
+});
+
+/**
+ * Verifies that the log with key `vkey` vouches for the record of a receipt at its position.
+ *
+ * It does not say that the log has kept the record since, nor that it shows everyone the same tree: compare checkpoints over
+ * time with {@link verifyExtension} for that.
+ *
+ * @param receipt - As received: anything. It is refused, never thrown on.
+ * @param vkey - The log's public key, from where you trust it; not from beside the receipt.
+ * @param record - The record that the receipt should be for. Without one, the record inside, if any, is checked.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `vkey` is not a vkey.
+ * @example
+ * ```ts
+ * const verdict = verifyReceipt(JSON.parse(text), vkey);
+ * if (!verdict.ok) throw new Error(verdict.reason);
+ * ```
+ */
+export function verifyReceipt(receipt: unknown, vkey: string, record?: AuditRecord): ReceiptVerdict {
+  const key = parseVkey(vkey);
+  const refuse = (reason: string): ReceiptVerdict => ({ ok: false, reason });
+  try {
+    const parsed = receiptSchema.safeParse(receipt);
+    if (!parsed.success) return refuse(`not a receipt: ${z.prettifyError(parsed.error)}`);
+    const { origin, index, leafHash, proof, checkpoint, record: inside } = parsed.data;
+    const head = verifyCheckpoint(checkpoint, key);
+    if (!head.ok) return refuse(head.reason);
+    if (head.checkpoint.origin !== origin)
+      return refuse(`the receipt is of log ${origin}, its checkpoint of ${head.checkpoint.origin}`);
+    const leaf = fromBase64(leafHash);
+    for (const claimed of [inside, record]) {
+      if (claimed === undefined) continue;
+      if (claimed.seq !== index) return refuse(`the record is number ${claimed.seq}, the receipt is for ${index}`);
+      if (!equalBytes(pureHasher.leaf(encodeRecord(claimed)), leaf))
+        return refuse('the record is not the one that the receipt is for');
+    }
+    const { size, root } = head.checkpoint;
+    const included = verifyInclusion(index, size, leaf, proof.map(fromBase64), root);
+    return included.ok ? { ok: true, origin, index, size, root } : refuse(included.reason);
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : 'not a receipt');
+  }
+}
+
+/**
+ * Verifies that a later checkpoint of a log extends an earlier one: nothing was changed or removed in between.
+ *
+ * @param earlier - Signed note, kept from before.
+ * @param later - Signed note.
+ * @param proof - Consistency proof, base64 hashes, from {@link AuditLog.extension}.
+ * @param vkey - The log's public key.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `vkey` is not a vkey.
+ */
+export function verifyExtension(earlier: string, later: string, proof: readonly string[], vkey: string): Verdict {
+  const key = parseVkey(vkey);
+  const from = verifyCheckpoint(earlier, key);
+  if (!from.ok) return { ok: false, reason: `earlier checkpoint: ${from.reason}` };
+  const to = verifyCheckpoint(later, key);
+  if (!to.ok) return { ok: false, reason: `later checkpoint: ${to.reason}` };
+  let hashes: Uint8Array[];
+  try {
+    hashes = proof.map(fromBase64);
+  } catch {
+    return { ok: false, reason: 'the proof is not base64' };
+  }
+  return verifyConsistency(from.checkpoint.size, to.checkpoint.size, from.checkpoint.root, to.checkpoint.root, hashes);
+}
