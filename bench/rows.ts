@@ -1,0 +1,105 @@
+/**
+ * What a bench reports: one row per case.
+ * @module
+ */
+import type { Comparison } from './measure.ts';
+
+/** One result. In JSON exactly so, with `null` where there is nothing. */
+export interface Row {
+  readonly suite: string;
+  readonly case: string;
+  /** Of `ours` and `peer`: `µs/call` is better low, `GFLOP/s` and the like are better high. */
+  readonly unit: string;
+  /** Median. */
+  readonly ours: number;
+  /** Median of the rival, measured in the same run; null where it is not installed, or there is none. */
+  readonly peer: number | null;
+  readonly peerName: string;
+  /** From medians paired by round. Above 1, we are ahead. */
+  readonly ratio: number | null;
+  readonly threads: number;
+  /** How far the rounds' medians lie from `ours` (median absolute deviation), in `unit`. */
+  readonly spread: number | null;
+  /** Our best single call, in `unit`. */
+  readonly best: number | null;
+  /** What a reader must know to judge the row. */
+  readonly note?: string;
+}
+
+/** A condition that the run must meet; the process fails when one does not hold. */
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  /** What was expected, and what came. */
+  readonly detail: string;
+}
+
+/** Where a suite puts what it finds. */
+export interface Report {
+  row(row: Row): void;
+  check(check: Check): void;
+  /** A line for the reader: what was skipped, and why. */
+  note(line: string): void;
+}
+
+/** What a row is of. */
+export type RowHead = Pick<Row, 'suite' | 'case' | 'peerName' | 'threads' | 'note'>;
+
+/** A row of times per call, in microseconds. */
+export function latencyRow(head: RowHead, { ours, peer, ratio }: Comparison): Row {
+  return {
+    ...head,
+    unit: 'µs/call',
+    ours: ours.median * 1e3,
+    peer: peer === undefined ? null : peer.median * 1e3,
+    ratio: ratio ?? null,
+    spread: ours.spread * 1e3,
+    best: ours.best * 1e3,
+  };
+}
+
+/** A row of work per second, `workPerCall` of `unit`'s numerator in each call. */
+export function rateRow(head: RowHead & { unit: string; workPerCall: number }, { ours, peer, ratio }: Comparison): Row {
+  const { workPerCall, ...rest } = head;
+  const rate = (ms: number): number => workPerCall / (ms / 1e3);
+  return {
+    ...rest,
+    ours: rate(ours.median),
+    peer: peer === undefined ? null : rate(peer.median),
+    ratio: ratio ?? null,
+    spread: rate(ours.median) * (ours.spread / ours.median),
+    best: rate(ours.best),
+  };
+}
+
+/** The rows as a table for a terminal. */
+export function formatRows(rows: readonly Row[]): string {
+  const header = ['suite', 'case', 'unit', 'ours', '±', 'best', 'peer', 'ratio', 'thr', 'peer is'];
+  const lines = rows.map(row => [
+    row.suite,
+    row.case,
+    row.unit,
+    number(row.ours),
+    number(row.spread),
+    number(row.best),
+    number(row.peer),
+    row.ratio === null ? '-' : `${row.ratio.toFixed(2)}×`,
+    String(row.threads),
+    row.peerName,
+  ]);
+  const widths = header.map((name, i) => Math.max(name.length, ...lines.map(line => line[i]!.length)));
+  const isText = (i: number): boolean => i < 3 || i === 9;
+  const format = (line: readonly string[]): string =>
+    line
+      .map((cell, i) => (isText(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .join('  ')
+      .trimEnd();
+  const notes = rows.filter(row => row.note !== undefined).map(row => `  ${row.suite}/${row.case}: ${row.note}`);
+  return [format(header), widths.map(width => '─'.repeat(width)).join('  '), ...lines.map(format), ...notes].join('\n');
+}
+
+function number(value: number | null): string {
+  if (value === null) return '-';
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString('en-GB');
+  return value.toPrecision(3);
+}

@@ -1,0 +1,110 @@
+/**
+ * How many charges the ledger makes durable in a second, beside what the disk allows: the same number of raw writes, each
+ * with its own fdatasync, to a file in the same folder.
+ * @module
+ */
+import { closeSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Ledger, openLedger } from '../../privacy/budget/index.ts';
+import { limitOf, microEpsilon, systemClock } from '../../src/base/index.ts';
+import { openSqliteStore } from '../../src/store/index.ts';
+import { compare } from '../measure.ts';
+import { type Report, rateRow } from '../rows.ts';
+
+const SCOPE = 'bench/ledger';
+// About what one charge adds to the store: the scope's row, the reservation's row, two entries.
+const RECORD_BYTES = 1024;
+const BATCH = 64;
+const DIGEST = 'ab'.repeat(32);
+const OUTPUT = new Uint8Array(80);
+
+/** The suite `ledger`. */
+export async function benchLedger(report: Report): Promise<void> {
+  // Beside the results and not in the system's temporary folder, which may be memory, where a sync costs nothing.
+  const results = join(import.meta.dirname, '..', 'results');
+  mkdirSync(results, { recursive: true });
+  const dir = mkdtempSync(join(results, 'ledger-'));
+  const store = await openSqliteStore({ path: join(dir, 'state.db') });
+  const raw = openSync(join(dir, 'raw'), 'w');
+  try {
+    const ledger = await openLedger({ store, clock: systemClock, budgets: [{ scope: SCOPE, limit: limitOf(1e6) }] });
+    await time(ledger, raw, report);
+    await ledger.close();
+  } finally {
+    closeSync(raw);
+    await store.close();
+    rmSync(dir, { recursive: true });
+  }
+}
+
+async function time(ledger: Ledger, raw: number, report: Report): Promise<void> {
+  let charged = 0;
+  const cost = microEpsilon(1);
+  const charge = async (): Promise<void> => {
+    const outcome = await ledger.spend({ scope: SCOPE, cost, requestDigest: DIGEST });
+    if (outcome.kind !== 'charged') throw new Error(`expected a charge, got ${outcome.kind}`);
+    charged++;
+  };
+  const release = async (): Promise<void> => {
+    const reserved = await ledger.reserve({ scope: SCOPE, cost, requestDigest: DIGEST });
+    if (reserved.kind !== 'reserved') throw new Error(`expected a reservation, got ${reserved.kind}`);
+    await ledger.release(await ledger.charge(reserved), OUTPUT);
+    charged++;
+  };
+  const record = new Uint8Array(RECORD_BYTES);
+  const records = new Uint8Array(BATCH * RECORD_BYTES);
+  const write = (bytes: Uint8Array) => (): void => {
+    writeSync(raw, bytes, 0, bytes.length, 0);
+    fdatasyncSync(raw);
+  };
+  const writeEach = (): void => {
+    for (let i = 0; i < BATCH; i++) write(record)();
+  };
+
+  const row = { suite: 'ledger', unit: 'charges/s', threads: 1 };
+  report.row(
+    rateRow(
+      { ...row, case: 'spend, one at a time', peerName: 'write + fdatasync', workPerCall: 1 },
+      await compare({ run: charge, async: true }, { run: write(record) }),
+    ),
+  );
+  report.row(
+    rateRow(
+      {
+        ...row,
+        ...{ case: 'reserve, charge, release, one at a time', peerName: 'write + fdatasync', workPerCall: 1 },
+        note: 'three durable steps of ours against one write',
+      },
+      await compare({ run: release, async: true }, { run: write(record) }),
+    ),
+  );
+  const batch = { run: () => Promise.all(Array.from({ length: BATCH }, charge)), async: true };
+  report.row(
+    rateRow(
+      {
+        ...row,
+        ...{ case: `spend, ${BATCH} at once`, peerName: 'write + fdatasync each', workPerCall: BATCH },
+        note: 'charges that arrive together share a commit; each of the writes has its own sync',
+      },
+      await compare(batch, { run: writeEach }),
+    ),
+  );
+  report.row(
+    rateRow(
+      {
+        ...row,
+        case: `spend, ${BATCH} at once, vs one sync`,
+        peerName: `one write of ${BATCH} KiB + fdatasync`,
+        workPerCall: BATCH,
+      },
+      await compare(batch, { run: write(records) }),
+    ),
+  );
+
+  const state = (await ledger.scopes()).find(({ scope }) => scope === SCOPE)!;
+  report.check({
+    name: 'the ledger holds every charge that was timed',
+    ok: state.spent === charged && state.reserved === 0,
+    detail: `${charged} charged, ${state.spent} micro-epsilon spent`,
+  });
+}
