@@ -2,6 +2,7 @@
  * The graph: typed SSA values, nodes, constants; the operator table; inference of facts. Pure.
  * @module
  */
+export { GraphBuilder, type GraphBuilderOptions, type NodeSpec } from './builder.ts';
 export type {
   Attribute,
   Constant,
@@ -13,3 +14,22 @@ export type {
   Value,
   ValueId,
 } from './graph.ts';
+export { type InferOptions, inferFacts, refuseUnknown } from './infer.ts';
+export { constantTensor, ONNX_DTYPES } from './ops/constant.ts';
+export { OPERATORS, runNode, tableOf } from './ops/index.ts';
+export {
+  type Arity,
+  type AttributeSpec,
+  checkNode,
+  describeNode,
+  findVersion,
+  InferContext,
+  MAX_OPSET,
+  type Operator,
+  type OperatorKind,
+  type OperatorTable,
+  type OperatorVersion,
+  operatorKey,
+  RunContext,
+  type SymbolSource,
+} from './ops/operator.ts';

@@ -1,0 +1,179 @@
+/**
+ * The builder: the one way a graph comes into being. It checks SSA and infers facts as it goes.
+ * @module
+ */
+import { CloisterError } from '../base/index.ts';
+import { DTYPES, elementCount, type Tensor } from '../tensor/index.ts';
+import type { Attribute, Constant, Facts, Graph, Node, Value, ValueId } from './graph.ts';
+import { declaredFacts, Inference } from './infer.ts';
+import { OPERATORS } from './ops/index.ts';
+import { MAX_OPSET, type OperatorTable } from './ops/operator.ts';
+
+/** What {@link GraphBuilder} may be told. */
+export interface GraphBuilderOptions {
+  /** The opset of nodes that name none. */
+  readonly opset?: number;
+  /** The operators that nodes may use; the whole table where left out. */
+  readonly operators?: OperatorTable;
+}
+
+/** A node to be added. */
+export interface NodeSpec {
+  readonly op: string;
+  /** `undefined` leaves an optional input out. */
+  readonly inputs: readonly (ValueId | undefined)[];
+  /** Names of the outputs; `undefined` leaves an optional output out. One made-up name where left out. */
+  readonly outputs?: readonly (string | undefined)[];
+  readonly attributes?: Readonly<Record<string, Attribute>>;
+  readonly name?: string;
+  readonly domain?: string;
+  readonly opset?: number;
+}
+
+/**
+ * Builds a {@link Graph} in steps. Values are handled by the ids that the methods return.
+ *
+ * @example
+ * ```ts
+ * const b = new GraphBuilder('affine');
+ * const x = b.input('x', { dtype: 'f32', shape: ['N', 3] });
+ * const w = b.constant('w', Tensor.of('f32', [[1], [2], [3]]));
+ * b.output(b.node({ op: 'MatMul', inputs: [x, w], outputs: ['y'] })[0]!);
+ * const graph = b.build();
+ * ```
+ */
+export class GraphBuilder {
+  readonly #name: string;
+  readonly #opset: number;
+  readonly #inference: Inference;
+  readonly #values: Value[] = [];
+  readonly #ids = new Map<string, ValueId>();
+  readonly #nodes: Node[] = [];
+  readonly #inputs: ValueId[] = [];
+  readonly #outputs: ValueId[] = [];
+  readonly #constants = new Map<ValueId, Constant>();
+
+  constructor(name: string, options: GraphBuilderOptions = {}) {
+    this.#name = name;
+    this.#opset = options.opset ?? MAX_OPSET;
+    this.#inference = new Inference(options.operators ?? OPERATORS);
+  }
+
+  /** Adds an input of the graph. @throws {CloisterError} `INVALID_GRAPH` on a name in use or a shape that cannot exist. */
+  input(name: string, facts: Facts): ValueId {
+    const id = this.#value(name, declaredFacts(name, facts));
+    this.#inference.define(id, this.#values[id]!.facts);
+    this.#inputs.push(id);
+    return id;
+  }
+
+  /** Adds a constant whose elements are here. The tensor is shared, not copied. */
+  constant(name: string, tensor: Tensor): ValueId {
+    return this.#constant(name, { dtype: tensor.dtype, shape: tensor.shape }, { kind: 'inline', tensor });
+  }
+
+  /**
+   * Adds a constant whose little-endian bytes lie in the model file.
+   *
+   * @throws {CloisterError} `INVALID_GRAPH` when `range.length` is not what `facts` needs, or a size is symbolic.
+   */
+  range(name: string, facts: Facts, range: { readonly offset: number; readonly length: number }): ValueId {
+    const { shape } = declaredFacts(name, facts);
+    const needed = shape.every(dim => typeof dim === 'number')
+      ? elementCount(shape as readonly number[]) * DTYPES[facts.dtype].bytes
+      : Number.NaN;
+    if (needed !== range.length || !Number.isSafeInteger(range.offset) || range.offset < 0) {
+      const message = `constant ${JSON.stringify(name)} needs ${needed} bytes, its range has ${range.length} at ${range.offset}`;
+      throw new CloisterError('INVALID_GRAPH', message, { value: name });
+    }
+    return this.#constant(name, facts, { kind: 'range', offset: range.offset, length: range.length });
+  }
+
+  /**
+   * Adds a node after all that are there, and returns the ids of its outputs in order (`undefined` where left out).
+   *
+   * @throws {CloisterError} `INVALID_GRAPH` naming the node when it does not fit its operator or its inputs;
+   *   `UNSUPPORTED_MODEL` when the operator is not in the table.
+   */
+  node(spec: NodeSpec): readonly (ValueId | undefined)[] {
+    const name = spec.name || `${spec.op}#${this.#nodes.length}`;
+    for (const id of spec.inputs) {
+      if (id !== undefined && this.#values[id] === undefined) {
+        const message = `${spec.op} ${JSON.stringify(name)}: input ${id} is not defined yet`;
+        throw new CloisterError('INVALID_GRAPH', message, { node: name });
+      }
+    }
+    const names = spec.outputs ?? [`${name}:0`];
+    const first = this.#values.length;
+    const outputs: (ValueId | undefined)[] = [];
+    let next = first;
+    for (const output of names) outputs.push(output === undefined ? undefined : next++);
+    const node: Node = Object.freeze({
+      name,
+      domain: spec.domain ?? '',
+      op: spec.op,
+      opset: spec.opset ?? this.#opset,
+      inputs: Object.freeze([...spec.inputs]),
+      outputs: Object.freeze(outputs),
+      attributes: Object.freeze({ ...spec.attributes }),
+    });
+    const facts = this.#inference.node(node);
+    names.forEach((output, i) => {
+      if (output !== undefined) this.#value(output, facts[i]!);
+    });
+    this.#nodes.push(node);
+    return node.outputs;
+  }
+
+  /** Makes a value an output of the graph. @throws {CloisterError} `INVALID_GRAPH` when it does not exist or is one already. */
+  output(id: ValueId): void {
+    if (this.#values[id] === undefined || this.#outputs.includes(id)) {
+      const problem = this.#values[id] ? `${JSON.stringify(this.#values[id].name)} is one already` : 'no such value';
+      throw new CloisterError('INVALID_GRAPH', `graph output ${id}: ${problem}`);
+    }
+    this.#outputs.push(id);
+  }
+
+  /** The facts of a value so far. */
+  facts(id: ValueId): Facts {
+    const value = this.#values[id];
+    if (!value) throw new CloisterError('INVALID_GRAPH', `no value ${id}`);
+    return value.facts;
+  }
+
+  /** The value of this name, if there is one. */
+  find(name: string): ValueId | undefined {
+    return this.#ids.get(name);
+  }
+
+  /** The finished graph, frozen. @throws {CloisterError} `INVALID_GRAPH` when it has no output. */
+  build(): Graph {
+    if (this.#outputs.length === 0) throw new CloisterError('INVALID_GRAPH', `graph ${this.#name} has no output`);
+    return Object.freeze({
+      name: this.#name,
+      values: Object.freeze([...this.#values]),
+      nodes: Object.freeze([...this.#nodes]),
+      inputs: Object.freeze([...this.#inputs]),
+      outputs: Object.freeze([...this.#outputs]),
+      constants: new Map(this.#constants),
+    });
+  }
+
+  #constant(name: string, facts: Facts, constant: Constant): ValueId {
+    const id = this.#value(name, declaredFacts(name, facts));
+    this.#constants.set(id, Object.freeze(constant));
+    this.#inference.define(id, this.#values[id]!.facts, constant);
+    return id;
+  }
+
+  #value(name: string, facts: Facts): ValueId {
+    if (name === '' || this.#ids.has(name)) {
+      const problem = name === '' ? 'a value needs a name' : `value ${JSON.stringify(name)} is defined twice`;
+      throw new CloisterError('INVALID_GRAPH', problem, { value: name });
+    }
+    const id = this.#values.length;
+    this.#ids.set(name, id);
+    this.#values.push(Object.freeze({ name, facts }));
+    return id;
+  }
+}

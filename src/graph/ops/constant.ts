@@ -1,0 +1,285 @@
+/**
+ * Values from nothing, and values in another form: Constant, ConstantOfShape, Range, Identity, Dropout, Cast.
+ * @module
+ */
+import { DTYPES, type DType, Tensor } from '../../tensor/index.ts';
+import type { Dim, Facts } from '../graph.ts';
+import { isBig } from './loops.ts';
+import {
+  ALL,
+  define,
+  FLOATS,
+  float,
+  floats,
+  from,
+  type InferContext,
+  int,
+  ints,
+  type Operator,
+  type OperatorVersion,
+  required,
+  string,
+  strings,
+  tensor,
+} from './operator.ts';
+
+/** Element types by their number in ONNX's TensorProto.DataType. Strings, complex numbers and the 4 and 8-bit floats have none here. */
+export const ONNX_DTYPES: ReadonlyMap<number, DType> = new Map<number, DType>([
+  [1, 'f32'],
+  [2, 'u8'],
+  [3, 'i8'],
+  [4, 'u16'],
+  [5, 'i16'],
+  [6, 'i32'],
+  [7, 'i64'],
+  [9, 'bool'],
+  [10, 'f16'],
+  [11, 'f64'],
+  [12, 'u32'],
+  [13, 'u64'],
+  [16, 'bf16'],
+]);
+
+/** The tensor that a Constant node's attribute says, in any of the forms that opset 12 added. */
+export function constantTensor(c: InferContext): Tensor {
+  const given = ['value', 'value_float', 'value_floats', 'value_int', 'value_ints'].filter(name => c.has(name));
+  if (c.has('value_string') || c.has('value_strings')) c.unsupported('strings have no dtype here');
+  if (given.length !== 1) c.fail(`expected exactly one value, got ${given.length}`);
+  const value = c.tensor('value');
+  if (value) return value;
+  const name = given[0]!;
+  const list = c.numbers(name) ?? c.number(name);
+  if (name.startsWith('value_float')) return Tensor.of('f32', list);
+  return Tensor.of('i64', list);
+}
+
+const constant: OperatorVersion = {
+  since: 1,
+  inputs: [0, 0],
+  outputs: [1, 1],
+  attributes: { value: required(tensor) },
+  infer: c => {
+    const { dtype, shape } = constantTensor(c);
+    return [{ dtype, shape }];
+  },
+  known: c => {
+    const value = constantTensor(c);
+    return DTYPES[value.dtype].kind !== 'float' && value.size <= 256 ? value.values().map(Number) : undefined;
+  },
+  run: c => [constantTensor(c)],
+};
+
+const constant12 = from(12, constant, {
+  attributes: {
+    value: tensor,
+    value_float: float(),
+    value_floats: floats,
+    value_int: int(),
+    value_ints: ints(),
+    value_string: string(),
+    value_strings: strings,
+  },
+});
+
+/** A shape given by the elements of an input: as many unknown sizes as the input is long, where they are not known. */
+export function shapeFromInput(c: InferContext, index: number): readonly Dim[] {
+  c.expect(index, ['i64']);
+  c.rank(index, 1);
+  const known = c.known(index);
+  if (known) {
+    for (const dim of known) if (typeof dim === 'number' && dim < 0) c.fail(`input ${index}: a size of ${dim}`);
+    return known;
+  }
+  const length = c.input(index).shape[0]!;
+  if (typeof length !== 'number') c.unsupported('the rank of the result must be known before the model runs');
+  if (length > 64) c.fail(`input ${index}: a shape of ${length} dimensions`);
+  return Array.from({ length }, () => c.fresh());
+}
+
+const constantOfShape: OperatorVersion = {
+  since: 9,
+  inputs: [1, 1],
+  outputs: [1, 1],
+  attributes: { value: tensor },
+  infer: c => {
+    const value = c.tensor('value');
+    if (value && value.size !== 1) c.fail(`attribute value: expected one element, got ${value.size}`);
+    return [{ dtype: value?.dtype ?? 'f32', shape: shapeFromInput(c, 0) }];
+  },
+  run: c => {
+    const out = c.allocate();
+    const value = c.tensor('value');
+    if (value) (out.data as Float32Array).fill(value.elements()[0] as number);
+    return [out];
+  },
+};
+
+const range: OperatorVersion = {
+  since: 11,
+  inputs: [3, 3],
+  outputs: [1, 1],
+  attributes: {},
+  infer: c => {
+    c.expect(0, ['f32', 'f64', 'i16', 'i32', 'i64']);
+    c.sameDType(0, 1);
+    c.sameDType(0, 2);
+    const [start, limit, delta] = [0, 1, 2].map(i => c.integers(i)?.[0]);
+    if (start === undefined || limit === undefined || delta === undefined) {
+      return [{ dtype: c.input(0).dtype, shape: [c.fresh()] }];
+    }
+    if (delta === 0) c.fail('a step of 0 never ends');
+    return [{ dtype: c.input(0).dtype, shape: [Math.max(0, Math.ceil((limit - start) / delta))] }];
+  },
+  known: c => {
+    const [start, limit, delta] = [0, 1, 2].map(i => c.integers(i)?.[0]);
+    if (start === undefined || limit === undefined || !delta) return undefined;
+    const length = Math.max(0, Math.ceil((limit - start) / delta));
+    return length <= 256 ? Array.from({ length }, (_, i) => start + i * delta) : undefined;
+  },
+  run: c => {
+    const out = c.allocate();
+    const [start, delta] = [c.operand(0).elements()[0]!, c.operand(2).elements()[0]!];
+    if (isBig(out)) {
+      const to = out.data as BigInt64Array;
+      for (let i = 0; i < to.length; i++) to[i] = (start as bigint) + BigInt(i) * (delta as bigint);
+    } else {
+      const to = out.data as Float32Array;
+      for (let i = 0; i < to.length; i++) to[i] = (start as number) + i * (delta as number);
+    }
+    return [out];
+  },
+};
+
+const identity: OperatorVersion = {
+  since: 1,
+  inputs: [1, 1],
+  outputs: [1, 1],
+  attributes: {},
+  infer: c => [c.input(0)],
+  known: c => c.known(0),
+  run: c => [c.operand(0)],
+};
+
+/** Dropout as inference has it: the identity, with a mask of ones. */
+const dropout: OperatorVersion = {
+  since: 1,
+  inputs: [1, 1],
+  outputs: [1, 2],
+  attributes: { ratio: float(0.5), is_test: int(0), consumed_inputs: ints() },
+  infer: c => {
+    c.expect(0, FLOATS);
+    return [c.input(0), c.input(0)];
+  },
+  run: c => {
+    if (c.node.outputs[1] === undefined) return [c.operand(0)];
+    return [c.operand(0), Tensor.of(c.outputs[1]!.dtype, 1).expand(c.shape())];
+  },
+};
+
+const dropoutBool = from(10, dropout, {
+  attributes: { ratio: float(0.5) },
+  infer: c => {
+    c.expect(0, FLOATS);
+    return [c.input(0), { dtype: 'bool', shape: c.input(0).shape }];
+  },
+});
+
+const dropoutInputs = from(12, dropoutBool, {
+  inputs: [1, 3],
+  attributes: { seed: int() },
+  infer: c => {
+    c.expect(0, FLOATS);
+    if (c.inputs[2]) {
+      c.expect(2, ['bool']);
+      if (c.integers(2)?.[0] !== 0) c.unsupported('training mode has no kernel; only a constant false is accepted');
+    }
+    return [c.input(0), { dtype: 'bool', shape: c.input(0).shape }];
+  },
+});
+
+/** Names of element types as Cast had them before opset 6. */
+const CAST_NAMES: Readonly<Record<string, number>> = {
+  FLOAT: 1,
+  UINT8: 2,
+  INT8: 3,
+  UINT16: 4,
+  INT16: 5,
+  INT32: 6,
+  INT64: 7,
+  BOOL: 9,
+  FLOAT16: 10,
+  DOUBLE: 11,
+  UINT32: 12,
+  UINT64: 13,
+};
+
+function castTarget(c: InferContext, code: number): DType {
+  return ONNX_DTYPES.get(code) ?? c.unsupported(`element type ${code} has no dtype here`);
+}
+
+function cast(
+  since: number,
+  attributes: OperatorVersion['attributes'],
+  target: (c: InferContext) => DType,
+): OperatorVersion {
+  return {
+    since,
+    inputs: [1, 1],
+    outputs: [1, 1],
+    attributes,
+    infer: c => [{ dtype: target(c), shape: c.input(0).shape }],
+    known: c => (DTYPES[target(c)].kind === 'int' ? c.known(0) : undefined),
+    run: c => [castTo(c.operand(0), c.outputs[0]!.dtype)],
+  };
+}
+
+function castTo(x: Tensor, dtype: DType): Tensor {
+  return x.dtype === dtype ? x : x.cast(dtype);
+}
+
+const castLike: OperatorVersion = {
+  since: 15,
+  inputs: [2, 2],
+  outputs: [1, 1],
+  attributes: {},
+  infer: c => [{ dtype: c.input(1).dtype, shape: c.input(0).shape }],
+  known: c => (DTYPES[c.input(1).dtype].kind === 'int' ? c.known(0) : undefined),
+  run: c => [castTo(c.operand(0), c.outputs[0]!.dtype)],
+};
+
+/** Saturation concerns the 8-bit floats only, which no dtype here is. */
+const SATURATE = { saturate: int(1), round_mode: string('up') } as const;
+
+function expectAny(version: OperatorVersion): OperatorVersion {
+  return {
+    ...version,
+    infer: (c): readonly Facts[] => {
+      c.expect(0, ALL);
+      return version.infer(c);
+    },
+  };
+}
+
+/** The operators of this file. */
+export const CONSTANT: readonly Operator[] = [
+  define('Constant', 'compute', constant, constant12),
+  define('ConstantOfShape', 'compute', constantOfShape),
+  define('Range', 'compute', range),
+  define('Identity', 'view', expectAny(identity)),
+  define(
+    'Dropout',
+    'view',
+    dropout,
+    from(7, dropout, { attributes: { ratio: float(0.5) } }),
+    dropoutBool,
+    dropoutInputs,
+  ),
+  define(
+    'Cast',
+    'elementwise',
+    cast(1, { to: required(string()) }, c => castTarget(c, CAST_NAMES[c.string('to')] ?? 0)),
+    cast(6, { to: required(int()) }, c => castTarget(c, c.number('to'))),
+    cast(19, { to: required(int()), ...SATURATE }, c => castTarget(c, c.number('to'))),
+  ),
+  define('CastLike', 'elementwise', castLike, from(19, castLike, { attributes: SATURATE })),
+];

@@ -1,0 +1,159 @@
+/**
+ * Convolution over one to three spatial axes: columns of the input, then a matrix product.
+ * @module
+ */
+import { formatShape, type Tensor } from '../../tensor/index.ts';
+import type { Facts } from '../graph.ts';
+import { matmulInto } from './gemm.ts';
+import { dense, type Numbers } from './loops.ts';
+import { define, FLOATS, type InferContext, int, ints, type Operator, type RunContext, string } from './operator.ts';
+import { checkAutoPad, concreteWindow, threeAxes, threeSizes, type Window, windowShape } from './window.ts';
+
+function inferConv(c: InferContext): readonly Facts[] {
+  c.expect(0, FLOATS);
+  c.sameDType(0, 1);
+  c.sameDType(0, 2);
+  checkAutoPad(c);
+  const x = c.input(0).shape;
+  const w = c.input(1).shape;
+  if (x.length < 3 || x.length > 5)
+    c.unsupported(`convolution has kernels for 1 to 3 spatial axes, got ${formatShape(x)}`);
+  c.rank(1, x.length);
+  const declared = c.numbers('kernel_shape');
+  const kernel = w.slice(2).map((dim, i) => {
+    const size = declared?.[i] ?? dim;
+    return typeof size === 'number' && !c.differ(size, dim)
+      ? size
+      : c.fail(`kernel axis ${i}: ${size} is not ${dim} of the weights`);
+  });
+  if (declared && declared.length !== kernel.length) c.fail(`attribute kernel_shape: expected ${kernel.length} sizes`);
+  const groups = c.number('group');
+  const [channels, perGroup, outputs] = [x[1]!, w[1]!, w[0]!];
+  if (groups < 1 || (typeof outputs === 'number' && outputs % groups !== 0)) {
+    c.fail(`${outputs} output channels cannot be cut into ${groups} groups`);
+  }
+  if (typeof channels === 'number' && typeof perGroup === 'number' && channels !== perGroup * groups) {
+    c.fail(`the input has ${channels} channels, the weights want ${perGroup} x ${groups} groups`);
+  }
+  const bias = c.inputs[2]?.shape;
+  if (bias && (bias.length !== 1 || c.differ(bias[0]!, outputs)))
+    c.fail(`a bias of ${formatShape(bias)} for ${outputs} channels`);
+  return [{ dtype: c.input(0).dtype, shape: [x[0]!, outputs, ...windowShape(c, x.slice(2), kernel)] }];
+}
+
+/** Columns are made for at most this many elements at a time, whatever the image. */
+const COLUMN_ELEMENTS = 2 ** 21;
+
+function runConv(c: RunContext): readonly Tensor[] {
+  const x = c.operand(0);
+  const w = c.operand(1);
+  const out = c.allocate();
+  const [batch, channels] = x.shape as readonly [number, number];
+  const [outputs, perGroup] = w.shape as readonly [number, number];
+  const groups = c.number('group');
+  const spatial = x.shape.slice(2);
+  const window = threeAxes(concreteWindow(c, spatial, c.shape().slice(2), w.shape.slice(2)));
+  const inSizes = threeSizes(spatial);
+  const outSizes = threeSizes(c.shape().slice(2));
+  const inVolume = inSizes[0] * inSizes[1] * inSizes[2];
+  const outVolume = outSizes[0] * outSizes[1] * outSizes[2];
+  const depth = perGroup * window.kernel[0]! * window.kernel[1]! * window.kernel[2]!;
+  const [image, weights, result] = [dense(x), dense(w), out.data as Numbers];
+  const bias = c.tensors[2] ? dense(c.tensors[2]) : undefined;
+  const perChunk = Math.max(1, Math.min(outVolume, Math.floor(COLUMN_ELEMENTS / Math.max(depth, 1))));
+  const columns = newLike(result, depth * perChunk);
+  const perOut = outputs / groups;
+  for (let n = 0; n < batch; n++) {
+    for (let g = 0; g < groups; g++) {
+      const from = (n * channels + g * perGroup) * inVolume;
+      for (let start = 0; start < outVolume; start += perChunk) {
+        const count = Math.min(perChunk, outVolume - start);
+        const product = newLike(result, perOut * count);
+        gatherColumns(image, from, perGroup, inSizes, outSizes, window, start, count, columns);
+        matmulInto(
+          perOut,
+          count,
+          depth,
+          { data: weights, offset: g * perOut * depth, rowStride: depth, columnStride: 1 },
+          { data: columns, offset: 0, rowStride: count, columnStride: 1 },
+          { data: product, offset: 0 },
+        );
+        for (let o = 0; o < perOut; o++) {
+          const channel = g * perOut + o;
+          const shift = bias?.[channel] ?? 0;
+          const to = (n * outputs + channel) * outVolume + start;
+          for (let i = 0; i < count; i++) result[to + i] = product[o * count + i]! + shift;
+        }
+      }
+    }
+  }
+  return [out];
+}
+
+/** `columns[(channel, kernel place)][output place]` for `count` output places from `start` on; padding reads as 0. */
+function gatherColumns(
+  image: Numbers,
+  from: number,
+  channels: number,
+  inSizes: readonly [number, number, number],
+  outSizes: readonly [number, number, number],
+  window: Window,
+  start: number,
+  count: number,
+  columns: Numbers,
+): void {
+  const [depth, height, width] = inSizes;
+  const [, outHeight, outWidth] = outSizes;
+  const { kernel, strides, dilations, padBegin } = window;
+  let row = 0;
+  for (let channel = 0; channel < channels; channel++) {
+    const plane = from + channel * depth * height * width;
+    for (let kz = 0; kz < kernel[0]!; kz++) {
+      for (let ky = 0; ky < kernel[1]!; ky++) {
+        for (let kx = 0; kx < kernel[2]!; kx++, row += count) {
+          let ox = start % outWidth;
+          let oy = Math.floor(start / outWidth) % outHeight;
+          let oz = Math.floor(start / (outWidth * outHeight));
+          for (let i = 0; i < count; ) {
+            const z = oz * strides[0]! + kz * dilations[0]! - padBegin[0]!;
+            const y = oy * strides[1]! + ky * dilations[1]! - padBegin[1]!;
+            const inside = z >= 0 && z < depth && y >= 0 && y < height;
+            const line = plane + (z * height + y) * width;
+            const end = Math.min(outWidth, ox + count - i);
+            for (let x = ox * strides[2]! + kx * dilations[2]! - padBegin[2]!; ox < end; ox++, i++, x += strides[2]!) {
+              columns[row + i] = inside && x >= 0 && x < width ? image[line + x]! : 0;
+            }
+            ox = 0;
+            if (++oy === outHeight) {
+              oy = 0;
+              oz++;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+function newLike(array: Numbers, length: number): Numbers {
+  return array instanceof Float64Array ? new Float64Array(length) : new Float32Array(length);
+}
+
+/** The operators of this file. */
+export const CONVOLUTION: readonly Operator[] = [
+  define('Conv', 'compute', {
+    since: 1,
+    inputs: [2, 3],
+    outputs: [1, 1],
+    attributes: {
+      auto_pad: string('NOTSET'),
+      dilations: ints(),
+      group: int(1),
+      kernel_shape: ints(),
+      pads: ints(),
+      strides: ints(),
+    },
+    infer: inferConv,
+    run: runConv,
+  }),
+];

@@ -1,0 +1,367 @@
+/**
+ * Elements taken from one place and put in another: Concat, Split, Slice, Gather, Pad, Tile.
+ * @module
+ */
+import { formatShape, sliceRange, Tensor } from '../../tensor/index.ts';
+import type { Dim, Facts } from '../graph.ts';
+import { around, dense, type Numbers } from './loops.ts';
+import {
+  define,
+  float,
+  from,
+  type InferContext,
+  int,
+  ints,
+  MANY,
+  type Operator,
+  type OperatorVersion,
+  type RunContext,
+  required,
+  string,
+} from './operator.ts';
+
+const concat: OperatorVersion = {
+  since: 4,
+  inputs: [1, MANY],
+  outputs: [1, 1],
+  attributes: { axis: required(int()) },
+  infer: c => {
+    const first = c.input(0);
+    const axis = c.axis(c.number('axis'), first.shape.length);
+    const shape = [...first.shape];
+    for (let i = 1; i < c.inputs.length; i++) {
+      c.sameDType(0, i);
+      c.rank(i, first.shape.length);
+      const other = c.input(i).shape;
+      for (let at = 0; at < shape.length; at++) {
+        shape[at] =
+          at === axis
+            ? c.derive(`(${shape[at]}+${other[at]})`, [shape[at]!, other[at]!], (a, b) => a + b)
+            : c.same(shape[at]!, other[at]!, `axis ${at} of inputs 0 and ${i}`);
+      }
+    }
+    return [{ dtype: first.dtype, shape }];
+  },
+  known: c => {
+    if (c.input(0).shape.length !== 1) return undefined;
+    const parts = c.inputs.map((_, i) => c.known(i));
+    return parts.every(part => part !== undefined) ? parts.flat() : undefined;
+  },
+  run: c => {
+    const out = c.allocate();
+    const axis = c.axis(c.number('axis'), c.shape().length);
+    const { outer, n, inner } = around(c.shape(), axis);
+    let start = 0;
+    for (let i = 0; i < c.tensors.length; i++) {
+      const part = c.operand(i);
+      const width = part.shape[axis]! * inner;
+      const from = dense(part);
+      for (let o = 0; o < outer; o++) {
+        (out.data as Numbers).set(from.subarray(o * width, (o + 1) * width), o * n * inner + start);
+      }
+      start += width;
+    }
+    return [out];
+  },
+};
+
+/** How wide each part is: given, or the axis cut evenly with the last part smaller. */
+function splitSizes(c: InferContext): readonly number[] {
+  const { shape } = c.input(0);
+  const axis = c.axis(c.number('axis'), shape.length);
+  const parts = c.node.outputs.length;
+  const given =
+    c.numbers('split') ??
+    (c.inputs[1] ? (c.integers(1) ?? c.unsupported('the sizes must be known before the model runs')) : undefined);
+  const size = shape[axis]!;
+  if (given) {
+    const sum = given.reduce((total, part) => total + part, 0);
+    if (given.length !== parts || given.some(part => part < 0) || c.differ(sum, size)) {
+      c.fail(`cannot split ${size} into ${parts} parts of ${formatShape(given)}`);
+    }
+    return given;
+  }
+  if (typeof size !== 'number') return c.unsupported(`cannot split the symbolic size ${size} evenly`);
+  if (c.has('num_outputs') && c.number('num_outputs') !== parts)
+    c.fail(`num_outputs is ${c.number('num_outputs')}, the node has ${parts}`);
+  const width = Math.ceil(size / parts);
+  return Array.from({ length: parts }, (_, i) => Math.max(0, Math.min(width, size - i * width)));
+}
+
+const split: OperatorVersion = {
+  since: 1,
+  inputs: [1, 1],
+  outputs: [1, MANY],
+  attributes: { axis: int(0), split: ints() },
+  infer: c => {
+    const { dtype, shape } = c.input(0);
+    const axis = c.axis(c.number('axis'), shape.length);
+    return splitSizes(c).map(size => ({ dtype, shape: shape.map((dim, i) => (i === axis ? size : dim)) }));
+  },
+  run: c => {
+    const x = c.operand(0);
+    const axis = c.axis(c.number('axis'), x.shape.length);
+    let start = 0;
+    return splitSizes(c).map(size => {
+      start += size;
+      return x.slice({ axis, start: start - size, end: start });
+    });
+  },
+};
+
+interface Cut {
+  readonly axis: number;
+  readonly start: number;
+  readonly end: number;
+  readonly step: number;
+}
+
+/** The cuts of a Slice node, or undefined where an input is not known. */
+function cuts(c: InferContext): readonly Cut[] | undefined {
+  const rank = c.input(0).shape.length;
+  const fromInputs = c.node.opset >= 10;
+  const starts = fromInputs ? c.integers(1) : c.numbers('starts');
+  const ends = fromInputs ? c.integers(2) : c.numbers('ends');
+  const named = fromInputs ? (c.inputs[3] ? c.integers(3) : null) : (c.numbers('axes') ?? null);
+  const steps = fromInputs && c.inputs[4] ? c.integers(4) : null;
+  if (!starts || !ends || named === undefined || steps === undefined) return undefined;
+  const axes = c.axes(named ?? starts.map((_, i) => i), rank);
+  if (ends.length !== starts.length || axes.length !== starts.length || (steps && steps.length !== starts.length)) {
+    c.fail(`expected as many ends, axes and steps as starts, got ${starts.length} starts`);
+  }
+  return starts.map((start, i) => {
+    const step = steps?.[i] ?? 1;
+    if (step === 0) c.fail('a step of 0');
+    return { axis: axes[i]!, start, end: ends[i]!, step };
+  });
+}
+
+const slice: OperatorVersion = {
+  since: 10,
+  inputs: [3, 5],
+  outputs: [1, 1],
+  attributes: {},
+  infer: c => {
+    for (let i = 1; i < c.inputs.length; i++) {
+      c.expect(i, ['i32', 'i64']);
+      c.rank(i, 1);
+    }
+    const { dtype, shape } = c.input(0);
+    const list = cuts(c);
+    if (!list) return [{ dtype, shape: shape.map(() => c.fresh()) }];
+    const result = [...shape];
+    for (const { axis, start, end, step } of list) {
+      const size = shape[axis]!;
+      result[axis] = c.derive(
+        `slice(${size},${start},${end},${step})`,
+        [size],
+        known => sliceRange(known, start, end, step).length,
+      );
+    }
+    return [{ dtype, shape: result }];
+  },
+  known: c => {
+    const data = c.known(0);
+    const cut = cuts(c)?.[0];
+    if (!data || !cut || c.input(0).shape.length !== 1) return undefined;
+    const { first, length, step } = sliceRange(data.length, cut.start, cut.end, cut.step);
+    return Array.from({ length }, (_, i) => data[first + i * step]!);
+  },
+  run: c => [c.operand(0).slice(...cuts(c)!)],
+};
+
+const sliceAttributes = from(1, slice, {
+  inputs: [1, 1],
+  attributes: { axes: ints(), starts: required(ints()), ends: required(ints()) },
+});
+
+const gather: OperatorVersion = {
+  since: 1,
+  inputs: [2, 2],
+  outputs: [1, 1],
+  attributes: { axis: int(0) },
+  infer: c => {
+    c.expect(1, ['i32', 'i64']);
+    const { dtype, shape } = c.input(0);
+    const axis = c.axis(c.number('axis'), shape.length);
+    return [{ dtype, shape: [...shape.slice(0, axis), ...c.input(1).shape, ...shape.slice(axis + 1)] }];
+  },
+  known: c => {
+    const data = c.known(0);
+    const indices = c.integers(1);
+    if (!data || !indices || c.input(0).shape.length !== 1) return undefined;
+    return indices.map(index => data.at(index) ?? c.fail(`index ${index} is outside a list of ${data.length}`));
+  },
+  run: c => {
+    const x = c.operand(0);
+    const axis = c.axis(c.number('axis'), x.shape.length);
+    const { outer, n, inner } = around(x.shape, axis);
+    const indices = c
+      .operand(1)
+      .values()
+      .map(value => {
+        const index = Number(value);
+        if (index < -n || index >= n) c.fail(`index ${index} is outside an axis of ${n}`);
+        return index < 0 ? index + n : index;
+      });
+    const out = c.allocate();
+    const from = dense(x);
+    let at = 0;
+    for (let o = 0; o < outer; o++) {
+      for (const index of indices) {
+        const start = (o * n + index) * inner;
+        (out.data as Numbers).set(from.subarray(start, start + inner), at);
+        at += inner;
+      }
+    }
+    return [out];
+  },
+};
+
+/** The padding of each axis, before and after; negative padding cuts. Undefined where an input is not known. */
+function paddings(c: InferContext): readonly (readonly [number, number])[] | undefined {
+  const rank = c.input(0).shape.length;
+  const flat = c.node.opset < 2 ? c.numbers('paddings') : c.node.opset < 11 ? c.numbers('pads') : c.integers(1);
+  if (!flat) return undefined;
+  const named = c.inputs[3] ? c.integers(3) : Array.from({ length: rank }, (_, i) => i);
+  if (!named) return undefined;
+  const axes = c.axes(named, rank);
+  if (flat.length !== 2 * axes.length) c.fail(`expected ${2 * axes.length} paddings, got ${flat.length}`);
+  return Array.from({ length: rank }, (_, i) => {
+    const at = axes.indexOf(i);
+    return at < 0 ? ([0, 0] as const) : ([flat[at]!, flat[at + axes.length]!] as const);
+  });
+}
+
+const MODES: readonly string[] = ['constant', 'reflect', 'edge', 'wrap'];
+
+function inferPad(c: InferContext): readonly Facts[] {
+  c.expect(1, ['i64']);
+  c.expect(3, ['i32', 'i64']);
+  c.sameDType(0, 2);
+  const mode = c.string('mode');
+  if (!MODES.includes(mode) || (mode === 'wrap' && c.node.opset < 19))
+    c.fail(`attribute mode: ${JSON.stringify(mode.slice(0, 20))} is unknown`);
+  const { dtype, shape } = c.input(0);
+  const pads = paddings(c);
+  if (!pads) return [{ dtype, shape: shape.map(() => c.fresh()) }];
+  const result = shape.map((size, i): Dim => {
+    const [before, after] = pads[i]!;
+    if (before === 0 && after === 0) return size;
+    return c.derive(`(${size}+${before + after})`, [size], known => {
+      if (known + before + after < 0) c.fail(`axis ${i}: ${known} cannot be cut by ${-before - after}`);
+      if (known === 0 && mode !== 'constant') c.fail(`axis ${i} is empty: there is nothing to repeat`);
+      return known + before + after;
+    });
+  });
+  return [{ dtype, shape: result }];
+}
+
+function runPad(c: RunContext): readonly Tensor[] {
+  const x = c.operand(0);
+  const mode = c.string('mode');
+  const pads = paddings(c)!;
+  const shape = c.shape();
+  const out = c.allocate();
+  const to = out.data as Numbers;
+  const fill = c.node.opset >= 11 ? c.tensors[2]?.elements()[0] : Tensor.of(x.dtype, c.number('value')).elements()[0];
+  // Where each output index of each axis reads from; -1 is padding.
+  const sources = shape.map((size, axis) =>
+    Array.from({ length: size }, (_, i) => sourceIndex(i - pads[axis]![0], x.shape[axis]!, mode)),
+  );
+  const source = x.data as Numbers;
+  const index = new Array<number>(shape.length).fill(0);
+  for (let at = 0; at < to.length; at++) {
+    let from = x.offset;
+    let inside = true;
+    for (let axis = 0; axis < shape.length; axis++) {
+      const i = sources[axis]![index[axis]!]!;
+      if (i < 0) inside = false;
+      from += i * x.strides[axis]!;
+    }
+    if (inside) to[at] = source[from]!;
+    else if (fill !== undefined) to[at] = fill as number;
+    for (let axis = shape.length - 1; axis >= 0 && ++index[axis]! === shape[axis]; axis--) index[axis] = 0;
+  }
+  return [out];
+}
+
+function sourceIndex(index: number, size: number, mode: string): number {
+  if (index >= 0 && index < size) return index;
+  if (mode === 'constant') return -1;
+  if (mode === 'edge') return index < 0 ? 0 : size - 1;
+  if (mode === 'wrap') return ((index % size) + size) % size;
+  if (size === 1) return 0;
+  const period = 2 * (size - 1); // reflect does not repeat the edge
+  const inside = ((index % period) + period) % period;
+  return inside < size ? inside : period - inside;
+}
+
+const pad: OperatorVersion = {
+  since: 11,
+  inputs: [2, 3],
+  outputs: [1, 1],
+  attributes: { mode: string('constant') },
+  infer: inferPad,
+  run: runPad,
+};
+
+const padAttributes = from(2, pad, {
+  inputs: [1, 1],
+  attributes: { mode: string('constant'), pads: required(ints()), value: float(0) },
+});
+
+const tile: OperatorVersion = {
+  since: 6,
+  inputs: [2, 2],
+  outputs: [1, 1],
+  attributes: {},
+  infer: c => {
+    c.expect(1, ['i64']);
+    const { dtype, shape } = c.input(0);
+    const repeats = c.known(1);
+    if (!repeats) return [{ dtype, shape: shape.map(() => c.fresh()) }];
+    if (repeats.length !== shape.length || repeats.some(times => typeof times === 'number' && times < 0)) {
+      c.fail(`expected ${shape.length} repeats of at least 0, got ${formatShape(repeats)}`);
+    }
+    return [{ dtype, shape: shape.map((dim, i) => c.product([dim, repeats[i]!])) }];
+  },
+  run: c => {
+    const x = c.operand(0);
+    const out = c.allocate();
+    const to = out.data as Numbers;
+    const from = dense(x);
+    const index = new Array<number>(x.shape.length).fill(0);
+    const steps = x.contiguous().strides;
+    for (let at = 0; at < to.length; at++) {
+      let source = 0;
+      for (let axis = 0; axis < index.length; axis++) source += (index[axis]! % x.shape[axis]!) * steps[axis]!;
+      to[at] = from[source]!;
+      for (let axis = index.length - 1; axis >= 0 && ++index[axis]! === c.shape()[axis]; axis--) index[axis] = 0;
+    }
+    return [out];
+  },
+};
+
+/** The operators of this file. */
+export const MOVEMENT: readonly Operator[] = [
+  define('Concat', 'compute', from(1, concat, { attributes: { axis: int(1) } }), concat),
+  define(
+    'Split',
+    'compute',
+    from(2, split),
+    from(13, split, { inputs: [1, 2], attributes: { axis: int(0) } }),
+    from(18, split, { inputs: [1, 2], attributes: { axis: int(0), num_outputs: int() } }),
+  ),
+  define('Slice', 'compute', sliceAttributes, slice),
+  define('Gather', 'compute', gather),
+  define(
+    'Pad',
+    'compute',
+    from(1, padAttributes, { attributes: { mode: string('constant'), paddings: required(ints()), value: float(0) } }),
+    padAttributes,
+    pad,
+    from(18, pad, { inputs: [2, 4] }),
+  ),
+  define('Tile', 'compute', tile),
+];

@@ -1,0 +1,234 @@
+/**
+ * Reduction along axes: ReduceSum and its kin, ArgMax, ArgMin.
+ * @module
+ */
+import { type DType, Tensor } from '../../tensor/index.ts';
+import type { Facts } from '../graph.ts';
+import { around, dense, fold, isBig, type Numbers } from './loops.ts';
+import {
+  define,
+  FLOATS,
+  from,
+  type InferContext,
+  int,
+  ints,
+  NUMBERS,
+  type Operator,
+  type OperatorVersion,
+  type RunContext,
+} from './operator.ts';
+
+/** How a row of elements becomes one: folded in double precision, or in bigints where the dtype is of 64 bits. */
+interface Reducer {
+  readonly start: number;
+  readonly step: (sum: number, x: number) => number;
+  readonly finish?: (sum: number, count: number) => number;
+  readonly big?: {
+    readonly start: bigint;
+    readonly step: (sum: bigint, x: bigint) => bigint;
+    readonly finish?: (sum: bigint, count: bigint) => bigint;
+  };
+}
+
+const plus = (sum: number, x: number): number => sum + x;
+const plusBig = (sum: bigint, x: bigint): bigint => sum + x;
+const absolute = (x: bigint): bigint => (x < 0n ? -x : x);
+const MIN_I64 = -(2n ** 63n);
+const MAX_U64 = 2n ** 64n - 1n;
+
+const REDUCERS: Readonly<Record<string, Reducer>> = {
+  ReduceSum: { start: 0, step: plus, big: { start: 0n, step: plusBig } },
+  ReduceMean: {
+    start: 0,
+    step: plus,
+    finish: (sum, count) => sum / count,
+    big: { start: 0n, step: plusBig, finish: (sum, count) => (count === 0n ? 0n : sum / count) },
+  },
+  ReduceMax: {
+    start: Number.NEGATIVE_INFINITY,
+    step: Math.max,
+    big: { start: MIN_I64, step: (a, b) => (a > b ? a : b) },
+  },
+  ReduceMin: {
+    start: Number.POSITIVE_INFINITY,
+    step: Math.min,
+    big: { start: MAX_U64, step: (a, b) => (a < b ? a : b) },
+  },
+  ReduceProd: {
+    start: 1,
+    step: (product, x) => product * x,
+    big: { start: 1n, step: (a, b) => BigInt.asIntN(64, a * b) },
+  },
+  ReduceL1: { start: 0, step: (sum, x) => sum + Math.abs(x), big: { start: 0n, step: (sum, x) => sum + absolute(x) } },
+  ReduceL2: { start: 0, step: (sum, x) => sum + x * x, finish: Math.sqrt },
+  ReduceSumSquare: { start: 0, step: (sum, x) => sum + x * x, big: { start: 0n, step: (sum, x) => sum + x * x } },
+  ReduceLogSum: { start: 0, step: plus, finish: Math.log },
+};
+
+/** Where the axes come from: an attribute until opset 13 (ReduceSum) or 18 (the others), then an input. */
+type AxesFrom = 'attribute' | 'input';
+
+/** The reduced axes, or undefined where an input holds them and is not known. No axes at all means every axis, or none. */
+function reducedAxes(c: InferContext, source: AxesFrom): readonly number[] | undefined {
+  const rank = c.input(0).shape.length;
+  const given = source === 'attribute' ? (c.numbers('axes') ?? []) : c.inputs[1] ? c.integers(1) : [];
+  if (given === undefined) return undefined;
+  if (given.length > 0) return c.axes(given, rank);
+  const keepAll = source === 'input' && c.number('noop_with_empty_axes') !== 0;
+  return keepAll ? [] : c.input(0).shape.map((_, i) => i);
+}
+
+function inferReduce(source: AxesFrom, dtypes: readonly DType[]): (c: InferContext) => readonly Facts[] {
+  return c => {
+    c.expect(0, dtypes);
+    c.expect(1, ['i64']);
+    const { dtype, shape } = c.input(0);
+    const axes = reducedAxes(c, source);
+    const keep = c.number('keepdims') !== 0;
+    if (axes === undefined) {
+      if (!keep) c.unsupported('the axes must be known before the model runs, unless keepdims is 1');
+      return [{ dtype, shape: shape.map(() => c.fresh()) }];
+    }
+    const kept = shape.flatMap((dim, i) => (axes.includes(i) ? (keep ? [1] : []) : [dim]));
+    return [{ dtype, shape: kept }];
+  };
+}
+
+/** The input with the reduced axes last, and how many elements each result takes. */
+function rows(x: Tensor, axes: readonly number[]): { values: Numbers; count: number } {
+  const rest = x.shape.map((_, i) => i).filter(i => !axes.includes(i));
+  return {
+    values: dense(x.transpose([...rest, ...axes])),
+    count: axes.reduce((size, axis) => size * x.shape[axis]!, 1),
+  };
+}
+
+function runReduce(source: AxesFrom, reducer: Reducer): (c: RunContext) => readonly Tensor[] {
+  return c => {
+    const out = c.allocate();
+    const { values, count } = rows(c.operand(0), reducedAxes(c, source)!);
+    if (isBig(out)) {
+      const { start, step, finish } = reducer.big ?? c.unsupported(`${out.dtype} has no kernel`);
+      const [from, to] = [values, out.data] as unknown as BigInt64Array[];
+      for (let i = 0, at = 0; i < out.size; i++) {
+        let sum = start;
+        for (let j = 0; j < count; j++, at++) sum = step(sum, from![at]!);
+        to![i] = finish ? finish(sum, BigInt(count)) : sum;
+      }
+      return [out];
+    }
+    const to = out.data as Numbers;
+    const { start, step, finish } = reducer;
+    for (let i = 0, at = 0; i < to.length; i++) {
+      let sum = start;
+      for (let j = 0; j < count; j++, at++) sum = step(sum, values[at]!);
+      to[i] = finish ? finish(sum, count) : sum;
+    }
+    return [out];
+  };
+}
+
+/** Subtracts the largest element before the exponentials, as softmax does. */
+function runLogSumExp(source: AxesFrom): (c: RunContext) => readonly Tensor[] {
+  return c => {
+    const out = c.allocate();
+    const { values, count } = rows(c.operand(0), reducedAxes(c, source)!);
+    for (let i = 0; i < out.size; i++) {
+      const row = values.subarray(i * count, (i + 1) * count);
+      const largest = fold(row, Number.NEGATIVE_INFINITY, Math.max);
+      const shift = Number.isFinite(largest) ? largest : 0;
+      (out.data as Numbers)[i] = shift + Math.log(fold(row, 0, (sum, x) => sum + Math.exp(x - shift)));
+    }
+    return [out];
+  };
+}
+
+function reduction(
+  name: string,
+  axesInputSince: number,
+  run: (source: AxesFrom) => (c: RunContext) => readonly Tensor[],
+  dtypes: readonly DType[],
+): Operator {
+  const early: OperatorVersion = {
+    since: 1,
+    inputs: [1, 1],
+    outputs: [1, 1],
+    attributes: { axes: ints(), keepdims: int(1) },
+    infer: inferReduce('attribute', dtypes),
+    run: run('attribute'),
+  };
+  const late: OperatorVersion = {
+    since: axesInputSince,
+    inputs: [1, 2],
+    outputs: [1, 1],
+    attributes: { keepdims: int(1), noop_with_empty_axes: int(0) },
+    infer: inferReduce('input', dtypes),
+    run: run('input'),
+  };
+  return define(name, 'compute', early, late);
+}
+
+const WITH_BOOL: readonly DType[] = [...NUMBERS, 'bool'];
+
+/** ArgMax and ArgMin: the index of the best element, the first or (from opset 12 on request) the last of equals. */
+function argument(name: string, better: (a: number, b: number) => boolean): Operator {
+  const axisOf = (c: InferContext): number => c.axis(c.number('axis'), c.input(0).shape.length);
+  const version: OperatorVersion = {
+    since: 1,
+    inputs: [1, 1],
+    outputs: [1, 1],
+    attributes: { axis: int(0), keepdims: int(1) },
+    infer: c => {
+      c.expect(0, NUMBERS);
+      const { shape } = c.input(0);
+      const axis = axisOf(c);
+      if (shape[axis] === 0) c.fail(`axis ${axis} is empty`);
+      const keep = c.number('keepdims') !== 0;
+      return [{ dtype: 'i64', shape: shape.flatMap((dim, i) => (i === axis ? (keep ? [1] : []) : [dim])) }];
+    },
+    run: c => {
+      const x = c.operand(0);
+      const values = dense(x);
+      const { outer, n, inner } = around(x.shape, axisOf(c));
+      const last = c.has('select_last_index') && c.number('select_last_index') !== 0;
+      const indices = new BigInt64Array(outer * inner);
+      for (let o = 0; o < outer; o++) {
+        for (let i = 0; i < inner; i++) {
+          const start = o * n * inner + i;
+          let best = 0;
+          for (let j = 1; j < n; j++) {
+            const [a, b] = [values[start + j * inner]!, values[start + best * inner]!];
+            if (better(a, b) || (last && a === b)) best = j;
+          }
+          indices[o * inner + i] = BigInt(best);
+        }
+      }
+      return [Tensor.from('i64', c.shape(), indices)];
+    },
+  };
+  return define(
+    name,
+    'compute',
+    version,
+    from(12, version, { attributes: { ...version.attributes, select_last_index: int(0) } }),
+  );
+}
+
+/** The operators of this file. */
+export const REDUCTION: readonly Operator[] = [
+  ...Object.entries(REDUCERS).map(([name, reducer]) =>
+    reduction(
+      name,
+      name === 'ReduceSum' ? 13 : 18,
+      source => runReduce(source, reducer),
+      name === 'ReduceL2' || name === 'ReduceLogSum'
+        ? FLOATS
+        : name === 'ReduceMax' || name === 'ReduceMin'
+          ? WITH_BOOL
+          : NUMBERS,
+    ),
+  ),
+  reduction('ReduceLogSumExp', 18, runLogSumExp, FLOATS),
+  argument('ArgMax', (a, b) => a > b),
+  argument('ArgMin', (a, b) => a < b),
+];

@@ -1,0 +1,262 @@
+/**
+ * Functions of one element: Neg, Abs, Sqrt, Exp, Erf and the rest, and the activations, which are functions with parameters.
+ * @module
+ */
+import type { DType } from '../../tensor/index.ts';
+import { isBig, mapInto, zipInto } from './loops.ts';
+import {
+  type AttributeSpec,
+  define,
+  FLOATS,
+  float,
+  from,
+  type InferContext,
+  ints,
+  NUMBERS,
+  type Operator,
+  type OperatorVersion,
+  type RunContext,
+  string,
+} from './operator.ts';
+
+type Fn = (x: number) => number;
+
+interface UnaryOptions {
+  readonly since?: number;
+  readonly dtypes?: readonly DType[];
+  readonly attributes?: Readonly<Record<string, AttributeSpec>>;
+  /** The function on 64-bit integers, where `dtypes` has them. */
+  readonly big?: (x: bigint) => bigint;
+}
+
+/** An operator that applies one function, made from the node's attributes, to each element. */
+function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions = {}): Operator {
+  const { since = 1, dtypes = FLOATS, attributes = {}, big } = options;
+  const version: OperatorVersion = {
+    since,
+    inputs: [1, 1],
+    outputs: [1, 1],
+    attributes,
+    infer: c => {
+      c.expect(0, dtypes);
+      return [c.input(0)];
+    },
+    run: c => {
+      const x = c.operand(0);
+      return [mapInto(c.allocate(), x, isBig(x) && big ? (big as unknown as Fn) : make(c))];
+    },
+  };
+  if (since > 1) return define(name, 'elementwise', version);
+  // Opset 1 let a node say which inputs it may overwrite; the hint has no meaning here.
+  return define(
+    name,
+    'elementwise',
+    from(1, version, { attributes: { ...attributes, consumed_inputs: ints() } }),
+    from(6, version),
+  );
+}
+
+/** A unary operator without attributes. */
+function plain(name: string, f: Fn, options: UnaryOptions = {}): Operator {
+  return unary(name, () => f, options);
+}
+
+/** Clip with bounds as attributes (before opset 11) or as inputs. A bound left out does not bind. */
+function clipWith(c: RunContext, low: number, high: number): readonly ReturnType<typeof mapInto>[] {
+  // The maximum is applied last, so that it wins where the bounds cross.
+  return [mapInto(c.allocate(), c.operand(0), x => Math.min(Math.max(x, low), high))];
+}
+
+const clip: OperatorVersion = {
+  since: 11,
+  inputs: [1, 3],
+  outputs: [1, 1],
+  attributes: {},
+  infer: c => {
+    c.expect(0, NUMBERS);
+    for (const bound of [1, 2]) {
+      c.sameDType(0, bound);
+      if (c.inputs[bound]) boundIsScalar(c, bound);
+    }
+    return [c.input(0)];
+  },
+  run: c => {
+    const x = c.operand(0);
+    if (!isBig(x)) {
+      const bound = (i: number, none: number): number => (c.tensors[i] ? Number(c.operand(i).values()[0]) : none);
+      return clipWith(c, bound(1, Number.NEGATIVE_INFINITY), bound(2, Number.POSITIVE_INFINITY));
+    }
+    const largest = (a: bigint, b: bigint): bigint => (a > b ? a : b);
+    const smallest = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+    let out = x;
+    if (c.tensors[1]) out = zipInto(c.allocate(), out, c.operand(1).reshape([]), largest as unknown as Math['max']);
+    if (c.tensors[2]) out = zipInto(c.allocate(), out, c.operand(2).reshape([]), smallest as unknown as Math['min']);
+    return [out];
+  },
+};
+
+function boundIsScalar(c: InferContext, index: number): void {
+  const { shape } = c.input(index);
+  if (shape.some(dim => typeof dim === 'number' && dim !== 1)) c.fail(`input ${index}: a bound must be a single value`);
+}
+
+const clipAttributes = from(1, clip, {
+  inputs: [1, 1],
+  attributes: { min: float(), max: float(), consumed_inputs: ints() },
+  infer: c => {
+    c.expect(0, FLOATS);
+    return [c.input(0)];
+  },
+  run: c => {
+    const low = c.has('min') ? c.number('min') : Number.NEGATIVE_INFINITY;
+    const high = c.has('max') ? c.number('max') : Number.POSITIVE_INFINITY;
+    return clipWith(c, low, high);
+  },
+});
+
+const prelu: OperatorVersion = {
+  since: 7,
+  inputs: [2, 2],
+  outputs: [1, 1],
+  attributes: {},
+  infer: c => {
+    c.expect(0, FLOATS);
+    c.sameDType(0, 1);
+    c.broadcast(c.input(0).shape, c.input(1).shape);
+    return [c.input(0)];
+  },
+  run: c => [zipInto(c.allocate(), c.operand(0), c.operand(1), (x, slope) => (x < 0 ? slope * x : x))],
+};
+
+const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+const abs64 = (x: bigint): bigint => (x < 0n ? -x : x);
+
+/** 2 / sqrt(pi). */
+const TWO_OVER_SQRT_PI = 1.1283791670955126;
+
+/**
+ * The error function, to about 1e-15. Below 3 its series in positive terms (Abramowitz & Stegun 7.1.6), from there the continued
+ * fraction of the complement (7.1.14); from 6 on it is 1 in double precision.
+ */
+export function erf(x: number): number {
+  const size = Math.abs(x);
+  if (Number.isNaN(x)) return x;
+  if (size >= 6) return Math.sign(x);
+  if (size < 3) {
+    let term = x;
+    let sum = x;
+    for (let n = 1; Math.abs(term) > Math.abs(sum) * 1e-17; n++) {
+      term *= (2 * x * x) / (2 * n + 1);
+      sum += term;
+    }
+    return TWO_OVER_SQRT_PI * Math.exp(-x * x) * sum;
+  }
+  let tail = size;
+  for (let n = 60; n >= 1; n--) tail = size + n / 2 / tail;
+  return Math.sign(x) * (1 - Math.exp(-x * x) / (tail * Math.sqrt(Math.PI)));
+}
+
+/** Rounds half to even, as IEEE 754 does and Math.round does not. */
+function roundEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  if (rest !== 0.5) return Math.round(x);
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+/** The operators of this file. */
+export const UNARY: readonly Operator[] = [
+  plain('Neg', x => -x, { dtypes: NUMBERS, big: x => -x }),
+  plain('Abs', Math.abs, { dtypes: NUMBERS, big: abs64 }),
+  plain('Sqrt', Math.sqrt),
+  plain('Exp', Math.exp),
+  plain('Log', Math.log),
+  plain('Floor', Math.floor),
+  plain('Ceil', Math.ceil),
+  plain('Reciprocal', x => 1 / x),
+  plain('Sigmoid', sigmoid),
+  plain('Tanh', Math.tanh),
+  plain('Relu', x => (x < 0 ? 0 : x), { dtypes: NUMBERS, big: x => (x < 0n ? 0n : x) }),
+  plain('Erf', erf, { since: 9 }),
+  plain('Sign', Math.sign, { since: 9, dtypes: NUMBERS, big: x => (x > 0n ? 1n : x < 0n ? -1n : 0n) }),
+  plain('Round', roundEven, { since: 11 }),
+  plain('Sin', Math.sin, { since: 7 }),
+  plain('Cos', Math.cos, { since: 7 }),
+  plain('Tan', Math.tan, { since: 7 }),
+  plain('Asin', Math.asin, { since: 7 }),
+  plain('Acos', Math.acos, { since: 7 }),
+  plain('Atan', Math.atan, { since: 7 }),
+  plain('Sinh', Math.sinh, { since: 9 }),
+  plain('Cosh', Math.cosh, { since: 9 }),
+  plain('Asinh', Math.asinh, { since: 9 }),
+  plain('Acosh', Math.acosh, { since: 9 }),
+  plain('Atanh', Math.atanh, { since: 9 }),
+  plain('Softplus', softplus),
+  plain('Softsign', x => x / (1 + Math.abs(x))),
+  plain('HardSwish', x => x * Math.max(0, Math.min(1, x / 6 + 0.5)), { since: 14 }),
+  plain('Mish', x => x * Math.tanh(softplus(x)), { since: 18 }),
+  unary('LeakyRelu', c => leaky(c.number('alpha')), { attributes: { alpha: float(0.01) } }),
+  unary('Elu', c => elu(c.number('alpha'), 1), { attributes: { alpha: float(1) } }),
+  unary('Selu', c => elu(c.number('alpha'), c.number('gamma')), {
+    attributes: { alpha: float(1.6732631921768188), gamma: float(1.0507010221481323) },
+  }),
+  unary('Celu', c => celu(c.number('alpha')), { since: 12, attributes: { alpha: float(1) } }),
+  unary('HardSigmoid', c => hardSigmoid(c.number('alpha'), c.number('beta')), {
+    attributes: { alpha: float(0.2), beta: float(0.5) },
+  }),
+  unary('ThresholdedRelu', c => thresholded(c.number('alpha')), { since: 10, attributes: { alpha: float(1) } }),
+  unary('Swish', c => swish(c.number('alpha')), { since: 24, attributes: { alpha: float(1) } }),
+  unary('Gelu', c => (c.string('approximate') === 'tanh' ? geluTanh : gelu), {
+    since: 20,
+    attributes: { approximate: string('none') },
+  }),
+  unary('Shrink', c => shrink(c.number('lambd'), c.number('bias')), {
+    since: 9,
+    attributes: { bias: float(0), lambd: float(0.5) },
+  }),
+  define('PRelu', 'elementwise', prelu),
+  define(
+    'Clip',
+    'elementwise',
+    clipAttributes,
+    from(6, clipAttributes, { attributes: { min: float(), max: float() } }),
+    clip,
+  ),
+];
+
+function leaky(alpha: number): Fn {
+  return x => (x < 0 ? alpha * x : x);
+}
+
+function elu(alpha: number, gamma: number): Fn {
+  return x => gamma * (x < 0 ? alpha * Math.expm1(x) : x);
+}
+
+function celu(alpha: number): Fn {
+  return x => Math.max(0, x) + Math.min(0, alpha * Math.expm1(x / alpha));
+}
+
+function hardSigmoid(alpha: number, beta: number): Fn {
+  return x => Math.max(0, Math.min(1, alpha * x + beta));
+}
+
+function thresholded(alpha: number): Fn {
+  return x => (x > alpha ? x : 0);
+}
+
+function swish(alpha: number): Fn {
+  return x => x * sigmoid(alpha * x);
+}
+
+function gelu(x: number): number {
+  return 0.5 * x * (1 + erf(x / Math.SQRT2));
+}
+
+function geluTanh(x: number): number {
+  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+}
+
+function shrink(lambd: number, bias: number): Fn {
+  return x => (x < -lambd ? x + bias : x > lambd ? x - bias : 0);
+}
