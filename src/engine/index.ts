@@ -1,6 +1,17 @@
 /**
- * The engine: the backend seam and the executors of graphs. Pure.
+ * The engine: the backend seam and the executors of graphs; plans and programs for native kernels. Pure.
  * @module
  */
 export type { Backend, Executable, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
 export type { KernelInfo, LoadedProgram, ProgramHost } from './kernel-host.ts';
+export { ARENA_ALIGNMENT, type Lifetime, type MemoryPlan, planMemory } from './memory-planner.ts';
+export { type NativeBackendOptions, nativeBackend } from './native-backend.ts';
+export { type BackendCandidates, type BackendChoice, pickBackend } from './pick-backend.ts';
+export {
+  type PlannedMemory,
+  type PlannedPort,
+  type PlannedProgram,
+  type PlanOptions,
+  planProgram,
+} from './plan.ts';
+export { PROGRAM_LIMITS, PROGRAM_VERSION } from './program.ts';

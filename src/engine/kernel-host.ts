@@ -3,6 +3,7 @@
  * {@link KernelInfo} and hands over a program; only the host ever holds a {@link ProgramHost}.
  * @module
  */
+import type { MemoryReport } from './backend.ts';
 
 /** What the planner must know of the machine: plain data, so that it can cross into an isolate as JSON. */
 export interface KernelInfo {
@@ -10,7 +11,7 @@ export interface KernelInfo {
   readonly isa: string;
   /** Version of the program format that the executor verifies. */
   readonly programVersion: number;
-  /** Panel width of packed GEMM operands on this row, in elements; sizes of packed weights follow from it. */
+  /** Panel width of packed GEMM operands on this row, in elements. For reports: programs are the same on every row. */
   readonly gemmPanel: number;
 }
 
@@ -19,8 +20,16 @@ export interface LoadedProgram {
   /** Bytes of each input and output, in the program's order. */
   readonly inputBytes: readonly number[];
   readonly outputBytes: readonly number[];
-  /** Runs on the calling thread. `inputs` are read; `outputs` are overwritten whole. Sizes must be exact. */
+  /** What it holds, and the most that was held at once so far, overlapping runs and setup included. */
+  readonly memory: MemoryReport & { readonly peakBytes: number };
+  /**
+   * Runs on the calling thread. `inputs` are read; `outputs` are overwritten whole. Sizes must be exact.
+   *
+   * @throws {CloisterError} `INPUT_MISMATCH` on another size or number, or a buffer that is shared or detached; `CLOSED`.
+   */
   run(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): void;
+  /** {@link LoadedProgram.run} on another thread: inputs are copied at once, outputs written just before it resolves. */
+  runAsync(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Promise<void>;
   close(): void;
 }
 

@@ -33,3 +33,4 @@ export {
   RunContext,
   type SymbolSource,
 } from './ops/operator.ts';
+export { type FoldOptions, foldConstants, removeDeadNodes } from './passes/index.ts';

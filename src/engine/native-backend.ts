@@ -1,0 +1,241 @@
+/**
+ * The native backend: plans a graph at the sizes it meets, and runs it as a program on the host's kernels.
+ * @module
+ */
+import { CloisterError } from '../base/index.ts';
+import { type Constant, type ConstantReader, foldConstants, type Graph, type ValueId } from '../graph/index.ts';
+import { elementCount, formatShape, newArray, Tensor } from '../tensor/index.ts';
+import type { Backend, Executable, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
+import type { LoadedProgram, ProgramHost } from './kernel-host.ts';
+import { refusal } from './lowering.ts';
+import { analyse, type PlannedPort, type PlannedProgram, planProgram, refusals, throwUnsupported } from './plan.ts';
+
+/** What {@link nativeBackend} may be told. */
+export interface NativeBackendOptions {
+  /** How many programs an executable keeps, one for each set of sizes that it met; the longest unused is closed. Default 4. */
+  readonly programs?: number;
+}
+
+/**
+ * Returns the backend that runs whole graphs as verified programs on `host`. A graph with symbolic dimensions is planned anew
+ * for each set of sizes, and the last few programs are kept; each keeps its own packed weights. A graph whose sizes are all
+ * known is planned by `prepare`, so that everything that can be refused is refused there.
+ *
+ * `run` computes on another thread; an abort while it computes takes effect when it ends, and drops the result.
+ */
+export function nativeBackend(host: ProgramHost, options: NativeBackendOptions = {}): Backend {
+  const programs = Math.max(1, options.programs ?? 4);
+  return Object.freeze({
+    name: 'native',
+    supports: (node, inputs, outputs) => refusal(node, inputs, outputs) === undefined,
+    prepare(graph, prepare) {
+      if (!isConcrete(graph, prepare)) {
+        // What folds away only at known sizes is refused here all the same: better early than in the middle of the work.
+        const folded = foldConstants(graph, { constants: prepare.constants });
+        const lines = refusals(folded, analyse(folded).nodes);
+        if (lines.length > 0) throwUnsupported(lines);
+      }
+      return new NativeExecutable(host, graph, prepare, programs);
+    },
+  } satisfies Backend);
+}
+
+/** A program that is loaded, and the shapes that it is for. */
+interface Ready {
+  readonly plan: PlannedProgram;
+  readonly program: LoadedProgram;
+}
+
+class NativeExecutable implements Executable {
+  readonly #host: ProgramHost;
+  readonly #graph: Graph;
+  readonly #options: PrepareOptions;
+  readonly #limit: number;
+  readonly #ready = new Map<string, Ready>(); // the longest unused first
+  readonly #inputs: readonly ValueId[];
+  #latest: Ready | undefined;
+  #closed = false;
+
+  constructor(host: ProgramHost, graph: Graph, options: PrepareOptions, programs: number) {
+    this.#host = host;
+    this.#graph = graph;
+    this.#options = options;
+    this.#limit = programs;
+    this.#inputs = graph.inputs.filter(id => !graph.constants.has(id));
+    if (isConcrete(graph, options)) this.#load(options.dims ?? {}, '');
+  }
+
+  /** Of the program that ran last; zeros until sizes are known. */
+  get memory(): MemoryReport {
+    const none = { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 };
+    if (this.#closed || this.#latest === undefined) return none;
+    const { permanentBytes, temporaryBytes, scratchBytes } = this.#latest.program.memory;
+    return { permanentBytes, temporaryBytes, scratchBytes };
+  }
+
+  async run(inputs: NamedTensors, signal?: AbortSignal): Promise<NamedTensors> {
+    throwIfAborted(signal);
+    const ready = this.#find(inputs);
+    const outputs = ready.plan.outputs.map(allocate);
+    await ready.program.runAsync(inputBytes(ready.plan, inputs), outputs.map(bytesOf));
+    throwIfAborted(signal);
+    return named(ready.plan, outputs);
+  }
+
+  runSync(inputs: NamedTensors): NamedTensors {
+    const ready = this.#find(inputs);
+    const outputs = ready.plan.outputs.map(allocate);
+    ready.program.run(inputBytes(ready.plan, inputs), outputs.map(bytesOf));
+    return named(ready.plan, outputs);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#latest = undefined;
+    for (const { program } of this.#ready.values()) program.close();
+    this.#ready.clear();
+  }
+
+  /** The program for these inputs, once they are found to be those of the graph. */
+  #find(inputs: NamedTensors): Ready {
+    if (this.#closed) throw new CloisterError('CLOSED', `graph ${this.#graph.name}: the executable is closed`);
+    const latest = this.#latest;
+    if (latest !== undefined && fits(latest.plan.inputs, inputs)) return latest;
+    const dims = bind(this.#graph, this.#inputs, inputs, this.#options.dims ?? {});
+    const key = JSON.stringify(Object.entries(dims).sort(([a], [b]) => (a < b ? -1 : 1)));
+    const ready = this.#ready.get(key) ?? this.#load(dims, key);
+    this.#ready.delete(key);
+    this.#ready.set(key, ready);
+    this.#latest = ready;
+    return ready;
+  }
+
+  #load(dims: Readonly<Record<string, number>>, key: string): Ready {
+    const { graph, reader, bytes } = compact(this.#graph, this.#options.constants);
+    const kernel = this.#host.info;
+    const plan = planProgram(graph, { kernel, constants: reader, modelBytes: bytes.length, dims });
+    while (this.#ready.size >= this.#limit) {
+      const [oldest, { program }] = this.#ready.entries().next().value!;
+      program.close();
+      this.#ready.delete(oldest);
+    }
+    const program = this.#host.load(plan.program, bytes, this.#options.limitBytes ?? Number.MAX_SAFE_INTEGER);
+    const ready = { plan, program };
+    this.#ready.set(key, ready);
+    this.#latest = ready;
+    return ready;
+  }
+}
+
+/** Whether all sizes of the inputs are known before the first run. */
+function isConcrete(graph: Graph, options: PrepareOptions): boolean {
+  const dims = options.dims ?? {};
+  return graph.inputs.every(id =>
+    graph.values[id]!.facts.shape.every(dim => typeof dim === 'number' || Object.hasOwn(dims, dim)),
+  );
+}
+
+/** The `range` constants of `graph`, read and laid one behind another: the model file, without what is not needed of it. */
+function compact(graph: Graph, reader: ConstantReader): { graph: Graph; reader: ConstantReader; bytes: Uint8Array } {
+  const ranges = [...graph.constants.values()].filter(constant => constant.kind === 'range');
+  const bytes = new Uint8Array(ranges.reduce((sum, { length }) => sum + length, 0));
+  const constants = new Map<ValueId, Constant>();
+  let at = 0;
+  for (const [id, constant] of graph.constants) {
+    if (constant.kind === 'inline') {
+      constants.set(id, constant);
+      continue;
+    }
+    bytes.set(reader.read(constant.offset, constant.length), at);
+    constants.set(id, { kind: 'range', offset: at, length: constant.length });
+    at += constant.length;
+  }
+  return {
+    graph: { ...graph, constants },
+    reader: { read: (offset, length) => bytes.subarray(offset, offset + length) },
+    bytes,
+  };
+}
+
+function fits(ports: readonly PlannedPort[], inputs: NamedTensors): boolean {
+  let count = 0;
+  for (const _ in inputs) count++;
+  if (count !== ports.length) return false;
+  for (const { name, dtype, shape } of ports) {
+    const tensor = Object.hasOwn(inputs, name) ? inputs[name] : undefined;
+    if (!(tensor instanceof Tensor) || tensor.dtype !== dtype || tensor.shape.length !== shape.length) return false;
+    for (let i = 0; i < shape.length; i++) if (tensor.shape[i] !== shape[i]) return false;
+  }
+  return true;
+}
+
+/** The size of every symbol, from the shapes of the inputs. @throws {CloisterError} when they are not those of the graph. */
+function bind(
+  graph: Graph,
+  ids: readonly ValueId[],
+  inputs: NamedTensors,
+  given: Readonly<Record<string, number>>,
+): Readonly<Record<string, number>> {
+  const names = ids.map(id => graph.values[id]!.name);
+  const unknown = Object.keys(inputs).find(name => !names.includes(name));
+  if (unknown !== undefined) {
+    throw new CloisterError('INPUT_MISMATCH', `no input ${JSON.stringify(unknown)}; expected ${names.join(', ')}`, {
+      input: unknown,
+      expected: names,
+    });
+  }
+  const dims: Record<string, number> = { ...given };
+  for (const id of ids) {
+    const { name, facts } = graph.values[id]!;
+    const tensor = Object.hasOwn(inputs, name) ? inputs[name] : undefined;
+    if (!(tensor instanceof Tensor)) {
+      throw new CloisterError('INPUT_MISMATCH', `input ${JSON.stringify(name)} is missing`, { input: name });
+    }
+    if (tensor.dtype !== facts.dtype) {
+      const message = `input ${JSON.stringify(name)}: expected ${facts.dtype}, got ${tensor.dtype}`;
+      throw new CloisterError('DTYPE_MISMATCH', message, { input: name });
+    }
+    const agrees =
+      tensor.shape.length === facts.shape.length &&
+      facts.shape.every((dim, i) => {
+        if (typeof dim === 'number') return dim === tensor.shape[i];
+        if (!Object.hasOwn(dims, dim)) dims[dim] = tensor.shape[i]!;
+        return dims[dim] === tensor.shape[i];
+      });
+    if (!agrees) {
+      const message = `input ${JSON.stringify(name)}: expected ${formatShape(facts.shape)}, got ${formatShape(tensor.shape)}`;
+      throw new CloisterError('SHAPE_MISMATCH', message, { input: name, expected: facts.shape, shape: tensor.shape });
+    }
+  }
+  return dims;
+}
+
+function allocate({ dtype, shape }: PlannedPort): Tensor {
+  return Tensor.from(dtype, shape, newArray(dtype, elementCount(shape)));
+}
+
+function inputBytes(plan: PlannedProgram, inputs: NamedTensors): readonly Uint8Array[] {
+  return plan.inputs.map(({ name }) => bytesOf(inputs[name]!));
+}
+
+/** The dense little-endian bytes of `tensor`: a view where it is dense over a buffer of its own, else a copy. */
+function bytesOf(tensor: Tensor): Uint8Array {
+  const { data, offset, size } = tensor.isContiguous && isPrivate(tensor) ? tensor : tensor.clone();
+  return new Uint8Array(data.buffer, data.byteOffset + offset * data.BYTES_PER_ELEMENT, size * data.BYTES_PER_ELEMENT);
+}
+
+function isPrivate(tensor: Tensor): boolean {
+  return tensor.data.buffer instanceof ArrayBuffer;
+}
+
+function named(plan: PlannedProgram, outputs: readonly Tensor[]): NamedTensors {
+  const result: Record<string, Tensor> = {};
+  plan.outputs.forEach(({ name }, i) => {
+    result[name] = outputs[i]!;
+  });
+  return result;
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new CloisterError('ABORTED', 'the run was aborted', {}, { cause: signal.reason });
+}

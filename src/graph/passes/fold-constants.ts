@@ -1,0 +1,110 @@
+/**
+ * Constant folding.
+ * @module
+ */
+import { isCloisterError } from '../../base/index.ts';
+import { DTYPES, elementCount, newArray, Tensor } from '../../tensor/index.ts';
+import type { Constant, ConstantReader, Facts, Graph, Node, ValueId } from '../graph.ts';
+import { OPERATORS } from '../ops/index.ts';
+import { findVersion, InferContext, RunContext } from '../ops/operator.ts';
+import { removeDeadNodes } from './dead-nodes.ts';
+
+/** What {@link foldConstants} may be told. */
+export interface FoldOptions {
+  /** Where the bytes of `range` constants are; where left out, they are not folded. */
+  readonly constants?: ConstantReader;
+  /** The most bytes that a folded value, or a constant that is read for it, may have. Default 64 KiB: shapes, not weights. */
+  readonly limitBytes?: number;
+}
+
+/**
+ * Returns `graph` with every node that has a known result replaced by that result, computed by the reference kernels: nodes
+ * over small constants, and nodes whose integers follow from shapes (`Shape` and what is computed from it). Facts must have
+ * been inferred. A node that fails to compute stays, and fails where it is run.
+ */
+export function foldConstants(graph: Graph, options: FoldOptions = {}): Graph {
+  const limitBytes = options.limitBytes ?? 65_536;
+  const constants = new Map<ValueId, Constant>(graph.constants);
+  const overridable = new Set(graph.inputs);
+  const tensors = new Map<ValueId, Tensor>();
+  const nodes: Node[] = [];
+
+  const tensorOf = (id: ValueId): Tensor | undefined => {
+    const constant = constants.get(id);
+    const { facts } = graph.values[id]!;
+    if (constant === undefined || overridable.has(id) || !(bytesOf(facts) <= limitBytes)) return undefined;
+    if (constant.kind === 'inline') return constant.tensor;
+    if (options.constants === undefined) return undefined;
+    const cached = tensors.get(id);
+    if (cached !== undefined) return cached;
+    const bytes = options.constants.read(constant.offset, constant.length);
+    const tensor = Tensor.fromBytes(facts.dtype, facts.shape as readonly number[], bytes);
+    tensors.set(id, tensor);
+    return tensor;
+  };
+
+  for (const node of graph.nodes) {
+    const results = fits(graph, node, limitBytes) ? evaluate(graph, node, tensorOf) : undefined;
+    if (results === undefined) {
+      nodes.push(node);
+      continue;
+    }
+    node.outputs.forEach((id, i) => {
+      if (id !== undefined) constants.set(id, Object.freeze({ kind: 'inline', tensor: results[i]! }));
+    });
+  }
+  if (nodes.length === graph.nodes.length) return graph;
+  return removeDeadNodes(Object.freeze({ ...graph, nodes: Object.freeze(nodes), constants }));
+}
+
+/** Bytes of a value; NaN while a size is symbolic. */
+function bytesOf({ dtype, shape }: Facts): number {
+  if (shape.some(dim => typeof dim === 'string')) return Number.NaN;
+  return elementCount(shape as readonly number[]) * DTYPES[dtype].bytes;
+}
+
+/** Whether the results are small enough. A node without inputs (`Constant`) holds its result already. */
+function fits(graph: Graph, node: Node, limitBytes: number): boolean {
+  if (node.inputs.length === 0) return true;
+  return node.outputs.every(id => id === undefined || bytesOf(graph.values[id]!.facts) <= limitBytes);
+}
+
+function evaluate(
+  graph: Graph,
+  node: Node,
+  tensorOf: (id: ValueId) => Tensor | undefined,
+): readonly Tensor[] | undefined {
+  const version = findVersion(OPERATORS, node);
+  if (version === undefined) return undefined;
+  const inputs = node.inputs.map(id => (id === undefined ? undefined : tensorOf(id)));
+  try {
+    if (node.inputs.every((id, i) => id === undefined || inputs[i] !== undefined)) {
+      const results = version.run(RunContext.prepare(node, version, inputs));
+      // A result may be a view of an input; a constant of its own holds no more bytes than it has elements.
+      return results.map(result => result.clone());
+    }
+    if (version.known === undefined || node.outputs.length !== 1) return undefined;
+    const facts = node.inputs.map(id => (id === undefined ? undefined : graph.values[id]!.facts));
+    const known = version.known(
+      new InferContext(node, version, facts, i => inputs[i]?.values().map(Number), NO_SYMBOLS),
+    );
+    return known === undefined ? undefined : integers(graph.values[node.outputs[0]!]!.facts, known);
+  } catch (error) {
+    if (isCloisterError(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Symbols for a rule that may ask for one: a size by this name is no number, so nothing is made of it. */
+const NO_SYMBOLS = { fresh: (): string => '?' };
+
+function integers({ dtype, shape }: Facts, known: readonly (number | string)[]): readonly Tensor[] | undefined {
+  if (!known.every(item => typeof item === 'number')) return undefined;
+  if (elementCount(shape as readonly number[]) !== known.length) return undefined;
+  const data = newArray(dtype, known.length);
+  known.forEach((item, i) => {
+    data[i] =
+      data instanceof BigInt64Array || data instanceof BigUint64Array ? BigInt(item as number) : (item as number);
+  });
+  return [Tensor.from(dtype, shape as readonly number[], data)];
+}
