@@ -14,6 +14,7 @@ export async function buildGuest(): Promise<void> {
     entryPoints: [join(root, 'sandbox/guest/entry.ts')],
     outfile: join(root, 'dist/guest.js'),
     bundle: true,
+    globalName: 'guest',
     format: 'iife',
     platform: 'neutral',
     target: 'es2024',

@@ -1,1 +1,3 @@
-export {};
+export function connect(): () => void {
+  return () => {};
+}

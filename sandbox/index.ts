@@ -1,0 +1,19 @@
+/**
+ * The sandbox: models and scripts that nobody has to trust, behind walls that stand outside them.
+ * @module
+ */
+export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
+export type { LimitName } from './limit-error.ts';
+export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
+export {
+  type Evaluation,
+  type EvaluationOptions,
+  type Isolation,
+  type LoadOptions,
+  openSandbox,
+  type Sandbox,
+  type SandboxedModel,
+  type SandboxOptions,
+  sandboxSchema,
+} from './sandbox.ts';
+export type { ModelSummary, ValueSummary } from './untrusted.ts';

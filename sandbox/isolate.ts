@@ -1,0 +1,321 @@
+/**
+ * The isolate: a V8 heap of its own in which guest code runs, reached by strings and buffers only.
+ * @module
+ */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type IsolatedVM from 'isolated-vm';
+import { CloisterError } from '../src/base/index.ts';
+import { BOOTSTRAP } from './bootstrap.ts';
+import { limitError } from './limit-error.ts';
+import { guestError, isRecord, printable, refuseGuest } from './untrusted.ts';
+
+/** The most bytes that one read of the model may ask for. */
+const MAX_READ_BYTES = 256 * 1_048_576;
+const MAX_READS = 1_000_000;
+const MAX_ANSWER_HEADER = 4 * 1_048_576;
+const WATCH_MS = 10;
+
+/** What a guest is opened with. */
+export interface GuestOptions {
+  /** MiB of the guest's heap. */
+  readonly memoryMb: number;
+}
+
+/** What a guest answered: a header that still has to be checked, and bytes. */
+export interface GuestAnswer {
+  readonly header: Readonly<Record<string, unknown>>;
+  readonly payload: Uint8Array<ArrayBuffer>;
+}
+
+type Ivm = typeof IsolatedVM;
+let loaded: Ivm | undefined;
+
+/**
+ * Loads isolated-vm on first use.
+ *
+ * @throws {CloisterError} `MISSING_DEPENDENCY` when it is not installed, does not load, or is older than the release that mends
+ *   GHSA-864f-rcv7-6rh4 (guest code could corrupt the host's memory).
+ */
+export function loadIsolatedVm(): Ivm {
+  if (loaded !== undefined) return loaded;
+  const require = createRequire(import.meta.url);
+  const install = 'npm install isolated-vm@^7.0.1';
+  let version = '';
+  try {
+    version = (require('isolated-vm/package.json') as { version: string }).version;
+    loaded = require('isolated-vm') as Ivm;
+  } catch (cause) {
+    const message = `the sandbox needs isolated-vm, which does not load here: run \`${install}\``;
+    throw new CloisterError('MISSING_DEPENDENCY', message, { package: 'isolated-vm', install }, { cause });
+  }
+  const [major = 0, minor = 0, patch = 0] = version.split('.').map(Number);
+  if (major < 7 || (major === 7 && minor === 0 && patch < 1)) {
+    loaded = undefined;
+    const message = `isolated-vm ${version} lets guest code corrupt the host (GHSA-864f-rcv7-6rh4): run \`${install}\``;
+    throw new CloisterError('MISSING_DEPENDENCY', message, { package: 'isolated-vm', version, install });
+  }
+  return loaded;
+}
+
+/** An isolate with the engine in it. Holds one model. */
+export class Guest {
+  readonly #isolate: IsolatedVM.Isolate;
+  readonly #dispatch: IsolatedVM.Reference;
+  #model: Uint8Array = new Uint8Array(0);
+  #reads = 0;
+  #readBytes = 0;
+  #dead: CloisterError | undefined;
+
+  private constructor(isolate: IsolatedVM.Isolate, bundle: string, memoryMb: number) {
+    const ivm = loadIsolatedVm();
+    this.#isolate = isolate;
+    this.memoryMb = memoryMb;
+    const context = isolate.createContextSync();
+    context.evalSync(BOOTSTRAP, { filename: 'bootstrap.js' });
+    const read = new ivm.Callback((offset: unknown, length: unknown) => {
+      const bytes = this.#read(offset, length);
+      return new ivm.ExternalCopy(bytes, { transferOut: true }).copyInto({ release: true, transferIn: true });
+    });
+    this.#dispatch = context.evalClosureSync(`${bundle}\nreturn guest.connect($0);`, [read], {
+      result: { reference: true },
+      filename: 'guest.js',
+    }) as IsolatedVM.Reference;
+  }
+
+  /** MiB of the guest's heap. */
+  readonly memoryMb: number;
+
+  /** @throws {CloisterError} `MISSING_DEPENDENCY` without isolated-vm or without the guest bundle. */
+  static open({ memoryMb }: GuestOptions): Guest {
+    const ivm = loadIsolatedVm();
+    const isolate = new ivm.Isolate({ memoryLimit: memoryMb });
+    return new Guest(isolate, guestBundle(), memoryMb);
+  }
+
+  /** Lends the guest `read` over these bytes, from now on over no others. They are not copied, and must not be written. */
+  lend(model: Uint8Array): void {
+    this.#model = model;
+    this.#reads = 0;
+    this.#readBytes = 0;
+  }
+
+  /**
+   * Calls the guest on the calling thread.
+   *
+   * @param timeoutMs - Stops plain JavaScript only: see {@link GuestOptions}; the wall is the worker process.
+   * @throws {CloisterError} what the guest reported; `LIMIT_EXCEEDED`; `GUEST_FAILED` on an answer of another form; `CLOSED`.
+   */
+  callSync(op: string, header: object, payload?: Uint8Array, timeoutMs?: number): GuestAnswer {
+    this.#assertAlive();
+    let answer: unknown;
+    try {
+      const options = { result: { copy: true }, ...(timeoutMs !== undefined && { timeout: timeoutMs }) } as const;
+      answer = this.#dispatch.applySync(undefined, this.#arguments(op, header, payload), options);
+    } catch (error) {
+      throw this.#failure(error, timeoutMs);
+    }
+    return parseAnswer(answer);
+  }
+
+  /** {@link callSync} on a thread of its own, so that the caller's event loop goes on turning. */
+  async call(op: string, header: object, payload?: Uint8Array): Promise<GuestAnswer> {
+    this.#assertAlive();
+    let answer: unknown;
+    try {
+      answer = await this.#dispatch.apply(undefined, this.#arguments(op, header, payload), { result: { copy: true } });
+    } catch (error) {
+      throw this.#failure(error);
+    }
+    return parseAnswer(answer);
+  }
+
+  /** Frees the isolate. Later calls throw `CLOSED`. */
+  close(): void {
+    this.#dead ??= new CloisterError('CLOSED', 'the guest is closed');
+    if (!this.#isolate.isDisposed) this.#isolate.dispose();
+    this.#model = new Uint8Array(0);
+  }
+
+  #arguments(op: string, header: object, payload: Uint8Array | undefined): IsolatedVM.Transferable[] {
+    const given: IsolatedVM.Transferable[] = [op, JSON.stringify(header)];
+    if (payload !== undefined) {
+      const ivm = loadIsolatedVm();
+      const own = payload.slice().buffer;
+      given.push(new ivm.ExternalCopy(own, { transferOut: true }).copyInto({ release: true, transferIn: true }));
+    }
+    return given;
+  }
+
+  /** A guest that broke a rule of its isolate is not asked again. */
+  #failure(error: unknown, timeoutMs?: number): CloisterError {
+    const failure = isolateFailure(error, this.#isolate, { memoryMb: this.memoryMb, wallMs: timeoutMs });
+    if (failure.code === 'LIMIT_EXCEEDED') {
+      this.#dead = failure;
+      if (!this.#isolate.isDisposed) this.#isolate.dispose();
+    }
+    return failure;
+  }
+
+  #assertAlive(): void {
+    if (this.#dead !== undefined) throw this.#dead;
+  }
+
+  #read(offset: unknown, length: unknown): ArrayBuffer {
+    const inside =
+      Number.isSafeInteger(offset) &&
+      Number.isSafeInteger(length) &&
+      (offset as number) >= 0 &&
+      (length as number) >= 0 &&
+      (length as number) <= MAX_READ_BYTES &&
+      (offset as number) + (length as number) <= this.#model.length;
+    if (!inside) throw new RangeError('read: outside the model');
+    this.#reads++;
+    this.#readBytes += length as number;
+    if (this.#reads > MAX_READS || this.#readBytes > 8 * this.#model.length + 64 * 1_048_576) {
+      throw new RangeError('read: the model was read too often');
+    }
+    const start = offset as number;
+    return new Uint8Array(this.#model.subarray(start, start + (length as number))).buffer;
+  }
+}
+
+/** How an evaluation ended inside its isolate. */
+export type GuestVerdict = { readonly cpuMs: number | undefined } & (
+  | { readonly kind: 'ok'; readonly value: string }
+  | { readonly kind: 'error'; readonly value: string }
+  | { readonly kind: 'limit'; readonly error: CloisterError }
+);
+
+/** What an evaluation may use inside its isolate. Without `wallMs`, whoever holds the process stops it. */
+export interface EvaluateOptions {
+  readonly memoryMb: number;
+  readonly outputBytes: number;
+  readonly wallMs?: number;
+  readonly cpuMs?: number;
+}
+
+const OVER_OUTPUT = 'cloister: the value is over outputBytes';
+const DESCRIBE = `'use strict';
+(() => {
+  const { String, RangeError } = globalThis;
+  return (limit) => async value => {
+    const text = String(await value);
+    if (text.length > limit) throw new RangeError('${OVER_OUTPUT}');
+    return text;
+  };
+})()`;
+
+/**
+ * Runs `source` as a script in a fresh isolate that is lent nothing, on a thread of its own, waits for the value if it is a
+ * promise, and returns it as text.
+ */
+export async function evaluateGuest(source: string, options: EvaluateOptions): Promise<GuestVerdict> {
+  const ivm = loadIsolatedVm();
+  const isolate = new ivm.Isolate({ memoryLimit: options.memoryMb });
+  const watch = watchIsolate(isolate, options);
+  try {
+    const value = await Promise.race([runScript(isolate, source, options), watch.stopped]);
+    return { kind: 'ok', value, cpuMs: cpuMs(isolate) };
+  } catch (error) {
+    const failure = isolateFailure(error, isolate, options);
+    if (failure.code === 'LIMIT_EXCEEDED') return { kind: 'limit', error: failure, cpuMs: cpuMs(isolate) };
+    return { kind: 'error', value: failure.message, cpuMs: cpuMs(isolate) };
+  } finally {
+    watch.end();
+    if (!isolate.isDisposed) isolate.dispose();
+  }
+}
+
+async function runScript(isolate: IsolatedVM.Isolate, source: string, options: EvaluateOptions): Promise<string> {
+  const timeout = options.wallMs === undefined ? {} : { timeout: options.wallMs };
+  const context = await isolate.createContext();
+  await context.eval(BOOTSTRAP, { filename: 'bootstrap.js' });
+  const describe = await context.eval(DESCRIBE, { reference: true });
+  const finish = await describe.apply(undefined, [options.outputBytes], { result: { reference: true } });
+  const value = await context.eval(source, { filename: 'guest.js', reference: true, ...timeout });
+  const text: unknown = await finish.apply(undefined, [value.derefInto()], {
+    result: { promise: true, copy: true },
+    ...timeout,
+  });
+  if (typeof text !== 'string' || Buffer.byteLength(text) > options.outputBytes)
+    throw limitError('outputBytes', options.outputBytes);
+  return text;
+}
+
+/** Looks at the clocks of an isolate from outside it, for what its own timeout does not see: promises that never settle. */
+function watchIsolate(isolate: IsolatedVM.Isolate, limits: EvaluateOptions): { stopped: Promise<never>; end(): void } {
+  const { promise: stopped, reject } = Promise.withResolvers<never>();
+  stopped.catch(() => {});
+  const start = performance.now();
+  const timer = setInterval(() => {
+    const wall = performance.now() - start;
+    const cpu = cpuMs(isolate) ?? 0;
+    if (limits.wallMs !== undefined && wall > limits.wallMs) reject(limitError('wallMs', limits.wallMs, wall));
+    if (limits.cpuMs !== undefined && cpu > limits.cpuMs) reject(limitError('cpuMs', limits.cpuMs, cpu));
+  }, WATCH_MS);
+  return { stopped, end: () => clearInterval(timer) };
+}
+
+function cpuMs(isolate: IsolatedVM.Isolate): number | undefined {
+  return isolate.isDisposed ? undefined : Number(isolate.cpuTime) / 1e6;
+}
+
+/** Turns what isolated-vm throws into an error of ours. */
+function isolateFailure(
+  error: unknown,
+  isolate: IsolatedVM.Isolate,
+  limits: { readonly memoryMb: number; readonly wallMs?: number | undefined; readonly outputBytes?: number },
+): CloisterError {
+  if (error instanceof CloisterError) return error;
+  const message = error instanceof Error ? String(error.message) : '';
+  if (message === OVER_OUTPUT) return limitError('outputBytes', limits.outputBytes ?? 0);
+  if (/^Script execution timed out/.test(message) && limits.wallMs !== undefined)
+    return limitError('wallMs', limits.wallMs);
+  if (isolate.isDisposed || /^Isolate was disposed|^Isolate is already disposed/.test(message)) {
+    return limitError('memoryMb', limits.memoryMb);
+  }
+  if (/Array buffer allocation failed|^Invalid array buffer length/.test(message))
+    return limitError('memoryMb', limits.memoryMb);
+  const name = error instanceof Error ? `${error.name}: ` : '';
+  return new CloisterError('GUEST_FAILED', printable(`${name}${message}`.slice(0, 2_000)));
+}
+
+/** Takes an answer apart: `u32 headerBytes | header, JSON in UTF-8 | payload`. */
+function parseAnswer(answer: unknown): GuestAnswer {
+  if (!(answer instanceof ArrayBuffer) || answer.byteLength < 4) throw refuseGuest('answer', 'a buffer', typeof answer);
+  const headerBytes = new DataView(answer).getUint32(0, true);
+  if (headerBytes > MAX_ANSWER_HEADER || 4 + headerBytes > answer.byteLength) {
+    throw refuseGuest('answer', 'a header inside the answer', headerBytes);
+  }
+  let header: unknown;
+  try {
+    header = JSON.parse(Buffer.from(answer, 4, headerBytes).toString('utf8'));
+  } catch {
+    throw refuseGuest('answer', 'a header in JSON', 'something else');
+  }
+  if (!isRecord(header)) throw refuseGuest('answer', 'a header', typeof header);
+  if (header['error'] !== undefined) throw guestError(header['error']);
+  return { header, payload: new Uint8Array(answer, 4 + headerBytes) };
+}
+
+let bundleText: string | undefined;
+
+/** The guest bundle: beside the compiled room in `dist`, or in `dist` below the root when running from source. */
+function guestBundle(): string {
+  if (bundleText !== undefined) return bundleText;
+  const here = fileURLToPath(import.meta.url);
+  const path = here.endsWith('.ts')
+    ? join(dirname(here), '..', 'dist', 'guest.js')
+    : join(dirname(here), '..', 'guest.js');
+  try {
+    bundleText = readFileSync(path, 'utf8');
+  } catch (cause) {
+    const install = 'npm run build';
+    const message = `the guest bundle is not built: run \`${install}\``;
+    throw new CloisterError('MISSING_DEPENDENCY', message, { install }, { cause });
+  }
+  return bundleText;
+}

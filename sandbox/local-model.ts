@@ -1,0 +1,62 @@
+/**
+ * A model of the calling process: isolations `isolate` and `none`.
+ * @module
+ */
+import { CloisterError } from '../src/base/index.ts';
+import type { NamedTensors } from '../src/engine/index.ts';
+import { bindInputs } from './binding.ts';
+import { limitError } from './limit-error.ts';
+import type { Limits } from './limits.ts';
+import type { SandboxedModel } from './sandbox.ts';
+import type { ModelReport } from './untrusted.ts';
+
+/** What runs a model here. */
+export interface LocalExecutable {
+  readonly report: ModelReport;
+  run(inputs: NamedTensors): NamedTensors | Promise<NamedTensors>;
+  close(): void;
+}
+
+/** Gives an executable the manners of {@link SandboxedModel}. */
+export class LocalModel implements SandboxedModel {
+  readonly name: string;
+  readonly summary: ModelReport['summary'];
+  readonly backend: ModelReport['backend'];
+  readonly why: string;
+  readonly memory: ModelReport['memory'];
+  readonly #limits: Limits;
+  readonly #executable: LocalExecutable;
+  readonly #release: () => void;
+  #closed = false;
+
+  /** @param release - Called once, after the executable is closed. */
+  constructor(name: string, limits: Limits, executable: LocalExecutable, release: () => void) {
+    this.name = name;
+    this.#limits = limits;
+    this.#executable = executable;
+    this.#release = release;
+    ({ summary: this.summary, backend: this.backend, why: this.why, memory: this.memory } = executable.report);
+  }
+
+  async run(inputs: NamedTensors, { signal }: { readonly signal?: AbortSignal } = {}): Promise<NamedTensors> {
+    if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
+    if (signal?.aborted) throw new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal.reason });
+    bindInputs(this.summary.inputs, inputs);
+    const outputs = await this.#executable.run(inputs);
+    let bytes = 0;
+    for (const name in outputs) bytes += outputs[name]!.elements().byteLength;
+    if (bytes > this.#limits.outputBytes) throw limitError('outputBytes', this.#limits.outputBytes, bytes);
+    return outputs;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#executable.close();
+    this.#release();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,19 @@
+/**
+ * Isolation `process`: every guest in a supervised worker process.
+ * @module
+ */
+import { loadIsolatedVm } from './isolate.ts';
+import type { Walls } from './sandbox.ts';
+import { evaluateInWorker, SupervisedModel, WorkerPool } from './supervisor.ts';
+
+/** @throws {CloisterError} `MISSING_DEPENDENCY` when the workers would not find isolated-vm. */
+export function openProcessWalls(warm: number): Walls {
+  loadIsolatedVm();
+  const pool = new WorkerPool(warm);
+  return {
+    load: (bytes, name, limits, signal) => SupervisedModel.open({ pool, bytes, name, limits }, signal),
+    evaluate: (source, limits, signal) => evaluateInWorker(pool, source, limits, signal),
+    settled: () => pool.settled(),
+    close: () => pool.close(),
+  };
+}

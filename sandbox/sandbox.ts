@@ -1,0 +1,214 @@
+/**
+ * The sandbox: one way to load and run a model, whatever walls are around it.
+ * @module
+ */
+import { z } from 'zod';
+import { CloisterError } from '../src/base/index.ts';
+import type { MemoryReport, NamedTensors } from '../src/engine/index.ts';
+import { type Capabilities, probeCapabilities } from './capabilities.ts';
+import type { LimitName } from './limit-error.ts';
+import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
+import type { ModelSummary } from './untrusted.ts';
+
+/** Where guests run. */
+export type Isolation = 'process' | 'isolate' | 'none';
+
+/** The schema of {@link openSandbox}'s options. Unknown keys are refused. */
+export const sandboxSchema = z.strictObject({
+  /**
+   * `process`: a supervised worker process for each model, with an isolate inside. `isolate`: an isolate in this process, for
+   * models you trust: its limits stop careless code, not hostile code. `none`: no walls at all.
+   */
+  isolation: z.enum(['process', 'isolate', 'none']).default('process'),
+  /** Limits of each guest that is not given its own. */
+  limits: limitsSchema.prefault({}),
+  /** Workers that wait, started, for the next load or evaluation. Each holds about 60 MiB. `process` only. */
+  warm: z.int().min(0).max(64).default(1),
+});
+
+/** Options as a person writes them: what is left out takes its default. */
+export type SandboxOptions = z.input<typeof sandboxSchema>;
+
+/** What {@link Sandbox.load} may be told. */
+export interface LoadOptions {
+  /** For messages. Default `model`. */
+  readonly name?: string;
+  /** Over those of the sandbox. */
+  readonly limits?: LimitsInput;
+  readonly signal?: AbortSignal;
+}
+
+/** What {@link Sandbox.evaluate} may be told. */
+export interface EvaluationOptions {
+  /** Over those of the sandbox. */
+  readonly limits?: LimitsInput;
+  readonly signal?: AbortSignal;
+}
+
+/** How a script ended, and what it used. */
+export interface Evaluation {
+  /** `error`: it threw. `killed`: its process died of something other than a limit. */
+  readonly outcome: 'ok' | 'error' | 'killed' | `limit:${LimitName}`;
+  /** Its last value as text, or what it threw, or why it was stopped. */
+  readonly value: string | undefined;
+  /** Milliseconds from its start to its end, the end of its process included. */
+  readonly wallMs: number;
+  /** Milliseconds of processor time. Undefined where the system does not tell. */
+  readonly cpuMs: number | undefined;
+  /** The most MiB that were resident at once beyond an empty worker. Undefined where the system does not tell. */
+  readonly peakMb: number | undefined;
+}
+
+/** A model that was loaded. Behaves alike under every isolation; the walls differ. */
+export interface SandboxedModel extends AsyncDisposable {
+  readonly name: string;
+  /** What the model is, as its file says: checked for form, not for truth. */
+  readonly summary: ModelSummary;
+  readonly backend: 'native' | 'reference';
+  /** Why this backend runs, and not the other. */
+  readonly why: string;
+  /** What the prepared model holds, in bytes. */
+  readonly memory: MemoryReport;
+  /**
+   * Computes all outputs of the model. The inputs are read, and may be changed when the promise has settled, not before; the
+   * outputs belong to the caller. Concurrent runs are served one after the other.
+   *
+   * When the worker was stopped or died, the next run is served by a fresh one, which loads the model again by itself.
+   *
+   * @throws {CloisterError} `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH` before anything runs; `LIMIT_EXCEEDED`
+   *   (`detail.limit`), `WORKER_CRASHED`, `GUEST_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, `CLOSED`.
+   */
+  run(inputs: NamedTensors, options?: { readonly signal?: AbortSignal }): Promise<NamedTensors>;
+  /** Frees everything; resolves when nothing of the worker is left. Later runs throw `CLOSED`. Harmless twice. */
+  close(): Promise<void>;
+}
+
+/** A place where guests run. Holds processes: close it. */
+export interface Sandbox extends AsyncDisposable {
+  readonly isolation: Isolation;
+  readonly limits: Limits;
+  /**
+   * Parses and prepares a model inside the walls. The bytes are copied before this returns control: what runs, now and after
+   * every restart, is what was passed in.
+   *
+   * @throws {CloisterError} `MODEL_TOO_LARGE`, `INVALID_MODEL`, `UNSUPPORTED_MODEL`, `INVALID_GRAPH` about the file;
+   *   `LIMIT_EXCEEDED`, `WORKER_CRASHED`, `GUEST_FAILED`, `OUT_OF_MEMORY` about the guest; `MISSING_DEPENDENCY`, `ABORTED`,
+   *   `CLOSED`.
+   */
+  load(model: Uint8Array, options?: LoadOptions): Promise<SandboxedModel>;
+  /**
+   * Runs `source` as a script inside the walls and says how it ended. The script is lent nothing: no host function, no clock, no
+   * randomness, no input or output but its last value, which is awaited if it is a promise, and turned into text inside. A
+   * script that throws, or is stopped, is an outcome and not an exception.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` under isolation `none`; `MISSING_DEPENDENCY`, `ABORTED`, `CLOSED`.
+   * @example
+   * ```ts
+   * const { outcome } = await sandbox.evaluate('for (;;);', { limits: { wallMs: 200 } }); // 'limit:wallMs'
+   * ```
+   */
+  evaluate(source: string, options?: EvaluationOptions): Promise<Evaluation>;
+  /** Which layers of protection are active here, and why others are not. */
+  capabilities(): Capabilities;
+  /** Resolves when the workers that wait are ready. Nobody has to call it; benches do. */
+  settled(): Promise<void>;
+  /** Ends every worker and closes every model; resolves when nothing of them is left. Harmless twice. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a sandbox, and starts its warm workers in the background.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` on options that do not fit {@link sandboxSchema}; `MISSING_DEPENDENCY` when
+ *   isolated-vm is not installed.
+ * @example
+ * ```ts
+ * await using sandbox = await openSandbox();
+ * const model = await sandbox.load(await readFile('digits.onnx'));
+ * const { scores } = await model.run({ image: Tensor.zeros('f32', [1, 1, 28, 28]) });
+ * ```
+ */
+export async function openSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
+  const result = sandboxSchema.safeParse(options);
+  if (!result.success) {
+    const issues = result.error.issues.map(issue => `${issue.path.join('.') || 'options'}: ${issue.message}`);
+    throw new CloisterError('INVALID_ARGUMENT', `the options do not fit their schema: ${issues.join('; ')}`, {
+      issues,
+    });
+  }
+  const { isolation, limits, warm } = result.data;
+  const walls = await openWalls(isolation, warm);
+  return new OpenSandbox(isolation, parseLimits(limits), walls);
+}
+
+/** What one isolation provides; {@link OpenSandbox} does the rest. */
+export interface Walls {
+  /** `model` belongs to the callee. */
+  load(model: Uint8Array, name: string, limits: Limits, signal: AbortSignal | undefined): Promise<SandboxedModel>;
+  evaluate(source: string, limits: Limits, signal: AbortSignal | undefined): Promise<Evaluation>;
+  settled(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Each isolation loads only what it needs. */
+async function openWalls(isolation: Isolation, warm: number): Promise<Walls> {
+  if (isolation === 'process') return (await import('./process-walls.ts')).openProcessWalls(warm);
+  if (isolation === 'isolate') return (await import('./isolate-walls.ts')).openIsolateWalls();
+  return (await import('./no-walls.ts')).openNoWalls();
+}
+
+/** Checks what comes in, once, before any walls. */
+class OpenSandbox implements Sandbox {
+  readonly isolation: Isolation;
+  readonly limits: Limits;
+  readonly #walls: Walls;
+  #closed = false;
+
+  constructor(isolation: Isolation, limits: Limits, walls: Walls) {
+    this.isolation = isolation;
+    this.limits = limits;
+    this.#walls = walls;
+  }
+
+  async load(model: Uint8Array, { name = 'model', limits, signal }: LoadOptions = {}): Promise<SandboxedModel> {
+    this.#assertOpen();
+    if (!(model instanceof Uint8Array)) {
+      throw new CloisterError('INVALID_ARGUMENT', 'load: expected the bytes of a model as a Uint8Array');
+    }
+    const allowed = parseLimits(limits, this.limits);
+    if (model.length > allowed.modelBytes) {
+      const message = `the model has ${model.length} bytes, over the limit modelBytes of ${allowed.modelBytes}`;
+      throw new CloisterError('MODEL_TOO_LARGE', message, { bytes: model.length, allowed: allowed.modelBytes });
+    }
+    return this.#walls.load(new Uint8Array(model), name, allowed, signal);
+  }
+
+  async evaluate(source: string, { limits, signal }: EvaluationOptions = {}): Promise<Evaluation> {
+    this.#assertOpen();
+    if (typeof source !== 'string')
+      throw new CloisterError('INVALID_ARGUMENT', 'evaluate: expected a script as a string');
+    return this.#walls.evaluate(source, parseLimits(limits, this.limits), signal);
+  }
+
+  capabilities(): Capabilities {
+    return probeCapabilities(this.isolation);
+  }
+
+  settled(): Promise<void> {
+    return this.#walls.settled();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#walls.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new CloisterError('CLOSED', 'the sandbox is closed');
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * What a graph is, in numbers and names: made by whoever parsed it. Pure.
+ * @module
+ */
+import { CloisterError } from '../src/base/index.ts';
+import type { Graph, ValueId } from '../src/graph/index.ts';
+import { elementCount } from '../src/tensor/index.ts';
+import { isSafeName, type ModelSummary, type ValueSummary } from './untrusted.ts';
+
+/**
+ * Returns the summary of `graph`, which was read from a file of `bytes` bytes.
+ *
+ * @throws {CloisterError} `INVALID_MODEL` when a name that is to be shown holds control characters, overrides of the writing
+ *   direction, or more than 1,000 characters.
+ */
+export function summarise(graph: Graph, bytes: number): ModelSummary {
+  const describe = (id: ValueId): ValueSummary => {
+    const { name, facts } = graph.values[id]!;
+    assertSafe(name, 'value');
+    for (const dim of facts.shape) if (typeof dim === 'string') assertSafe(dim, 'dimension');
+    return { name, dtype: facts.dtype, shape: [...facts.shape] };
+  };
+  const counts = new Map<string, number>();
+  for (const { domain, op } of graph.nodes) {
+    const name = domain === '' ? op : `${domain}::${op}`;
+    assertSafe(name, 'operator');
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  let parameters = 0;
+  let parameterBytes = 0;
+  for (const [id, constant] of graph.constants) {
+    parameters += elementCount(graph.values[id]!.facts.shape as readonly number[]);
+    parameterBytes += constant.kind === 'range' ? constant.length : constant.tensor.elements().byteLength;
+  }
+  return {
+    name: isSafeName(graph.name) ? graph.name : '',
+    bytes,
+    inputs: graph.inputs.filter(id => !graph.constants.has(id)).map(describe),
+    outputs: graph.outputs.map(describe),
+    operators: [...counts]
+      .map(([op, count]) => ({ op, count }))
+      .sort((a, b) => b.count - a.count || (a.op < b.op ? -1 : 1)),
+    nodes: graph.nodes.length,
+    parameters,
+    parameterBytes,
+  };
+}
+
+function assertSafe(name: string, what: string): void {
+  if (isSafeName(name)) return;
+  throw new CloisterError('INVALID_MODEL', `the name of a ${what} is not printable, or longer than 1000 characters`, {
+    what,
+  });
+}

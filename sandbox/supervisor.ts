@@ -1,0 +1,268 @@
+/**
+ * The supervisor: keeps workers warm, gives each model one of its own, and a fresh one when that one dies.
+ * @module
+ */
+import { CloisterError, isCloisterError } from '../src/base/index.ts';
+import type { NamedTensors } from '../src/engine/index.ts';
+import { assertOutputs, bindInputs } from './binding.ts';
+import type { Limits } from './limits.ts';
+import { outcomeOf } from './outcome.ts';
+import type { Evaluation, SandboxedModel } from './sandbox.ts';
+import { packTensors, unpackTensors } from './tensors.ts';
+import { type ModelReport, parseReport, refuseGuest } from './untrusted.ts';
+import { type WorkerAnswer, type WorkerCommand, WorkerProcess } from './worker/process.ts';
+
+/** How often a model may end a worker while it is being loaded, in a row, before it is refused for good. */
+const MAX_LOAD_ATTEMPTS = 3;
+const BACKOFF_MS = 50;
+const MAX_BACKOFF_MS = 2_000;
+
+/** Workers that were started before anybody needs one. They do not keep the caller's event loop alive. */
+export class WorkerPool {
+  readonly #size: number;
+  readonly #command: WorkerCommand | undefined;
+  readonly #warm: WorkerProcess[] = [];
+  readonly #taken = new Set<WorkerProcess>();
+  #closed = false;
+
+  /** @param size - How many workers wait; 0 starts each when it is asked for. */
+  constructor(size: number, command?: WorkerCommand) {
+    this.#size = size;
+    this.#command = command;
+    this.refill();
+  }
+
+  /** A worker that nobody else has. It may still be starting; one that died while it waited is passed over. */
+  take(): WorkerProcess {
+    if (this.#closed) throw new CloisterError('CLOSED', 'the sandbox is closed');
+    let worker = this.#warm.shift();
+    while (worker !== undefined && !worker.isAlive) worker = this.#warm.shift();
+    worker ??= this.#spawn();
+    const taken = worker;
+    this.#taken.add(taken);
+    void taken.exited.then(() => this.#taken.delete(taken));
+    return taken;
+  }
+
+  /** Starts what is missing. Called when a load is over, so that the newcomer does not compete with it for the processor. */
+  refill(): void {
+    while (!this.#closed && this.#warm.length < this.#size) this.#warm.push(this.#spawn());
+  }
+
+  /** Resolves when every waiting worker has greeted or died. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#warm.map(worker => worker.greeted()));
+  }
+
+  /** Ends all workers, taken ones too, and waits until nothing of them is left. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const all = [...this.#warm.splice(0), ...this.#taken];
+    await Promise.all(all.map(worker => worker.close()));
+  }
+
+  #spawn(): WorkerProcess {
+    return this.#command === undefined ? new WorkerProcess() : new WorkerProcess(this.#command);
+  }
+}
+
+/** What a supervised model is made of. */
+export interface SupervisedOptions {
+  readonly pool: WorkerPool;
+  /** Owned by the model from now on: what a worker is sent, now and after each of its deaths. */
+  readonly bytes: Uint8Array;
+  readonly name: string;
+  readonly limits: Limits;
+}
+
+/** A model in a worker process of its own. */
+export class SupervisedModel implements SandboxedModel {
+  readonly name: string;
+  readonly #options: SupervisedOptions;
+  #report: ModelReport;
+  #worker: Promise<WorkerProcess>;
+  /** Workers that died one after the other without having answered a run. */
+  #failures = 0;
+  #refused: CloisterError | undefined;
+  #closed = false;
+
+  private constructor(options: SupervisedOptions, worker: WorkerProcess, report: ModelReport) {
+    this.#options = options;
+    this.name = options.name;
+    this.#worker = Promise.resolve(worker);
+    this.#report = report;
+  }
+
+  /**
+   * Loads the model in a fresh worker.
+   *
+   * @throws {CloisterError} what the guest found wrong with the model; `LIMIT_EXCEEDED`; `WORKER_CRASHED` when it ended
+   *   {@link MAX_LOAD_ATTEMPTS} workers; `ABORTED`.
+   */
+  static async open(options: SupervisedOptions, signal?: AbortSignal): Promise<SupervisedModel> {
+    const { worker, report } = await loadInWorker(options, signal);
+    return new SupervisedModel(options, worker, report);
+  }
+
+  get summary(): ModelReport['summary'] {
+    return this.#report.summary;
+  }
+
+  get backend(): ModelReport['backend'] {
+    return this.#report.backend;
+  }
+
+  get why(): string {
+    return this.#report.why;
+  }
+
+  get memory(): ModelReport['memory'] {
+    return this.#report.memory;
+  }
+
+  async run(inputs: NamedTensors, { signal }: { readonly signal?: AbortSignal } = {}): Promise<NamedTensors> {
+    if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
+    const dims = bindInputs(this.summary.inputs, inputs);
+    const { heads, parts } = packTensors(inputs);
+    const { limits } = this.#options;
+    const worker = await abortable(this.#alive(), signal);
+    let answer: WorkerAnswer;
+    try {
+      const request = worker.request({ op: 'run', tensors: heads, outputBytes: limits.outputBytes }, parts, limits);
+      answer = await abortable(request, signal);
+    } catch (error) {
+      // A guest that passed a limit of its isolate has nothing left to be asked; neither has one that does not speak our forms.
+      if (isCloisterError(error, 'LIMIT_EXCEEDED') && error.detail['limit'] !== 'outputBytes') worker.kill(error);
+      throw error;
+    }
+    const outputs = unpackTensors(answer.header['tensors'], answer.payload);
+    assertOutputs(this.summary.outputs, outputs, dims);
+    this.#failures = 0;
+    return outputs;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#worker.then(worker => worker.close()).catch(() => {});
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The worker that has the model; a fresh one if the last died. Concurrent callers wait for the same. */
+  async #alive(): Promise<WorkerProcess> {
+    if (this.#refused !== undefined) throw this.#refused;
+    const before = this.#worker;
+    const worker = await before.catch(() => undefined);
+    if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
+    if (worker?.isAlive) return worker;
+    if (this.#worker === before) {
+      this.#worker = this.#reload();
+      this.#worker.catch(() => {});
+    }
+    return this.#worker;
+  }
+
+  async #reload(): Promise<WorkerProcess> {
+    if (this.#failures > 0) await delay(backoff(this.#failures));
+    this.#failures++;
+    try {
+      const { worker, report } = await loadInWorker(this.#options);
+      if (this.#closed) {
+        await worker.close();
+        throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
+      }
+      this.#report = report;
+      return worker;
+    } catch (error) {
+      // It was loaded before from the same bytes: whatever stops it now will stop it again.
+      if (error instanceof CloisterError && error.code !== 'CLOSED') this.#refused = error;
+      throw error;
+    }
+  }
+}
+
+/** Runs a script in a worker of its own, which is ended afterwards whatever happened. */
+export async function evaluateInWorker(
+  pool: WorkerPool,
+  source: string,
+  limits: Limits,
+  signal?: AbortSignal,
+): Promise<Evaluation> {
+  const worker = pool.take();
+  let start = performance.now();
+  let outcome: Evaluation['outcome'];
+  let value: string | undefined;
+  try {
+    await abortable(worker.greeted(), signal);
+    start = performance.now();
+    const header = { op: 'evaluate', memoryMb: limits.memoryMb, outputBytes: limits.outputBytes };
+    const answer = await abortable(worker.request(header, [Buffer.from(source)], limits), signal);
+    outcome = answer.header['kind'] === 'ok' ? 'ok' : 'error';
+    value = Buffer.from(answer.payload).toString('utf8');
+  } catch (error) {
+    if (!(error instanceof CloisterError) || error.code === 'ABORTED' || error.code === 'MISSING_DEPENDENCY')
+      throw error;
+    outcome = outcomeOf(error);
+    value = error.message;
+  } finally {
+    await worker.close();
+    pool.refill();
+  }
+  const { cpuMs, peakMb } = worker.usage;
+  return Object.freeze({ outcome, value, wallMs: performance.now() - start, cpuMs, peakMb });
+}
+
+async function loadInWorker(
+  { pool, bytes, limits, name }: SupervisedOptions,
+  signal?: AbortSignal,
+): Promise<{ worker: WorkerProcess; report: ModelReport }> {
+  for (let attempt = 1; ; attempt++) {
+    const worker = pool.take();
+    try {
+      await abortable(worker.greeted(), signal);
+      const request = worker.request({ op: 'load', memoryMb: limits.memoryMb }, [bytes], limits);
+      const report = parseReport((await abortable(request, signal)).header['report']);
+      if (report.summary.bytes !== bytes.length)
+        throw refuseGuest('summary.bytes', `${bytes.length}`, report.summary.bytes);
+      return { worker, report };
+    } catch (error) {
+      await worker.close();
+      if (!isCloisterError(error, 'WORKER_CRASHED')) throw error;
+      if (attempt >= MAX_LOAD_ATTEMPTS) {
+        const message = `the model ${JSON.stringify(name)} ended ${attempt} workers while it was loaded; it is refused`;
+        throw new CloisterError('WORKER_CRASHED', message, { ...error.detail, attempts: attempt }, { cause: error });
+      }
+      await delay(backoff(attempt));
+    } finally {
+      pool.refill();
+    }
+  }
+}
+
+/** Stops waiting when the signal is aborted; what is under way goes on, under its limits, and its answer is dropped. */
+async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void =>
+    aborted.reject(new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal.reason }));
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    work.catch(() => {});
+    aborted.promise.catch(() => {});
+  }
+}
+
+function backoff(failures: number): number {
+  return Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 4 ** (failures - 1));
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms));
+}

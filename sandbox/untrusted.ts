@@ -1,0 +1,186 @@
+/**
+ * Reading what a guest or a worker said: everything it says is a claim until it was checked here.
+ * @module
+ */
+import { CloisterError, type ErrorCode, errorFromJson } from '../src/base/index.ts';
+import type { Dim } from '../src/graph/index.ts';
+import { DTYPES, type DType } from '../src/tensor/index.ts';
+
+/** A value of a model, as far as it is known before a run. */
+export interface ValueSummary {
+  readonly name: string;
+  readonly dtype: DType;
+  /** A name stands for a size that the inputs fix. */
+  readonly shape: readonly Dim[];
+}
+
+/** What a model is, as the guest read it out of the file. Checked for form, not for truth: the file's author wrote it. */
+export interface ModelSummary {
+  /** The name in the file, or the empty string. */
+  readonly name: string;
+  /** Bytes of the model file. */
+  readonly bytes: number;
+  readonly inputs: readonly ValueSummary[];
+  readonly outputs: readonly ValueSummary[];
+  /** How many nodes apply each operator, the most used first. Operators of a domain other than ONNX's are `domain::op`. */
+  readonly operators: readonly { readonly op: string; readonly count: number }[];
+  readonly nodes: number;
+  /** Elements of all constants. */
+  readonly parameters: number;
+  /** Bytes of all constants. */
+  readonly parameterBytes: number;
+}
+
+/** What a prepared model needs, in bytes, and where it runs. */
+export interface ModelReport {
+  readonly summary: ModelSummary;
+  readonly backend: 'native' | 'reference';
+  /** Why this backend and not the other. */
+  readonly why: string;
+  readonly memory: { readonly permanentBytes: number; readonly temporaryBytes: number; readonly scratchBytes: number };
+}
+
+const MAX_LIST = 100_000;
+const MAX_RANK = 16;
+
+/** Codes that a guest may report about itself and its model. Any other is a guest that lies. */
+const GUEST_CODES: ReadonlySet<ErrorCode> = new Set([
+  'INVALID_ARGUMENT',
+  'INVALID_MODEL',
+  'MODEL_TOO_LARGE',
+  'UNSUPPORTED_MODEL',
+  'INVALID_GRAPH',
+  'SHAPE_MISMATCH',
+  'DTYPE_MISMATCH',
+  'INPUT_MISMATCH',
+  'INVALID_PROGRAM',
+  'OUT_OF_MEMORY',
+  'LIMIT_EXCEEDED',
+  'GUEST_FAILED',
+  'MISSING_DEPENDENCY',
+  'CLOSED',
+]);
+
+/** Whether `value` is an object with names, not an array. */
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/**
+ * Whether `value` is text that is safe to print and to compare: at most 1,000 characters, well formed, and without control
+ * characters or overrides of the writing direction, which could make a terminal or a reader see another text.
+ */
+export function isSafeName(value: unknown): value is string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  const unsafe = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
+  return typeof value === 'string' && value.length <= 1_000 && value.isWellFormed() && !unsafe.test(value);
+}
+
+/** The error of an answer that is not of the agreed form. */
+export function refuseGuest(where: string, expected: string, came: unknown): CloisterError {
+  const shown = typeof came === 'object' && came !== null ? 'an object' : String(came).slice(0, 40);
+  return new CloisterError('GUEST_FAILED', `${where}: expected ${expected}, the guest said ${JSON.stringify(shown)}`);
+}
+
+/** The error that a guest reported, cut to what a guest may say. */
+export function guestError(value: unknown): CloisterError {
+  const error = errorFromJson(value, 'GUEST_FAILED');
+  const detail = JSON.stringify(error.detail).length <= 16_384 ? error.detail : {};
+  const code = GUEST_CODES.has(error.code) ? error.code : 'GUEST_FAILED';
+  return new CloisterError(code, printable(error.message), detail);
+}
+
+/** `text` with everything that is not printable replaced by U+FFFD. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  return text
+    .toWellFormed()
+    .replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '\ufffd');
+}
+
+/**
+ * Returns `value` as a summary, every field checked.
+ *
+ * @throws {CloisterError} `GUEST_FAILED` at the first field that is not of its form.
+ */
+export function parseSummary(value: unknown): ModelSummary {
+  if (!isRecord(value)) throw refuseGuest('summary', 'an object', value);
+  const operators = list(value['operators'], 'summary.operators').map(item => {
+    if (!isRecord(item)) throw refuseGuest('summary.operators', 'an object', item);
+    return Object.freeze({
+      op: text(item['op'], 'summary.operators.op'),
+      count: count(item['count'], 'summary.operators.count'),
+    });
+  });
+  return Object.freeze({
+    name: text(value['name'], 'summary.name'),
+    bytes: count(value['bytes'], 'summary.bytes'),
+    inputs: values(value['inputs'], 'summary.inputs'),
+    outputs: values(value['outputs'], 'summary.outputs'),
+    operators: Object.freeze(operators),
+    nodes: count(value['nodes'], 'summary.nodes'),
+    parameters: count(value['parameters'], 'summary.parameters'),
+    parameterBytes: count(value['parameterBytes'], 'summary.parameterBytes'),
+  });
+}
+
+/**
+ * Returns `value` as a model's report, every field checked.
+ *
+ * @throws {CloisterError} `GUEST_FAILED` at the first field that is not of its form.
+ */
+export function parseReport(value: unknown): ModelReport {
+  if (!isRecord(value)) throw refuseGuest('report', 'an object', value);
+  const { backend, memory } = value;
+  if (backend !== 'native' && backend !== 'reference')
+    throw refuseGuest('report.backend', 'native or reference', backend);
+  if (!isRecord(memory)) throw refuseGuest('report.memory', 'an object', memory);
+  return Object.freeze({
+    summary: parseSummary(value['summary']),
+    backend,
+    why: text(value['why'], 'report.why'),
+    memory: Object.freeze({
+      permanentBytes: count(memory['permanentBytes'], 'report.memory.permanentBytes'),
+      temporaryBytes: count(memory['temporaryBytes'], 'report.memory.temporaryBytes'),
+      scratchBytes: count(memory['scratchBytes'], 'report.memory.scratchBytes'),
+    }),
+  });
+}
+
+/** Reads a list of at most 4,096 value descriptions with distinct names. */
+function values(value: unknown, where: string): readonly ValueSummary[] {
+  const items = list(value, where);
+  const names = new Set<string>();
+  if (items.length > 4_096) throw refuseGuest(where, 'at most 4096 values', items.length);
+  return Object.freeze(
+    items.map(item => {
+      if (!isRecord(item)) throw refuseGuest(where, 'an object', item);
+      const name = text(item['name'], `${where}.name`);
+      if (names.has(name)) throw refuseGuest(where, 'distinct names', name);
+      names.add(name);
+      const dtype = item['dtype'];
+      if (typeof dtype !== 'string' || !Object.hasOwn(DTYPES, dtype))
+        throw refuseGuest(`${where}.dtype`, 'a dtype', dtype);
+      const shape = list(item['shape'], `${where}.shape`);
+      if (shape.length > MAX_RANK) throw refuseGuest(`${where}.shape`, `at most ${MAX_RANK} dimensions`, shape.length);
+      for (const dim of shape) if (!isSafeName(dim)) count(dim, `${where}.shape`);
+      return Object.freeze({ name, dtype: dtype as DType, shape: Object.freeze(shape as Dim[]) });
+    }),
+  );
+}
+
+function list(value: unknown, where: string): readonly unknown[] {
+  if (!Array.isArray(value) || value.length > MAX_LIST) throw refuseGuest(where, 'a list', value);
+  return value;
+}
+
+function text(value: unknown, where: string): string {
+  if (!isSafeName(value)) throw refuseGuest(where, 'printable text of at most 1000 characters', value);
+  return value;
+}
+
+/** A non-negative safe integer. */
+export function count(value: unknown, where: string): number {
+  if (!Number.isSafeInteger(value) || (value as number) < 0) throw refuseGuest(where, 'a count', value);
+  return value as number;
+}

@@ -1,0 +1,136 @@
+/**
+ * The worker process: serves one supervisor over descriptor 3, one call at a time, and dies with it.
+ *
+ * | request | header | payload | answer |
+ * |---|---|---|---|
+ * | `load` | memoryMb | the model file | `report`, a {@link ModelReport} |
+ * | `run` | tensors, outputBytes | their elements | `tensors` and their elements |
+ * | `evaluate` | memoryMb, outputBytes | a script, UTF-8 | `ok` or `failed`, and the text |
+ *
+ * Any of them may be answered with `error` instead.
+ * @module
+ */
+import { CloisterError } from '../../src/base/index.ts';
+import { HostedModel } from '../hosted-model.ts';
+import { evaluateGuest, Guest } from '../isolate.ts';
+import { type Kernels, loadKernels } from '../kernels.ts';
+import { limitError } from '../limit-error.ts';
+import { packTensors, unpackTensors } from '../tensors.ts';
+import { count, printable } from '../untrusted.ts';
+import { BlockingChannel } from './channel.ts';
+import type { Frame } from './frames.ts';
+
+const CHANNEL_FD = 3;
+/** MiB of the heap of the guest that is opened before it is known for whom. */
+const WARM_MEMORY_MB = 512;
+const ORPHAN_CHECK_MS = 250;
+/** Calls between two turns of the event loop, in which finalizers of native memory run. */
+const TURN_EVERY = 32;
+
+interface Reply {
+  readonly header: object;
+  readonly parts?: readonly Uint8Array[];
+}
+
+const supervisor = Number(process.argv[2]);
+// While a guest runs on its own thread, nobody reads the channel to see that it was closed.
+setInterval(() => {
+  if (process.ppid !== supervisor) end();
+}, ORPHAN_CHECK_MS).unref();
+
+const channel = new BlockingChannel(CHANNEL_FD);
+let hosted: HostedModel | undefined;
+const { kernels, guest: warmGuest } = start();
+let guest = warmGuest;
+channel.write(0, { isa: kernels.host?.info.isa ?? null });
+
+for (let served = 1; ; served++) {
+  const frame = readFrame();
+  const reply = await answer(frame);
+  try {
+    channel.write(frame.id, reply.header, reply.parts);
+  } catch {
+    end();
+  }
+  if (served % TURN_EVERY === 0) await new Promise(resolve => setImmediate(resolve));
+}
+
+/** Everything that does not depend on the model. What is missing here is said in the greeting. */
+function start(): { kernels: Kernels; guest: Guest } {
+  try {
+    return { kernels: loadKernels(), guest: Guest.open({ memoryMb: WARM_MEMORY_MB }) };
+  } catch (error) {
+    channel.write(0, errorHeader(error));
+    return end();
+  }
+}
+
+function readFrame(): Frame {
+  try {
+    return channel.read() ?? end();
+  } catch {
+    return end();
+  }
+}
+
+/** At once and without exit handlers: an isolate may still be running on its thread. */
+function end(): never {
+  process.kill(process.pid, 'SIGKILL');
+  throw new Error('unreachable');
+}
+
+async function answer(frame: Frame): Promise<Reply> {
+  try {
+    return await handle(frame);
+  } catch (error) {
+    return { header: errorHeader(error) };
+  }
+}
+
+function errorHeader(error: unknown): object {
+  if (error instanceof CloisterError) return { error: error.toJSON() };
+  const message =
+    error instanceof Error ? printable(error.message.slice(0, 2_000)) : 'something that is no error was thrown';
+  return { error: { code: 'GUEST_FAILED', message } };
+}
+
+function handle({ header, payload }: Frame): Reply | Promise<Reply> {
+  const { op } = header;
+  if (op === 'run') return run(header, payload);
+  if (op === 'load') return load(count(header['memoryMb'], 'memoryMb'), payload);
+  if (op === 'evaluate') return evaluate(header, payload);
+  throw new CloisterError('INVALID_ARGUMENT', 'a worker has no such request');
+}
+
+async function load(memoryMb: number, model: Uint8Array): Promise<Reply> {
+  if (hosted !== undefined) throw new CloisterError('INVALID_ARGUMENT', 'a worker serves one model in its life');
+  if (guest.memoryMb !== memoryMb) {
+    guest.close();
+    guest = Guest.open({ memoryMb });
+  }
+  guest.lend(model);
+  const call = guest.call.bind(guest);
+  hosted = await HostedModel.open({ call, kernels, model, limitBytes: memoryMb * 1_048_576 });
+  return { header: { report: hosted.report } };
+}
+
+function run(header: Frame['header'], payload: Uint8Array): Reply | Promise<Reply> {
+  if (hosted === undefined) throw new CloisterError('CLOSED', 'no model is loaded');
+  const allowed = count(header['outputBytes'], 'outputBytes');
+  const outputs = hosted.run(unpackTensors(header['tensors'], payload));
+  return outputs instanceof Promise ? outputs.then(ready => pack(ready, allowed)) : pack(outputs, allowed);
+}
+
+function pack(outputs: Parameters<typeof packTensors>[0], allowed: number): Reply {
+  const { heads, parts, bytes } = packTensors(outputs);
+  if (bytes > allowed) throw limitError('outputBytes', allowed, bytes);
+  return { header: { tensors: heads }, parts };
+}
+
+async function evaluate(header: Frame['header'], payload: Uint8Array): Promise<Reply> {
+  const memoryMb = count(header['memoryMb'], 'memoryMb');
+  const outputBytes = count(header['outputBytes'], 'outputBytes');
+  const verdict = await evaluateGuest(Buffer.from(payload).toString('utf8'), { memoryMb, outputBytes });
+  if (verdict.kind === 'limit') throw verdict.error;
+  return { header: { kind: verdict.kind }, parts: [Buffer.from(verdict.value)] };
+}

@@ -1,0 +1,437 @@
+/**
+ * One worker process, seen from the supervisor: its channel, its watch, and its end.
+ * @module
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { dirname, extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CloisterError } from '../../src/base/index.ts';
+import { limitError } from '../limit-error.ts';
+import type { Limits } from '../limits.ts';
+import { guestError, printable } from '../untrusted.ts';
+import { encodeHead, type Frame, FrameDecoder, ProtocolViolation } from './frames.ts';
+
+const TICK_MS = 10;
+const STDERR_BYTES = 8_192;
+const JOIN_BYTES = 65_536;
+const MAX_PENDING = 65_536;
+/** Linux fixes USER_HZ, the unit of times in /proc, at 100. */
+const TICKS_PER_MS = 0.1;
+
+/** How a worker is started. The defaults start ours; a test starts a liar. */
+export interface WorkerCommand {
+  readonly file: string;
+  readonly args: readonly string[];
+}
+
+/** What a request may use. */
+export type RequestLimits = Pick<Limits, 'wallMs' | 'cpuMs' | 'memoryMb' | 'outputBytes'>;
+
+/** An answer, with what the request used: milliseconds, and MiB over the empty worker. */
+export interface WorkerAnswer {
+  readonly header: Readonly<Record<string, unknown>>;
+  readonly payload: Uint8Array<ArrayBuffer>;
+  readonly wallMs: number;
+}
+
+/** What a worker has used. Undefined where the system does not tell. */
+export interface WorkerUsage {
+  readonly cpuMs: number | undefined;
+  readonly peakMb: number | undefined;
+}
+
+interface Pending {
+  readonly limits: RequestLimits;
+  readonly resolve: (answer: WorkerAnswer) => void;
+  readonly reject: (error: CloisterError) => void;
+  /** When it came to the head of the queue. */
+  start: number;
+  cpuStart: number | undefined;
+}
+
+/** Kills what is still alive when this process exits in order. When it is killed, a worker finds its channel closed. */
+const alive = new Set<ChildProcess>();
+let exitHook = false;
+
+/** A spawned worker. Requests are served in order; the first that passes a limit ends the process, and with it all others. */
+export class WorkerProcess {
+  readonly pid: number;
+  /** Resolves when the process was reaped and its descriptors are closed. */
+  readonly exited: Promise<void>;
+  readonly #child: ChildProcess;
+  readonly #socket: Socket;
+  readonly #meter: Meter;
+  readonly #pending = new Map<number, Pending>();
+  readonly #decoder: FrameDecoder;
+  readonly #greeting = Promise.withResolvers<Readonly<Record<string, unknown>>>();
+  #greeted = false;
+  #nextId = 1;
+  #stderr = '';
+  #timer: NodeJS.Timeout | undefined;
+  #checking = false;
+  #referenced = true;
+  /** Callers that wait for the greeting or for the end. */
+  #waiting = 0;
+  /** Why we ended it, or why it ended. */
+  #end: CloisterError | undefined;
+  #baseMb = 0;
+  #baseCpuMs = 0;
+  #usage: WorkerUsage = { cpuMs: undefined, peakMb: undefined };
+
+  constructor(command: WorkerCommand = ownCommand()) {
+    this.#child = spawn(command.file, [...command.args], {
+      cwd: process.platform === 'win32' ? undefined : '/',
+      env: workerEnvironment(),
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+      windowsHide: true,
+      detached: false,
+    });
+    this.pid = this.#child.pid ?? 0;
+    this.#socket = this.#child.stdio[3] as Socket;
+    this.#meter = new Meter(this.pid);
+    this.#decoder = new FrameDecoder(id => this.#allow(id));
+    this.#greeting.promise.catch(() => {}); // whoever asks hears of it; nobody has to ask
+    const reaped = Promise.withResolvers<void>();
+    this.exited = reaped.promise;
+
+    this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    this.#socket.on('error', () => this.kill(this.#crash('its channel broke')));
+    this.#socket.on('end', () => this.kill(this.#crash('it closed its channel')));
+    this.#child.stderr!.on('data', (chunk: Buffer) => {
+      this.#stderr = (this.#stderr + chunk.toString('latin1')).slice(-STDERR_BYTES);
+    });
+    this.#child.stderr!.on('error', () => {});
+    this.#child.on('error', cause => {
+      this.#end ??= new CloisterError(
+        'WORKER_CRASHED',
+        `the worker process does not start: ${cause.message}`,
+        {},
+        { cause },
+      );
+      this.#finish();
+      if (this.pid === 0) reaped.resolve();
+    });
+    this.#child.on('close', (code, signal) => {
+      alive.delete(this.#child);
+      this.#end ??= this.#crash(signal ? `it was ended by ${signal}` : `it exited with code ${code}`, code, signal);
+      this.#socket.destroy();
+      this.#finish();
+      reaped.resolve();
+    });
+    track(this.#child);
+    this.#reference();
+  }
+
+  /** Whether requests can still be made. */
+  get isAlive(): boolean {
+    return this.#end === undefined;
+  }
+
+  /** Resolves when the worker greeted; rejects when it died before. */
+  async greeted(): Promise<void> {
+    await this.#wait(this.#greeting.promise);
+  }
+
+  /** What the process had used since its greeting when it was last looked at, at the latest when it was ended. */
+  get usage(): WorkerUsage {
+    return this.#usage;
+  }
+
+  /**
+   * Sends one request and waits for its answer. `parts` are read until the answer is there, not copied.
+   *
+   * @throws {CloisterError} what the worker reported; `LIMIT_EXCEEDED`, `WORKER_CRASHED` when it was stopped or died.
+   */
+  request(header: object, parts: readonly Uint8Array[], limits: RequestLimits): Promise<WorkerAnswer> {
+    if (this.#end !== undefined) return Promise.reject(this.#end);
+    if (this.#pending.size >= MAX_PENDING) {
+      return Promise.reject(new CloisterError('OUT_OF_MEMORY', `${MAX_PENDING} requests wait for one worker`));
+    }
+    const id = this.#nextId;
+    this.#nextId = this.#nextId === 0xffff_ffff ? 1 : this.#nextId + 1;
+    const answer = new Promise<WorkerAnswer>((resolve, reject) => {
+      this.#pending.set(id, { limits, resolve, reject, start: performance.now(), cpuStart: undefined });
+    });
+    this.#reference();
+    this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref();
+    this.#send(id, header, parts);
+    return answer;
+  }
+
+  /** Ends the process at once. Pending and later requests fail with `reason`. */
+  kill(reason: CloisterError): void {
+    this.#end ??= reason;
+    this.#record();
+    this.#child.kill('SIGKILL');
+    this.#finish();
+  }
+
+  /** {@link kill}, and waits until nothing of the process is left. */
+  async close(): Promise<void> {
+    this.kill(new CloisterError('CLOSED', 'the worker was closed'));
+    await this.#wait(this.exited);
+  }
+
+  /** Keeps the caller's event loop alive while it waits. */
+  async #wait(event: Promise<unknown>): Promise<void> {
+    this.#waiting++;
+    this.#reference();
+    try {
+      await event;
+    } finally {
+      this.#waiting--;
+      this.#reference();
+    }
+  }
+
+  /** The process keeps the caller's event loop alive only while somebody waits for something from it. */
+  #reference(): void {
+    const wanted = this.#pending.size > 0 || this.#waiting > 0;
+    if (wanted === this.#referenced) return;
+    this.#referenced = wanted;
+    const stderr = this.#child.stderr as Socket;
+    for (const handle of [this.#child, this.#socket, stderr]) wanted ? handle.ref() : handle.unref();
+  }
+
+  #send(id: number, header: object, parts: readonly Uint8Array[]): void {
+    const payloadBytes = parts.reduce((sum, part) => sum + part.length, 0);
+    const head = encodeHead(id, header, payloadBytes);
+    if (head.length + payloadBytes <= JOIN_BYTES) {
+      this.#socket.write(parts.length === 0 ? head : Buffer.concat([head, ...parts], head.length + payloadBytes));
+      return;
+    }
+    this.#socket.cork();
+    this.#socket.write(head);
+    for (const part of parts) if (part.length > 0) this.#socket.write(part);
+    this.#socket.uncork();
+  }
+
+  #allow(id: number): number {
+    if (id === 0 && !this.#greeted) return 0;
+    const pending = this.#pending.get(id);
+    if (pending === undefined) throw new ProtocolViolation(`an answer to request ${id}, which nobody made`);
+    return pending.limits.outputBytes;
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#end !== undefined) return;
+    let frames: readonly Frame[];
+    try {
+      frames = this.#decoder.push(chunk);
+    } catch (error) {
+      if (!(error instanceof ProtocolViolation)) throw error;
+      this.kill(this.#crash(`it broke the protocol: ${error.message}`));
+      return;
+    }
+    for (const frame of frames) this.#take(frame);
+  }
+
+  #take({ id, header, payload }: Frame): void {
+    if (id === 0) {
+      if (header['error'] !== undefined) {
+        this.kill(guestError(header['error']));
+        return;
+      }
+      this.#greeted = true;
+      this.#baseMb = this.#meter.memory()?.rssMb ?? 0;
+      this.#baseCpuMs = this.#meter.cpuMs() ?? 0;
+      this.#greeting.resolve(header);
+      return;
+    }
+    const pending = this.#pending.get(id);
+    if (pending === undefined) {
+      this.kill(this.#crash(`it broke the protocol: two answers to request ${id}`));
+      return;
+    }
+    this.#pending.delete(id);
+    const now = performance.now();
+    const [next] = this.#pending.values();
+    if (next !== undefined) {
+      next.start = now;
+      next.cpuStart = undefined;
+    } else {
+      this.#reference();
+    }
+    if (header['error'] === undefined) pending.resolve({ header, payload, wallMs: now - pending.start });
+    else pending.reject(guestError(header['error']));
+  }
+
+  /** Looks whether the request that is being served has passed a limit. */
+  #tick(): void {
+    const [head] = this.#pending.values();
+    if (head === undefined) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+      return;
+    }
+    const excess = this.#excess(head);
+    if (excess === undefined || this.#checking) return;
+    // Its answer may lie in the socket already, unread because this thread was busy: look there before the verdict.
+    this.#checking = true;
+    setImmediate(() => {
+      this.#checking = false;
+      const [still] = this.#pending.values();
+      if (still === head) this.kill(excess);
+    });
+  }
+
+  #excess(head: Pending): CloisterError | undefined {
+    const { limits } = head;
+    const wall = performance.now() - head.start;
+    if (wall > limits.wallMs) return limitError('wallMs', limits.wallMs, wall);
+    const cpu = this.#meter.cpuMs();
+    if (cpu !== undefined) {
+      head.cpuStart ??= cpu;
+      if (cpu - head.cpuStart > limits.cpuMs) return limitError('cpuMs', limits.cpuMs, cpu - head.cpuStart);
+    }
+    const memory = this.#meter.memory();
+    const held = memory === undefined || !this.#greeted ? 0 : memory.rssMb - this.#baseMb;
+    return held > limits.memoryMb ? limitError('memoryMb', limits.memoryMb, held) : undefined;
+  }
+
+  /** Remembers what was used, as far as the system still tells. */
+  #record(): void {
+    const cpu = this.#meter.cpuMs();
+    const peak = this.#meter.memory()?.peakMb;
+    const { cpuMs, peakMb } = this.#usage;
+    this.#usage = {
+      cpuMs: cpu === undefined ? cpuMs : cpu - this.#baseCpuMs,
+      peakMb: peak === undefined ? peakMb : Math.max(0, peak - this.#baseMb),
+    };
+  }
+
+  /** Answers whoever still waits. The request that was being served hears the reason; those behind it hear that the worker is gone. */
+  #finish(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#record();
+    this.#meter.close();
+    const reason = this.#end!;
+    this.#greeting.reject(reason);
+    let first = true;
+    for (const pending of this.#pending.values()) {
+      if (first || reason.code === 'CLOSED') pending.reject(reason);
+      else {
+        const message = 'the worker was stopped while this request waited behind another';
+        pending.reject(new CloisterError('WORKER_CRASHED', message, { waiting: true }, { cause: reason }));
+      }
+      first = false;
+    }
+    this.#pending.clear();
+    this.#reference();
+  }
+
+  #crash(what: string, exitCode?: number | null, signal?: string | null): CloisterError {
+    const stderr = diagnostics(this.#stderr);
+    if (stderr.some(line => /out of memory|heap limit/i.test(line))) {
+      const [head] = this.#pending.values();
+      if (head !== undefined) return limitError('memoryMb', head.limits.memoryMb);
+    }
+    return new CloisterError('WORKER_CRASHED', `the worker process died: ${what}`, {
+      pid: this.pid,
+      ...(exitCode != null && { exitCode }),
+      ...(signal != null && { signal }),
+      ...(stderr.length > 0 && { stderr }),
+    });
+  }
+}
+
+/** The command that starts our worker, from source or from the build alike. */
+export function ownCommand(): WorkerCommand {
+  const here = fileURLToPath(import.meta.url);
+  const main = join(dirname(here), `main${extname(here)}`);
+  return {
+    file: process.execPath,
+    // isolated-vm asks for the first flag. The heap of the worker itself holds no model and no tensor.
+    args: ['--no-node-snapshot', '--max-old-space-size=192', '--no-warnings', main, String(process.pid)],
+  };
+}
+
+/** Nothing of the caller's environment but the choice of kernels. */
+function workerEnvironment(): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { TZ: 'UTC' };
+  for (const name of ['CLOISTER_ISA', 'CLOISTER_NATIVE', 'CLOISTER_THREADS', 'SystemRoot']) {
+    const value = process.env[name];
+    if (value !== undefined) env[name] = value;
+  }
+  return env;
+}
+
+/** What the run time itself says when it dies: known forms only, since whatever else is there a guest may have written. */
+function diagnostics(stderr: string): readonly string[] {
+  const known =
+    /^(?:FATAL ERROR: |# Fatal |# Check failed|#\s*Fatal|Fatal |<--- Last few GCs|node: |Error: |[A-Za-z]*Error \[)/;
+  return stderr
+    .split('\n')
+    .filter(line => known.test(line))
+    .slice(-8)
+    .map(line => printable(line.slice(0, 200)));
+}
+
+function track(child: ChildProcess): void {
+  alive.add(child);
+  if (exitHook) return;
+  exitHook = true;
+  process.on('exit', () => {
+    for (const one of alive) one.kill('SIGKILL');
+  });
+}
+
+/** Reads what the kernel counts of a process. The files stay open: they name this process, whoever has its number later. */
+class Meter {
+  readonly #buffer = Buffer.allocUnsafe(4_096);
+  #stat: number | undefined;
+  #status: number | undefined;
+
+  constructor(pid: number) {
+    if (process.platform !== 'linux' || pid === 0) return;
+    try {
+      this.#stat = openSync(`/proc/${pid}/stat`, 'r');
+      this.#status = openSync(`/proc/${pid}/status`, 'r');
+    } catch {
+      this.close(); // gone already, or no /proc here: the wall clock still watches
+    }
+  }
+
+  /** Processor time of all its threads so far. */
+  cpuMs(): number | undefined {
+    const text = this.#read(this.#stat);
+    if (text === undefined) return undefined;
+    // proc_pid_stat(5): fields 14 and 15 after the name, which ends at the last parenthesis and may hold anything.
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_MS;
+  }
+
+  memory(): { readonly rssMb: number; readonly peakMb: number } | undefined {
+    const text = this.#read(this.#status);
+    const rss = text?.match(/^VmRSS:\s+(\d+) kB$/m);
+    const peak = text?.match(/^VmHWM:\s+(\d+) kB$/m);
+    if (!rss || !peak) return undefined;
+    return { rssMb: Number(rss[1]) / 1_024, peakMb: Number(peak[1]) / 1_024 };
+  }
+
+  close(): void {
+    for (const fd of [this.#stat, this.#status]) if (fd !== undefined) closeSync(fd);
+    this.#stat = undefined;
+    this.#status = undefined;
+  }
+
+  #read(fd: number | undefined): string | undefined {
+    if (fd === undefined) return undefined;
+    try {
+      return this.#buffer.toString('latin1', 0, readSync(fd, this.#buffer, 0, this.#buffer.length, 0));
+    } catch {
+      return undefined; // ESRCH: it is gone, and its exit will say so
+    }
+  }
+}
+
+/** Whether the kernel tells here what a worker uses. */
+export function canMeter(): boolean {
+  const meter = new Meter(process.pid);
+  const can = meter.cpuMs() !== undefined && meter.memory() !== undefined;
+  meter.close();
+  return can;
+}
