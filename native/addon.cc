@@ -201,23 +201,39 @@ Epilogue take_epilogue(Arguments& arguments) {
 // The elements that `rows` rows of `columns` need at leading dimension `ld`.
 size_t span(size_t rows, size_t columns, size_t ld) { return (rows - 1) * ld + columns; }
 
+// What packing takes: k, n, ldb, transposed, b.
+struct GemmOperand {
+  size_t k, n, ldb;
+  bool transposed;
+  const float* b;
+};
+GemmOperand take_gemm_operand(Arguments& arguments) {
+  GemmOperand operand{};
+  operand.k = arguments.size("k");
+  operand.n = arguments.size("n");
+  operand.ldb = arguments.size("ldb");
+  operand.transposed = arguments.flag("transposeB");
+  const size_t rows = operand.transposed ? operand.n : operand.k, columns = operand.transposed ? operand.k : operand.n;
+  arguments.require(operand.ldb >= columns, operand.transposed ? "ldb must be at least k" : "ldb must be at least n");
+  operand.b = arguments.floats("b", span(rows, columns, operand.ldb), false);
+  return operand;
+}
+
+// k, n, ldb, transposed, b -> how long `packed` must be
 Napi::Value GemmPackedElements(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
-  const size_t k = arguments.size("k"), n = arguments.size("n");
+  const GemmOperand operand = take_gemm_operand(arguments);
   if (!arguments.good()) return arguments.verdict();
-  return Napi::Number::New(info.Env(), static_cast<double>(kernels().gemm_packed_elements(k, n)));
+  return Napi::Number::New(info.Env(), static_cast<double>(kernels().gemm_packed_elements(operand.k, operand.n)));
 }
 
 // k, n, ldb, transposed, b, packed
 Napi::Value GemmPack(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
-  const size_t k = arguments.size("k"), n = arguments.size("n"), ldb = arguments.size("ldb");
-  const bool transposed = arguments.flag("transposeB");
-  arguments.require(ldb >= (transposed ? k : n), transposed ? "ldb must be at least k" : "ldb must be at least n");
+  const GemmOperand operand = take_gemm_operand(arguments);
   const Kernels& row = kernels();
-  const float* b = arguments.floats("b", transposed ? span(n, k, ldb) : span(k, n, ldb), false);
-  float* packed = arguments.output("packed", row.gemm_packed_elements(k, n));
-  if (arguments.good()) row.gemm_pack_b(k, n, b, ldb, transposed, packed);
+  float* packed = arguments.output("packed", row.gemm_packed_elements(operand.k, operand.n));
+  if (arguments.good()) row.gemm_pack_b(operand.k, operand.n, operand.b, operand.ldb, operand.transposed, packed);
   return arguments.verdict();
 }
 
@@ -283,10 +299,15 @@ Window take_window(Arguments& arguments, bool pooling) {
 size_t input_elements(const Window& w) { return size_t{w.batch} * w.in_c * w.in_h * w.in_w; }
 size_t output_elements(const Window& w) { return size_t{w.batch} * w.out_c * w.out_h * w.out_w; }
 
-// window
+const float* take_weights(Arguments& arguments, const Window& w) {
+  return arguments.floats("weights", size_t{w.out_c} * (w.in_c / w.groups) * w.kernel_h * w.kernel_w);
+}
+
+// window, weights -> how long `packed` must be
 Napi::Value ConvPackedElements(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const Window w = take_window(arguments, false);
+  take_weights(arguments, w);
   if (!arguments.good()) return arguments.verdict();
   return Napi::Number::New(info.Env(), static_cast<double>(kernels().conv_packed_elements(w)));
 }
@@ -295,8 +316,8 @@ Napi::Value ConvPackedElements(const Napi::CallbackInfo& info) {
 Napi::Value ConvPack(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const Window w = take_window(arguments, false);
+  const float* weights = take_weights(arguments, w);
   if (!arguments.good()) return arguments.verdict();
-  const float* weights = arguments.floats("weights", size_t{w.out_c} * (w.in_c / w.groups) * w.kernel_h * w.kernel_w);
   float* packed = arguments.output("packed", kernels().conv_packed_elements(w));
   if (arguments.good()) kernels().conv_pack(w, weights, packed);
   return arguments.verdict();

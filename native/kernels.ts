@@ -229,7 +229,7 @@ let wrapped: NativeAddon | undefined;
 function wrap(binding: KernelBinding): NativeAddon {
   const addon: NativeAddon = {
     packGemm({ k, n, transposeB = false, ldb = transposeB ? k : n }, b) {
-      const packed = allocate('packGemm', binding.gemmPackedElements(k, n));
+      const packed = allocate('packGemm', binding.gemmPackedElements(k, n, ldb, transposeB, b));
       check('packGemm', binding.gemmPack(k, n, ldb, transposeB, b, packed));
       return packed;
     },
@@ -242,7 +242,7 @@ function wrap(binding: KernelBinding): NativeAddon {
     },
     packConv(window, weights) {
       const sizes = flatten(window);
-      const packed = allocate('packConv', binding.convPackedElements(...sizes));
+      const packed = allocate('packConv', binding.convPackedElements(...sizes, weights));
       check('packConv', binding.convPack(...sizes, weights, packed));
       return packed;
     },

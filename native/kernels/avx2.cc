@@ -3,6 +3,7 @@
 
 namespace cloister {
 
-const Kernels kAvx2Kernels = simd_row("avx2");
+// constinit: nothing of this file may run before the CPU was asked.
+constinit const Kernels kAvx2Kernels = simd_row("avx2");
 
 }  // namespace cloister

@@ -3,6 +3,7 @@
 
 namespace cloister {
 
-const Kernels kAvx512Kernels = simd_row("avx512");
+// constinit: nothing of this file may run before the CPU was asked.
+constinit const Kernels kAvx512Kernels = simd_row("avx512");
 
 }  // namespace cloister

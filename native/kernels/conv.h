@@ -160,12 +160,27 @@ inline void stage_columns(const Window& w, size_t in_c, const float* x, float* o
     const float* plane = x + ic * w.in_h * w.in_w;
     for (size_t kh = 0; kh < w.kernel_h; kh++) {
       for (size_t kw = 0; kw < w.kernel_w; kw++) {
+        // Outputs [left, right) see this column of the kernel inside the input.
+        const size_t column = kw * w.dilation_w, end = size_t{w.pad_left} + w.in_w;
+        const size_t left = w.pad_left > column ? smaller(divide_up(w.pad_left - column, w.stride_w), w.out_w) : 0;
+        const size_t right = end > column ? smaller(divide_up(end - column, w.stride_w), w.out_w) : 0;
         for (size_t oh = 0; oh < w.out_h; oh++, out += w.out_w) {
-          const size_t ih = oh * w.stride_h + kh * w.dilation_h - w.pad_top;
-          for (size_t ow = 0; ow < w.out_w; ow++) {
-            const size_t iw = ow * w.stride_w + kw * w.dilation_w - w.pad_left;
-            out[ow] = ih < w.in_h && iw < w.in_w ? plane[ih * w.in_w + iw] : 0;
+          const size_t ih = oh * w.stride_h + kh * w.dilation_h - w.pad_top;  // wraps above the input, and is then too large
+          if (ih >= w.in_h || left >= right) {
+            for (size_t ow = 0; ow < w.out_w; ow++) out[ow] = 0;
+            continue;
           }
+          const float* from = plane + ih * w.in_w + (left * w.stride_w + column - w.pad_left);
+          for (size_t ow = 0; ow < left; ow++) out[ow] = 0;
+          if (w.stride_w == 1) {
+            for (size_t ow = left; ow < right; ow += kLanes) {
+              const size_t width = smaller(right - ow, kLanes);
+              store_up_to(out + ow, load_up_to(from + (ow - left), width), width);
+            }
+          } else {
+            for (size_t ow = left; ow < right; ow++) out[ow] = from[(ow - left) * w.stride_w];
+          }
+          for (size_t ow = right; ow < w.out_w; ow++) out[ow] = 0;
         }
       }
     }

@@ -52,7 +52,7 @@ inline F tanh_of(F v) {
                      -3.333333135e-01f);
   const F small = fma(v * square, q, v);
   const F large = broadcast(1) - broadcast(2) / (exp_of(size + size) + broadcast(1));
-  return select((I)(size < broadcast(0.625f)), small, copy_sign(large, v));
+  return copy_sign(select((I)(size < broadcast(0.625f)), small, large), v);
 }
 
 // 1 / (1 + e^-v). With t = e^-|v|, the larger half is 1 / (1 + t) and the smaller t / (1 + t); the rounding of 1 + t and of
@@ -76,7 +76,7 @@ inline F erf_of(F v) {
   const F p = horner(t, broadcast(1.152186087e-05f), -3.256496566e-04f, 3.653758438e-03f, -2.378535084e-02f, 1.062631682e-01f,
                      6.351358891e-01f, 1.286521703e-01f);
   const F large = broadcast(1) - exp_of(-fma(t, p, t));
-  return select((I)(size < broadcast(0.925f)), small, copy_sign(large, v));
+  return copy_sign(select((I)(size < broadcast(0.925f)), small, large), v);
 }
 
 }  // namespace

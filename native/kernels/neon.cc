@@ -3,6 +3,7 @@
 
 namespace cloister {
 
-const Kernels kNeonKernels = simd_row("neon");
+// constinit: nothing of this file may run before the CPU was asked.
+constinit const Kernels kNeonKernels = simd_row("neon");
 
 }  // namespace cloister
