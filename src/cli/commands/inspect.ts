@@ -1,0 +1,52 @@
+/**
+ * `cloister inspect MODEL`: what a model file is, read inside the sandbox.
+ * @module
+ */
+import { Command } from 'commander';
+import { inspectModel } from '../../service/index.ts';
+import { jsonOption, policyOption, readPolicy } from '../options.ts';
+import { emit, formatBytes, paint, table } from '../output.ts';
+
+/** Builds the command. */
+export function inspectCommand(): Command {
+  return new Command('inspect')
+    .description('show graph, facts, operators and size of a model; the file is parsed in the sandbox')
+    .argument('<model>', 'an .onnx file; it is not trusted')
+    .addOption(policyOption())
+    .option('--nodes', 'list every node with its facts', false)
+    .addOption(jsonOption())
+    .action(async (model: string, options: { policy?: string; nodes: boolean; json: boolean }) => {
+      const policy = await readPolicy(options.policy, {});
+      const report = await inspectModel(model, { policy });
+      emit(options.json, report, () => {
+        const fact = ({ dtype, shape }: { dtype: string; shape: readonly (string | number)[] }): string =>
+          `${dtype}[${shape.join(',')}]`;
+        const values = (title: string, list: typeof report.inputs): string =>
+          list.map(value => `${title.padEnd(8)} ${paint('bold', value.name)}  ${fact(value)}`).join('\n');
+        const most = Math.max(1, ...report.operators.map(row => row.count));
+        const operators = table(
+          ['operator', 'nodes', ''],
+          report.operators.map(row => [
+            row.op,
+            String(row.count),
+            '▪'.repeat(Math.max(1, Math.round((row.count / most) * 20))),
+          ]),
+        );
+        const nodes = options.nodes
+          ? table(
+              ['node', 'operator', 'gives'],
+              report.nodes.map(node => [node.name, node.op, node.outputs.map(fact).join(' ')]),
+            )
+          : undefined;
+        return [
+          `${paint('bold', report.name)}  ${formatBytes(report.bytes)}  ${report.parameters.toLocaleString('en')} parameters  ${report.nodes} nodes`,
+          `sha256   ${report.digest}`,
+          values('input', report.inputs),
+          values('output', report.outputs),
+          `runs on  ${report.backend}${report.why ? ` (${report.why})` : ''}`,
+          operators,
+          ...(nodes ? [nodes] : []),
+        ].join('\n');
+      });
+    });
+}

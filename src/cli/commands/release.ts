@@ -1,0 +1,116 @@
+/**
+ * `cloister release MODEL`: a private histogram of predictions, charged to a scope.
+ * @module
+ */
+import { createReadStream } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { Command } from 'commander';
+import { CloisterError } from '../../base/index.ts';
+import { histogram, openCloister, type ReleaseRecord } from '../../service/index.ts';
+import { EXIT_CODES } from '../exit-codes.ts';
+import { dirOption, jsonOption, parseNumber, policyOption, readPolicy } from '../options.ts';
+import { bar, emit, formatEpsilon, paint, say, startProgress, table } from '../output.ts';
+
+interface Options {
+  records: string;
+  classes: string;
+  epsilon: string;
+  scope: string;
+  key?: string;
+  dir: string;
+  policy?: string;
+  actor: string;
+  purpose: string;
+  receipt?: string;
+  json: boolean;
+}
+
+/** Builds the command. */
+export function releaseCommand(): Command {
+  return new Command('release')
+    .description('publish a private histogram of the predictions over records, charged to a budget scope')
+    .argument('<model>', 'an .onnx file; it is not trusted')
+    .requiredOption('--records <file>', 'JSON lines: {"subject": "…", "inputs": {"name": [...]}}')
+    .requiredOption('--classes <n>', 'number of classes, the bins of the histogram')
+    .requiredOption('--epsilon <e>', 'what to spend')
+    .requiredOption('--scope <name>', 'which budget to spend it from')
+    .option('--key <key>', 'idempotency key: the same key gives the same answer and is charged once')
+    .addOption(dirOption())
+    .addOption(policyOption())
+    .option('--actor <name>', 'who asks, for the audit log', 'cli')
+    .option('--purpose <text>', 'why, for the audit log', 'cli release')
+    .option('--receipt <file>', 'write the receipt to a file')
+    .addOption(jsonOption())
+    .action(async (model: string, options: Options) => {
+      const policy = await readPolicy(options.policy, {});
+      const statistic = histogram({ of: 'argmax', classes: parseNumber('--classes', options.classes) });
+      const epsilon = parseNumber('--epsilon', options.epsilon);
+      await using cloister = await openCloister({ dir: options.dir, policy });
+      const loaded = await cloister.load(model, { actor: options.actor });
+      const reply = await loaded.release({
+        records: readRecords(options.records),
+        statistic,
+        epsilon,
+        scope: options.scope,
+        actor: options.actor,
+        purpose: options.purpose,
+        ...(options.key === undefined ? {} : { idempotencyKey: options.key }),
+      });
+      if (options.receipt) await writeFile(options.receipt, `${JSON.stringify(reply.receipt, null, 2)}\n`);
+      if (reply.kind === 'refused') {
+        emit(
+          options.json,
+          reply,
+          () =>
+            `${paint('red', 'refused')}: ${options.scope} has epsilon ${formatEpsilon(reply.remaining)} left, ${formatEpsilon(reply.requested)} was asked for`,
+        );
+        process.exitCode = EXIT_CODES.budget;
+        return;
+      }
+      emit(options.json, reply, () => {
+        const most = Math.max(1, ...reply.value);
+        const rows = reply.value.map((count, i) => [
+          String(i),
+          String(count),
+          `±${reply.errorBar}`,
+          bar(count / most, 30),
+        ]);
+        return table(['class', 'count', '95 %', ''], rows);
+      });
+      say(
+        paint(
+          'dim',
+          `entry ${reply.receipt.index} in the audit log; epsilon ${epsilon} charged to ${options.scope}`,
+          process.stderr,
+        ),
+      );
+    });
+}
+
+async function* readRecords(file: string): AsyncGenerator<ReleaseRecord> {
+  const progress = startProgress('records');
+  const stream = createReadStream(file, 'utf8');
+  try {
+    let count = 0;
+    for await (const line of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
+      progress.update(++count);
+      let record: ReleaseRecord;
+      try {
+        record = JSON.parse(line) as ReleaseRecord;
+      } catch {
+        continue; // a line that is no record contributes nothing; saying so would be a release
+      }
+      yield record;
+    }
+  } catch (cause) {
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `--records: ${(cause as NodeJS.ErrnoException).code ?? 'unreadable'}: ${file}`,
+      { file },
+    );
+  } finally {
+    progress.end();
+    stream.destroy();
+  }
+}

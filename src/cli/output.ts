@@ -1,0 +1,107 @@
+/**
+ * How the commands speak: data on stdout, talk on stderr, colour and progress only where a person is watching.
+ * @module
+ */
+import { stripVTControlCharacters, styleText } from 'node:util';
+
+/** A style name of `node:util` `styleText`, which honours NO_COLOR and FORCE_COLOR. */
+export type Style = Parameters<typeof styleText>[0];
+
+/** `text` in `style` if `stream` shows colours. */
+export function paint(style: Style, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  return styleText(style, text, { stream, validateStream: true });
+}
+
+/** Writes data: as JSON with `--json`, otherwise as the text that `human` makes. */
+export function emit(json: boolean, data: unknown, human: () => string): void {
+  process.stdout.write(json ? `${JSON.stringify(data, plain, 2)}\n` : `${human()}\n`);
+}
+
+/** Writes a remark for the person at the terminal. */
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** JSON for what JSON cannot say: 64-bit integers as decimal strings, bytes as hexadecimal. */
+function plain(_key: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('hex');
+  return value;
+}
+
+/** Rows as aligned columns; a column of numbers is right-aligned. Cells may be painted. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const plainRows = rows.map(row => row.map(cell => stripVTControlCharacters(cell)));
+  const widths = header.map((title, i) => Math.max(title.length, ...plainRows.map(row => row[i]?.length ?? 0)));
+  const numeric = header.map(
+    (_, i) => rows.length > 0 && plainRows.every(row => /^(±?[-+]?[\d.,]+|–)$/.test(row[i] ?? '')),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => {
+        const padding = ' '.repeat(Math.max(0, widths[i]! - stripVTControlCharacters(cell).length));
+        return numeric[i] ? padding + cell : cell + padding;
+      })
+      .join('  ')
+      .trimEnd();
+  return [paint('dim', line(header)), ...rows.map(line)].join('\n');
+}
+
+/** A bar of `width` cells that is `share` (0 to 1) full, in eighths of a cell. */
+export function bar(share: number, width: number): string {
+  const eighths = Math.round(Math.min(1, Math.max(0, share)) * width * 8);
+  const full = Math.floor(eighths / 8);
+  const rest = eighths % 8;
+  return ('█'.repeat(full) + (rest > 0 ? ' ▏▎▍▌▋▊▉'[rest]! : '')).padEnd(width);
+}
+
+/** `bytes` in the unit that reads best. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 1 : 0)} ${units[unit]}`;
+}
+
+/** `ms` in the unit that reads best. */
+export function formatMs(ms: number): string {
+  if (ms < 1) return `${Math.round(ms * 1000)} µs`;
+  return ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(2)} s`;
+}
+
+/** A micro-epsilon amount as epsilon with at most six decimals. */
+export function formatEpsilon(micro: number): string {
+  return String(micro / 1e6);
+}
+
+/** Progress on stderr, only when stderr is a terminal. `update` may be called as often as the work likes. */
+export interface Progress {
+  update(done: number, total?: number): void;
+  /** Removes the line. */
+  end(): void;
+}
+
+/** Starts a progress line for `label`; it appears after 300 ms of work, and at most ten times a second. */
+export function startProgress(label: string): Progress {
+  const stream = process.stderr;
+  if (!stream.isTTY) return { update: () => {}, end: () => {} };
+  let next = performance.now() + 300;
+  let shown = false;
+  return {
+    update(done, total) {
+      const now = performance.now();
+      if (now < next) return;
+      next = now + 100;
+      shown = true;
+      const share = total ? `${bar(done / total, 24)} ${Math.floor((100 * done) / total)} %` : '';
+      stream.write(`\r\x1b[2K${label} ${done.toLocaleString('en')} ${share}`);
+    },
+    end() {
+      if (shown) stream.write('\r\x1b[2K');
+    },
+  };
+}

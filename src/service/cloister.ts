@@ -1,0 +1,373 @@
+/**
+ * The service: one directory with its ledger and audit log, one policy, and the models that run under it.
+ * @module
+ */
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { type Ledger, openLedger, type ScopeState } from '../../privacy/budget/index.ts';
+import { type AuditEvent, type AuditLog, openLog } from '../../sandbox/audit/index.ts';
+import { openSandbox, type Sandbox, type SandboxedModel } from '../../sandbox/index.ts';
+import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
+import { openSqliteStore, type Store } from '../store/index.ts';
+import { makeDirectory, paths, readAnchor, writeAnchor } from './directory.ts';
+import type { InputValues } from './inputs.ts';
+import {
+  compute,
+  type Decoded,
+  decodeRelease,
+  decodeRun,
+  digestOf,
+  eventOf,
+  type Origin,
+  type PipelineContext,
+  plan,
+  type Recorded,
+  type ReleaseReply,
+  type ReleaseRequest,
+  type RunReply,
+  record,
+  release,
+  reply,
+  reserve,
+} from './pipeline.ts';
+import { type Policy, type PolicyInput, parsePolicy, policyText } from './policy.ts';
+
+/** What {@link openCloister} is told. */
+export interface CloisterOptions {
+  /** Directory of the ledger, the audit log and its key; made (mode 0700) when it does not exist. */
+  readonly dir: string;
+  /** What requests may do. Without one: models run in a worker process, no raw outputs leave, and there is no budget. */
+  readonly policy?: PolicyInput;
+  /** Where times in ledger and log come from. */
+  readonly clock?: Clock;
+}
+
+/** Who asks, and why: recorded as given, so no personal data here. */
+export interface Caller {
+  /** A service account, a ward, a tenant: 1 to 256 characters. */
+  readonly actor: string;
+  readonly purpose: string;
+  readonly signal?: AbortSignal;
+}
+
+/** Milliseconds that each stage of a request took. */
+export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' | 'release' | 'record', number>>;
+
+/**
+ * Opens the cloister in `dir`: recovers ledger and log, checks that the log extends what the ledger last saw of it, and starts
+ * the sandbox. One process at a time.
+ *
+ * @throws {CloisterError} `INVALID_POLICY`; `POLICY_REFUSED` when the policy raises a stored limit without saying so; `LOCKED` when
+ *   another process has it open; `AUDIT_INVALID` when the log was changed, cut or put back; `STORE_FAILED`;
+ *   `MISSING_DEPENDENCY`.
+ * @example
+ * ```ts
+ * await using cloister = await openCloister({ dir: './cloister-data', policy: { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } } });
+ * const model = await cloister.load('digits.onnx');
+ * ```
+ */
+export async function openCloister(options: CloisterOptions): Promise<Cloister> {
+  const policy = parsePolicy(options.policy ?? {});
+  const clock = options.clock ?? systemClock;
+  const { ledgerFile, auditDir } = paths(options.dir);
+  await makeDirectory(options.dir);
+  await using opened = new AsyncDisposableStack();
+  const store = await openSqliteStore({ path: ledgerFile });
+  opened.defer(() => store.close());
+  const anchor = await readAnchor(store);
+  const log = opened.use(await openLog(auditDir, { clock, anchor }));
+  if (anchor === undefined && log.head().size > 0) {
+    const message = `${auditDir} holds ${log.head().size} records, and the ledger ${ledgerFile} has never seen any: restore the ledger from backup, or start a new directory`;
+    throw new CloisterError('STORE_FAILED', message, { records: log.head().size });
+  }
+  const raised = Object.entries(policy.budgets).filter(([, budget]) => budget.acknowledgeRaise);
+  const ledger = opened.use(
+    await openLedger({
+      store,
+      clock,
+      budgets: Object.entries(policy.budgets).map(([scope, { epsilon }]) => ({ scope, limit: limitOf(epsilon) })),
+      acknowledgeRaised: raised.map(([scope]) => scope),
+    }),
+  );
+  const sandbox = opened.use(await openSandbox({ isolation: policy.isolation, limits: policy.limits }));
+  const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox });
+  await cloister.start();
+  cloister.own(opened.move());
+  return cloister;
+}
+
+interface Parts {
+  readonly dir: string;
+  readonly policy: Policy;
+  readonly store: Store;
+  readonly log: AuditLog;
+  readonly ledger: Ledger;
+  readonly sandbox: Sandbox;
+}
+
+/** An open cloister. Close it, or hold it with `await using`: closing writes the last checkpoint of the log. */
+export class Cloister {
+  readonly dir: string;
+  readonly policy: Policy;
+  /** Public key of the audit log: give it to whoever shall verify, by another way than the directory. */
+  readonly auditKey: string;
+  readonly #parts: Parts;
+  readonly #policyDigest: string;
+  readonly #session: string = randomUUID();
+  #resources: AsyncDisposableStack | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** @internal Call {@link openCloister}. */
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.dir = parts.dir;
+    this.policy = parts.policy;
+    this.auditKey = parts.log.vkey;
+    this.#policyDigest = digestOf(policyText(parts.policy));
+  }
+
+  /** @internal Records the start, and anchors the log in the ledger's store. */
+  async start(): Promise<void> {
+    await this.#append({ action: 'open' });
+    await this.#parts.store.transaction(tx => writeAnchor(tx, this.#parts.log.head()));
+  }
+
+  /** @internal Takes over what has to be closed. */
+  own(resources: AsyncDisposableStack): void {
+    this.#resources = resources;
+  }
+
+  /**
+   * Loads a model. The file is read here and parsed in the sandbox; it is not trusted. What is wrong with it is recorded.
+   *
+   * @param source - A path, or the bytes of the file (copied).
+   * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read; `INVALID_MODEL`, `MODEL_TOO_LARGE`,
+   *   `UNSUPPORTED_MODEL`, `INVALID_GRAPH`; `LIMIT_EXCEEDED`, `WORKER_CRASHED`; `CLOSED`; what the log throws.
+   */
+  async load(
+    source: string | Uint8Array,
+    options: { readonly actor?: string; readonly signal?: AbortSignal } = {},
+  ): Promise<Model> {
+    this.#assertOpen();
+    const bytes = typeof source === 'string' ? await readModel(source, this.policy.limits.modelBytes) : source;
+    const name = typeof source === 'string' ? basename(source) : 'model';
+    const modelDigest = digestOf(bytes);
+    const actor = options.actor ?? 'service';
+    let model: SandboxedModel;
+    try {
+      model = await this.#parts.sandbox.load(bytes, { name, ...(options.signal ? { signal: options.signal } : {}) });
+    } catch (error) {
+      await this.#append({
+        ...failureOf(error),
+        actor,
+        object: { kind: 'model', id: modelDigest },
+        model: modelDigest,
+      });
+      throw error;
+    }
+    await this.#append({
+      action: 'load',
+      actor,
+      object: { kind: 'model', id: modelDigest },
+      model: modelDigest,
+      backend: model.backend,
+    });
+    const { policy, log, ledger } = this.#parts;
+    const anchor: PipelineContext['anchor'] = tx => writeAnchor(tx, log.head());
+    return new Model({ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest });
+  }
+
+  /** Every scope that the ledger knows, as it stands. */
+  async budgets(): Promise<readonly ScopeState[]> {
+    this.#assertOpen();
+    return this.#parts.ledger.scopes();
+  }
+
+  /** Ends workers, gives back what was reserved and not charged, and writes the last checkpoint of the log. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#append({ action: 'close' });
+      await this.#parts.store.transaction(tx => writeAnchor(tx, this.#parts.log.head()));
+    } finally {
+      await this.#resources?.disposeAsync();
+    }
+  }
+
+  async #append(event: Partial<AuditEvent> & Pick<AuditEvent, 'action'>): Promise<void> {
+    await this.#parts.log.append({
+      actor: 'service',
+      object: { kind: 'session', id: this.#session },
+      decision: { outcome: 'allow' },
+      policy: this.#policyDigest,
+      isolation: this.policy.isolation,
+      ...event,
+    });
+  }
+
+  #assertOpen(): void {
+    if (this.#closing) throw new CloisterError('CLOSED', 'the cloister is closed');
+  }
+}
+
+/** A loaded model under the policy. Its worker lives until it is closed. */
+export class Model {
+  /** `sha256:…` of the file. */
+  readonly digest: string;
+  readonly #context: PipelineContext;
+
+  /** @internal Call `cloister.load`. */
+  constructor(context: PipelineContext) {
+    this.#context = context;
+    this.digest = context.modelDigest;
+  }
+
+  /** Inputs, outputs, operators and size, as the sandbox read them out of the file. */
+  get summary(): SandboxedModel['summary'] {
+    return this.#context.model.summary;
+  }
+
+  /** Where it runs: on native kernels, or on the reference backend in the guest. */
+  get backend(): SandboxedModel['backend'] {
+    return this.#context.model.backend;
+  }
+
+  /**
+   * Runs the model once and hands out its raw outputs, if the policy allows that. Recorded with a digest of the outputs.
+   *
+   * @param inputs - By name; see `InputValue` for the forms.
+   * @returns Outputs that the caller owns, and the receipt of the record.
+   * @throws {CloisterError} `POLICY_REFUSED`; `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH`; `LIMIT_EXCEEDED`,
+   *   `WORKER_CRASHED` (the next call gets a fresh worker); `ABORTED`; `CLOSED`; what the log throws, and then nothing leaves.
+   */
+  async run(inputs: InputValues, caller: Caller): Promise<RunReply & { readonly timings: Timings }> {
+    const answer = await this.#drive(originOf(caller), origin =>
+      decodeRun(this.#context, inputs, origin, caller.signal),
+    );
+    return answer as RunReply & { readonly timings: Timings };
+  }
+
+  /**
+   * Publishes a statistic of the predictions over `records` under pure epsilon-differential privacy: neighbours differ in all
+   * records of one subject, added or removed; the first record of a subject counts. The charge is durable before the first
+   * record is read, and is never given back. A record that does not fit, or on which the model fails, contributes nothing.
+   *
+   * With an idempotency key, the same request gives the same bytes and is charged once, also after a restart.
+   *
+   * @returns The noised value, or a refusal when the scope has not enough left: check `kind`.
+   * @throws {CloisterError} `DP_INVALID_PARAMETER`, `UNKNOWN_SCOPE`, `INVALID_ARGUMENT`, `UNSUPPORTED_MODEL` and whatever the model
+   *   does on zeros, all before anything is charged; `IDEMPOTENCY_CONFLICT`, `RELEASE_LOST`; `ABORTED` and whatever the
+   *   iterable throws, after the charge; `STORE_FAILED`, `CLOSED`.
+   */
+  async release(request: ReleaseRequest & Partial<Caller>): Promise<ReleaseReply & { readonly timings: Timings }> {
+    const caller = { actor: request.actor ?? 'service', purpose: request.purpose ?? 'release' };
+    const answer = await this.#drive(originOf(caller), origin => decodeRelease(request, origin));
+    return answer as ReleaseReply & { readonly timings: Timings };
+  }
+
+  /** Ends its worker. Later calls throw `CLOSED`. */
+  async close(): Promise<void> {
+    await this.#context.model.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Takes one request through all stages. What fails is recorded with its code before it is thrown. */
+  async #drive(
+    origin: Origin,
+    decode: (origin: Origin) => Decoded,
+  ): Promise<(RunReply | ReleaseReply) & { timings: Timings }> {
+    const context = this.#context;
+    const timings = { decode: 0, plan: 0, reserve: 0, compute: 0, release: 0, record: 0 };
+    const timed = async <T>(name: keyof Timings, stage: () => T | Promise<T>): Promise<T> => {
+      const started = performance.now();
+      const result = await stage();
+      timings[name] = performance.now() - started;
+      return result;
+    };
+    let recorded: Recorded;
+    try {
+      const decoded = await timed('decode', () => decode(origin));
+      const planned = await timed('plan', () => plan(context, decoded));
+      const reserved = await timed('reserve', () => reserve(context, planned));
+      if ('receipt' in reserved) recorded = reserved;
+      else {
+        const computed = await timed('compute', () => compute(context, reserved));
+        const released = await timed('release', () => release(context, computed));
+        recorded = await timed('record', () => record(context, released));
+      }
+    } catch (error) {
+      await this.#recordFailure(origin, error);
+      throw error;
+    }
+    return { ...reply(recorded), timings };
+  }
+
+  async #recordFailure(origin: Origin, error: unknown): Promise<void> {
+    const { log, modelDigest } = this.#context;
+    const event = {
+      ...eventOf(this.#context, origin),
+      ...failureOf(error),
+      object: { kind: 'model', id: modelDigest } as const,
+    };
+    // A log that cannot be written is the reason of the failure, or will be that of the next one.
+    await log.append(event).catch(() => undefined);
+  }
+}
+
+/** How a failure is recorded: its code, and nothing that a message might quote. */
+function failureOf(error: unknown): Pick<AuditEvent, 'action' | 'decision'> {
+  const reason = error instanceof CloisterError ? error.code : 'UNEXPECTED';
+  const refused = [
+    'POLICY_REFUSED',
+    'UNKNOWN_SCOPE',
+    'DP_INVALID_PARAMETER',
+    'IDEMPOTENCY_CONFLICT',
+    'RELEASE_LOST',
+  ].includes(reason);
+  const action = refused ? 'refuse' : isCloisterError(error, 'LIMIT_EXCEEDED') ? 'kill' : 'fail';
+  return { action, decision: { outcome: 'refuse', reason } };
+}
+
+function originOf({ actor, purpose }: { readonly actor: string; readonly purpose: string }): Origin {
+  for (const [name, value] of Object.entries({ actor, purpose })) {
+    if (typeof value !== 'string' || value.length < 1 || value.length > 256 || !value.isWellFormed()) {
+      throw new CloisterError(
+        'INVALID_ARGUMENT',
+        `${name}: expected 1 to 256 characters, got ${typeof value === 'string' ? value.length : typeof value}`,
+      );
+    }
+  }
+  return { actor, purpose, request: randomUUID() };
+}
+
+async function readModel(path: string, limitBytes: number): Promise<Uint8Array> {
+  try {
+    const bytes = await readFile(path);
+    if (bytes.length > limitBytes) {
+      throw new CloisterError('MODEL_TOO_LARGE', `${path} has ${bytes.length} bytes, the limit is ${limitBytes}`, {
+        limitBytes,
+      });
+    }
+    return bytes;
+  } catch (cause) {
+    if (cause instanceof CloisterError) throw cause;
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `the model file cannot be read: ${(cause as Error).message}`,
+      { path },
+      { cause },
+    );
+  }
+}

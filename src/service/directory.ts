@@ -1,0 +1,47 @@
+/**
+ * What lies where in a cloister's directory, and how the audit log is anchored in the ledger's store.
+ *
+ * | place | what |
+ * |---|---|
+ * | `ledger.sqlite` (and `-wal`, `-shm`) | budgets, and the anchor of the log |
+ * | `audit/` | the log: records, tree, checkpoint, public key, private key (mode 0600) |
+ * @module
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Head } from '../../sandbox/audit/index.ts';
+import { CloisterError, canonicalJson, decodeUtf8, encodeUtf8 } from '../base/index.ts';
+import type { Store, Transaction } from '../store/index.ts';
+
+/** The places in `dir`. */
+export function paths(dir: string): { readonly ledgerFile: string; readonly auditDir: string } {
+  return { ledgerFile: join(dir, 'ledger.sqlite'), auditDir: join(dir, 'audit') };
+}
+
+/** Makes `dir` for its owner alone, if it does not exist. @throws {CloisterError} `STORE_FAILED`. */
+export async function makeDirectory(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new CloisterError(
+      'STORE_FAILED',
+      `the directory cannot be made: ${(cause as Error).message}`,
+      { dir },
+      { cause },
+    );
+  }
+}
+
+const ANCHOR = ['audit', 'head'] as const;
+
+/** The head of the log as the store last saw it, or `undefined` in a new store. */
+export async function readAnchor(store: Store): Promise<Head | undefined> {
+  const row = await store.transaction(tx => tx.get(...ANCHOR));
+  return row && (JSON.parse(decodeUtf8(row.value)) as Head);
+}
+
+/** Writes the head of the log, in the transaction of whatever made it move. */
+export async function writeAnchor(tx: Transaction, { size, root }: Head): Promise<void> {
+  const row = await tx.get(...ANCHOR);
+  await tx.put(...ANCHOR, encodeUtf8(canonicalJson({ size, root })), row?.revision ?? 0);
+}

@@ -1,0 +1,124 @@
+/**
+ * What this machine has, what is missing, and the command that mends it.
+ * @module
+ */
+import { kernelInfo, nativeStatus } from '../../native/index.ts';
+import { openSandbox } from '../../sandbox/index.ts';
+import { isCloisterError } from '../base/index.ts';
+import { openSqliteStore } from '../store/index.ts';
+
+/** One thing that was looked at. */
+export interface Check {
+  readonly name: string;
+  /** `degraded`: works, with less speed or fewer walls. `missing`: part of the library does not work. */
+  readonly state: 'ok' | 'degraded' | 'missing';
+  readonly found: string;
+  /** The command or step that mends it. */
+  readonly mend?: string;
+}
+
+/** What {@link diagnose} found. */
+export interface Diagnosis {
+  /** Whether nothing is missing. Degraded parts do not count. */
+  readonly ok: boolean;
+  readonly checks: readonly Check[];
+}
+
+const NODE_FLOOR = 24;
+
+/** Looks at Node, the kernels, the isolate, the worker process and the store, by using each once. */
+export async function diagnose(): Promise<Diagnosis> {
+  const checks = [
+    checkNode(),
+    checkKernels(),
+    await checkIsolate(),
+    await checkProcess(),
+    await checkStore(),
+    ...(await checkWalls()),
+  ];
+  return { ok: checks.every(check => check.state !== 'missing'), checks };
+}
+
+function checkNode(): Check {
+  const found = `${process.version} on ${process.platform}-${process.arch}`;
+  if (Number(process.versions.node.split('.')[0]) >= NODE_FLOOR) return { name: 'node', state: 'ok', found };
+  return {
+    name: 'node',
+    state: 'missing',
+    found,
+    mend: `use Node ${NODE_FLOOR} or newer; older ones have no safe isolated-vm`,
+  };
+}
+
+function checkKernels(): Check {
+  const status = nativeStatus();
+  if (status.kind !== 'loaded') {
+    return { name: 'kernels', state: 'degraded', found: `reference backend: ${status.reason}`, mend: status.mend };
+  }
+  const info = kernelInfo();
+  const features = info?.features.join(' ') ?? '';
+  return {
+    name: 'kernels',
+    state: 'ok',
+    found: `native, row ${info?.isa} of ${info?.supported.join(' ')} (cpu: ${features})`,
+  };
+}
+
+async function checkIsolate(): Promise<Check> {
+  return tryGuest('isolate', 'isolate');
+}
+
+async function checkProcess(): Promise<Check> {
+  return tryGuest('worker', 'process');
+}
+
+async function tryGuest(name: string, isolation: 'isolate' | 'process'): Promise<Check> {
+  const started = performance.now();
+  try {
+    await using sandbox = await openSandbox({ isolation, warm: 0 });
+    const { outcome } = await sandbox.evaluate('String(6 * 7)', { limits: { wallMs: 5000 } });
+    const took = `${Math.round(performance.now() - started)} ms to start and answer`;
+    return outcome === 'ok'
+      ? { name, state: 'ok', found: took }
+      : { name, state: 'missing', found: `a trivial guest ended with ${outcome}` };
+  } catch (error) {
+    const install = isCloisterError(error, 'MISSING_DEPENDENCY') ? error.detail['install'] : undefined;
+    return {
+      name,
+      state: 'missing',
+      found: error instanceof Error ? error.message : String(error),
+      ...(typeof install === 'string' ? { mend: install } : {}),
+    };
+  }
+}
+
+async function checkStore(): Promise<Check> {
+  try {
+    const store = await openSqliteStore({ path: ':memory:' });
+    await store.transaction(async tx => void (await tx.append('doctor', new Uint8Array(1))));
+    await store.close();
+    return { name: 'store', state: 'ok', found: 'SQLite' };
+  } catch (error) {
+    const install = isCloisterError(error, 'MISSING_DEPENDENCY') ? error.detail['install'] : undefined;
+    return {
+      name: 'store',
+      state: 'missing',
+      found: error instanceof Error ? error.message : String(error),
+      ...(typeof install === 'string' ? { mend: install } : {}),
+    };
+  }
+}
+
+/** The walls around a worker, as the sandbox reports them. */
+async function checkWalls(): Promise<readonly Check[]> {
+  try {
+    await using sandbox = await openSandbox({ isolation: 'process', warm: 0 });
+    return Object.entries(sandbox.capabilities().layers).map(([layer, { status, ...more }]) => ({
+      name: `wall: ${layer}`,
+      state: status === 'active' ? ('ok' as const) : ('degraded' as const),
+      found: 'why' in more ? `${status}: ${more.why}` : status,
+    }));
+  } catch {
+    return []; // the worker check above already says why
+  }
+}

@@ -1,0 +1,26 @@
+/**
+ * The service: policy, pipeline, and the cloister that holds ledger, log and models together.
+ * @module
+ */
+export { type CountOptions, count, type HistogramOptions, histogram, type Statistic } from '../../privacy/dp/index.ts';
+export {
+  ACTIONS as AUDIT_ACTIONS,
+  type AuditAction,
+  type AuditRecord,
+  type Receipt,
+} from '../../sandbox/audit/index.ts';
+export { type Caller, Cloister, type CloisterOptions, Model, openCloister, type Timings } from './cloister.ts';
+export { type Check, type Diagnosis, diagnose } from './doctor.ts';
+export { decodeTensorProto, type InputValue, type InputValues } from './inputs.ts';
+export {
+  inspectModel,
+  type ModelReport,
+  type ReceiptFileVerdict,
+  readAudit,
+  readBudgets,
+  readHistory,
+  verifyAudit,
+  verifyReceiptFile,
+} from './offline.ts';
+export type { ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
+export { type Policy, type PolicyInput, parsePolicy, policySchema } from './policy.ts';

@@ -1,0 +1,151 @@
+/**
+ * Looking at a cloister's directory without opening the service: budgets, history, the audit log, a model file.
+ * @module
+ */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { type LedgerEntry, openLedger, type ScopeState } from '../../privacy/budget/index.ts';
+import {
+  type AuditRecord,
+  type LogVerdict,
+  type RecordQuery,
+  readRecords,
+  verifyLog,
+  verifyReceipt,
+} from '../../sandbox/audit/index.ts';
+import { type ModelSummary, openSandbox } from '../../sandbox/index.ts';
+import { CloisterError, systemClock } from '../base/index.ts';
+import { openSqliteStore, type Store } from '../store/index.ts';
+import { paths, readAnchor } from './directory.ts';
+import { digestOf } from './pipeline.ts';
+import { type PolicyInput, parsePolicy } from './policy.ts';
+
+/**
+ * Returns every scope of the ledger in `dir`, as it stands. May run beside the service.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ */
+export async function readBudgets(dir: string): Promise<readonly ScopeState[]> {
+  await using store = await openExisting(dir);
+  await using ledger = await openLedger({ store: store.store, clock: systemClock, budgets: [] });
+  return await ledger.scopes();
+}
+
+/**
+ * Returns the history of one scope, oldest entry first. May run beside the service.
+ *
+ * @throws {CloisterError} `UNKNOWN_SCOPE`; `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ */
+export async function readHistory(dir: string, scope: string): Promise<readonly LedgerEntry[]> {
+  await using store = await openExisting(dir);
+  await using ledger = await openLedger({ store: store.store, clock: systemClock, budgets: [] });
+  return await ledger.history(scope);
+}
+
+/**
+ * Verifies the audit log in `dir` from its files alone: every record, the tree, the checkpoint. If a ledger lies beside it, the
+ * log must also extend what the ledger last saw of it. Takes no lock.
+ *
+ * @throws {CloisterError} `STORE_FAILED` when a file cannot be read; `INVALID_ARGUMENT` on a malformed key, or when there is no log.
+ */
+export async function verifyAudit(
+  dir: string,
+  options: { readonly key?: string; readonly onProgress?: (doneBytes: number, totalBytes: number) => void } = {},
+): Promise<LogVerdict> {
+  const { onProgress } = options;
+  const { auditDir, ledgerFile } = paths(dir);
+  if (!existsSync(auditDir)) throw new CloisterError('INVALID_ARGUMENT', `there is no audit log in ${dir}`, { dir });
+  let anchor: Awaited<ReturnType<typeof readAnchor>>;
+  if (existsSync(ledgerFile)) {
+    await using store = await openExisting(dir);
+    anchor = await readAnchor(store.store);
+  }
+  return await verifyLog(auditDir, {
+    vkey: options.key,
+    anchor,
+    onProgress: onProgress && (({ bytes, totalBytes }) => onProgress(bytes, totalBytes)),
+  });
+}
+
+/** Reads the records of the audit log in `dir`, in order. Checks form and numbering; {@link verifyAudit} checks the rest. */
+export function readAudit(dir: string, query: RecordQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
+  return readRecords(paths(dir).auditDir, query);
+}
+
+/** Whether a receipt holds. */
+export type ReceiptFileVerdict =
+  | { readonly ok: true; readonly index: number }
+  | { readonly ok: false; readonly message: string };
+
+/**
+ * Verifies the receipt in `file` under `key`, or under the public key beside the log in `dir`.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the file or the key cannot be read.
+ */
+export async function verifyReceiptFile(
+  file: string,
+  { dir, key }: { readonly dir: string; readonly key?: string },
+): Promise<ReceiptFileVerdict> {
+  let receipt: unknown;
+  let vkey: string;
+  try {
+    vkey = key ?? (await readFile(join(paths(dir).auditDir, 'vkey'), 'utf8')).trim();
+    receipt = JSON.parse(await readFile(file, 'utf8'));
+  } catch (cause) {
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `the receipt or the key cannot be read: ${(cause as Error).message}`,
+      { file },
+      { cause },
+    );
+  }
+  const verdict = verifyReceipt(receipt, vkey);
+  return verdict.ok ? { ok: true, index: verdict.index } : { ok: false, message: verdict.reason };
+}
+
+/** What a model file is. */
+export interface ModelReport extends ModelSummary {
+  readonly file: string;
+  /** `sha256:…` of the file. */
+  readonly digest: string;
+  readonly backend: 'native' | 'reference';
+  /** Why this backend and not the other. */
+  readonly why: string;
+  readonly memory: { readonly permanentBytes: number; readonly temporaryBytes: number; readonly scratchBytes: number };
+}
+
+/**
+ * Reads a model file inside the sandbox and returns what it is. Nothing is recorded, nothing is kept.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read; what the sandbox finds wrong with it.
+ */
+export async function inspectModel(
+  file: string,
+  options: { readonly policy?: PolicyInput } = {},
+): Promise<ModelReport> {
+  const policy = parsePolicy(options.policy ?? {});
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(file);
+  } catch (cause) {
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `the model file cannot be read: ${(cause as Error).message}`,
+      { file },
+      { cause },
+    );
+  }
+  await using sandbox = await openSandbox({ isolation: policy.isolation, limits: policy.limits, warm: 0 });
+  const model = await sandbox.load(bytes, { name: basename(file) });
+  const { summary, backend, why, memory } = model;
+  return { ...summary, file: basename(file), digest: digestOf(bytes), backend, why, memory };
+}
+
+/** The store of an existing cloister; a missing one is not made. */
+async function openExisting(dir: string): Promise<{ readonly store: Store } & AsyncDisposable> {
+  const { ledgerFile } = paths(dir);
+  if (!existsSync(ledgerFile)) throw new CloisterError('INVALID_ARGUMENT', `there is no ledger in ${dir}`, { dir });
+  const store = await openSqliteStore({ path: ledgerFile });
+  return { store, [Symbol.asyncDispose]: () => store.close() };
+}

@@ -1,0 +1,391 @@
+/**
+ * The pipeline: the only place that knows the order of stages. Each stage takes the type that the one before returns, and no
+ * other code can make a value of those types, so the order cannot be swapped.
+ *
+ * ```
+ * Decoded ─▶ Planned ─▶ Reserved ─▶ Computed ─▶ Released ─▶ Recorded ─▶ reply
+ * ```
+ *
+ * What the budget refuses skips from `reserve` to `Recorded`: a refusal is recorded before the caller hears of it. What throws is
+ * recorded as a failure, with its code and nothing else.
+ * @module
+ */
+import { createHash } from 'node:crypto';
+import type { Charge, Ledger, Refusal, Replay } from '../../privacy/budget/index.ts';
+import {
+  laplaceMechanism,
+  type Released as NoisedRelease,
+  type Prediction,
+  type Private,
+  type Statistic,
+} from '../../privacy/dp/index.ts';
+import type { AuditEvent, AuditLog, Receipt } from '../../sandbox/audit/index.ts';
+import type { SandboxedModel } from '../../sandbox/index.ts';
+import {
+  CloisterError,
+  canonicalJson,
+  decodeUtf8,
+  encodeUtf8,
+  type Json,
+  type MicroEpsilon,
+  spendOf,
+} from '../base/index.ts';
+import type { NamedTensors } from '../engine/index.ts';
+import type { Transaction } from '../store/index.ts';
+import { Tensor } from '../tensor/index.ts';
+import { decodeInputs, type InputValues } from './inputs.ts';
+import type { Policy } from './policy.ts';
+
+/** One record of a release: whose it is, and what the model is run on. */
+export interface ReleaseRecord {
+  /** Names the person (or other unit) whose records these are. Compared as it is; never recorded. */
+  readonly subject: string;
+  readonly inputs: InputValues;
+}
+
+/** Who asks, and why. Recorded as given. */
+export interface Origin {
+  readonly actor: string;
+  readonly purpose: string;
+  /** Joins the records of one request in the log. */
+  readonly request: string;
+}
+
+/** A request for a statistic over records. */
+export interface ReleaseRequest {
+  readonly records: Iterable<ReleaseRecord> | AsyncIterable<ReleaseRecord>;
+  readonly statistic: Statistic;
+  readonly epsilon: number;
+  readonly scope: string;
+  readonly idempotencyKey?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** What the stages work with. */
+export interface PipelineContext {
+  readonly policy: Policy;
+  /** `sha256:…` of the policy's canonical spelling. */
+  readonly policyDigest: string;
+  readonly ledger: Ledger;
+  readonly log: AuditLog;
+  /** Writes the head of the log into a transaction of the store: the anchor against rollback. */
+  readonly anchor: (tx: Transaction) => Promise<void>;
+  readonly model: SandboxedModel;
+  /** `sha256:…` of the model file. */
+  readonly modelDigest: string;
+}
+
+declare const stage: unique symbol;
+
+interface Stage<Name extends string> {
+  readonly [stage]: Name;
+}
+
+type Work =
+  | { readonly kind: 'run'; readonly inputs: NamedTensors; readonly signal: AbortSignal | undefined }
+  | { readonly kind: 'release'; readonly request: ReleaseRequest; readonly cost: MicroEpsilon };
+
+/** The request has the right form. For a run, its inputs are tensors of the model's types. */
+export interface Decoded extends Stage<'Decoded'> {
+  readonly origin: Origin;
+  readonly work: Work;
+}
+
+/** The policy allows it, and says under which rule it may leave. */
+export interface Planned extends Stage<'Planned'> {
+  readonly decoded: Decoded;
+  readonly requestDigest: string;
+}
+
+/** What it costs is durably charged (or nothing is). From here on, private bytes may be read. */
+export interface Reserved extends Stage<'Reserved'> {
+  readonly planned: Planned;
+  readonly hold: Charge | Replay | undefined;
+}
+
+/** The model has run. `raw` never leaves this module but through {@link release}. */
+export interface Computed extends Stage<'Computed'> {
+  readonly reserved: Reserved;
+  readonly raw:
+    | { readonly kind: 'outputs'; readonly outputs: NamedTensors }
+    | { readonly kind: 'answer'; readonly answer: Private<readonly number[]> }
+    | { readonly kind: 'replay'; readonly replay: Replay };
+}
+
+/** What may leave exists, and the raw result is gone. For a release, the noised bytes are durable. */
+export interface Released extends Stage<'Released'> {
+  readonly origin: Origin;
+  readonly outcome:
+    | { readonly kind: 'outputs'; readonly outputs: NamedTensors }
+    | { readonly kind: 'released'; readonly scope: string; readonly bytes: Uint8Array; readonly replayed: boolean };
+}
+
+/** The log has it, durably. The only thing that {@link reply} takes. */
+export interface Recorded extends Stage<'Recorded'> {
+  readonly receipt: Receipt;
+  readonly outcome: Released['outcome'] | { readonly kind: 'refused'; readonly refusal: Refusal };
+}
+
+/** The answer to a run. The caller owns the tensors. */
+export interface RunReply {
+  readonly outputs: NamedTensors;
+  readonly receipt: Receipt;
+}
+
+/** The answer to a release: a noised value, or a refusal by the budget. Both are recorded, and have a receipt. */
+export type ReleaseReply =
+  | (NoisedRelease<readonly number[]> & {
+      readonly scope: string;
+      /** Whether this is the stored answer to an earlier request with the same key. */
+      readonly replayed: boolean;
+      readonly receipt: Receipt;
+    })
+  | (Refusal & { readonly receipt: Receipt });
+
+/**
+ * Stage 1 of a run.
+ *
+ * @throws {CloisterError} `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH`, `INVALID_ARGUMENT`, as {@link decodeInputs}.
+ */
+export function decodeRun(
+  context: PipelineContext,
+  inputs: InputValues,
+  origin: Origin,
+  signal?: AbortSignal,
+): Decoded {
+  const tensors = decodeInputs(inputs, context.model.summary.inputs);
+  return { origin, work: { kind: 'run', inputs: tensors, signal } } as Decoded;
+}
+
+/**
+ * Stage 1 of a release. Looks at parameters alone: no record is read.
+ *
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` on an epsilon that is no amount; `INVALID_ARGUMENT` on records that cannot be
+ *   iterated.
+ */
+export function decodeRelease(request: ReleaseRequest, origin: Origin): Decoded {
+  const cost = spendOf(request.epsilon);
+  const { records } = request;
+  const iterable =
+    typeof records === 'object' && records !== null && (Symbol.asyncIterator in records || Symbol.iterator in records);
+  if (!iterable)
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `records: expected an (async) iterable of { subject, inputs }, got ${typeof records}`,
+    );
+  return { origin, work: { kind: 'release', request, cost } } as Decoded;
+}
+
+/**
+ * Stage 2: the policy.
+ *
+ * @throws {CloisterError} `POLICY_REFUSED` when raw outputs may not leave; `UNKNOWN_SCOPE`; `GUEST_FAILED`,
+ *   `LIMIT_EXCEEDED` … when a release is asked of a model that does not even run on zeros.
+ */
+export async function plan(context: PipelineContext, decoded: Decoded): Promise<Planned> {
+  const { work } = decoded;
+  if (work.kind === 'run') {
+    if (context.policy.rawOutputs === 'refuse') {
+      throw new CloisterError(
+        'POLICY_REFUSED',
+        "raw outputs may not leave under this policy: set rawOutputs to 'allow', or release a statistic",
+      );
+    }
+    return { decoded, requestDigest: '' } as unknown as Planned;
+  }
+  const { request, cost } = work;
+  if (!Object.hasOwn(context.policy.budgets, request.scope)) {
+    const scopes = Object.keys(context.policy.budgets);
+    const message = `expected a scope of the policy (${scopes.join(', ') || 'it has none'}), got ${JSON.stringify(String(request.scope).slice(0, 200))}`;
+    throw new CloisterError('UNKNOWN_SCOPE', message, { scopes });
+  }
+  checkOutputs(context.model);
+  await probe(context.model);
+  const canonical = canonicalJson({
+    model: context.modelDigest,
+    statistic: request.statistic.schema,
+    scope: request.scope,
+    cost,
+  });
+  return { decoded, requestDigest: createHash('sha256').update(canonical).digest('hex') } as unknown as Planned;
+}
+
+/** Stage 3: the charge, durable in the ledger and in the log; or the recorded refusal. */
+export async function reserve(context: PipelineContext, planned: Planned): Promise<Reserved | Recorded> {
+  const { origin, work } = planned.decoded;
+  if (work.kind === 'run') return { planned, hold: undefined } as unknown as Reserved;
+  const { request, cost } = work;
+  const hold = await context.ledger.spend(
+    {
+      scope: request.scope,
+      cost,
+      requestDigest: planned.requestDigest,
+      ...(request.idempotencyKey === undefined ? {} : { idempotencyKey: request.idempotencyKey }),
+    },
+    { within: context.anchor },
+  );
+  if (hold.kind === 'refused') {
+    const receipt = await context.log.append({
+      ...eventOf(context, origin),
+      action: 'refuse',
+      object: { kind: 'scope', id: hold.scope },
+      decision: { outcome: 'refuse', reason: 'SCOPE_EXHAUSTED' },
+      budget: { scope: hold.scope, before: hold.spent, after: hold.spent },
+    });
+    return { receipt, outcome: { kind: 'refused', refusal: hold } } as unknown as Recorded;
+  }
+  if (hold.kind === 'charged') {
+    await context.log.append({
+      ...eventOf(context, origin),
+      action: 'charge',
+      object: { kind: 'scope', id: hold.scope },
+      decision: { outcome: 'allow' },
+      budget: { scope: hold.scope, before: hold.totals.spent - hold.cost, after: hold.totals.spent },
+    });
+  }
+  return { planned, hold } as unknown as Reserved;
+}
+
+/**
+ * Stage 4: the model runs. For a release, a record that fails contributes nothing (`docs/adr/0007-silent-records.md`).
+ *
+ * @throws {CloisterError} for a run, what the sandbox throws; for a release, `ABORTED` and whatever the iterable throws.
+ */
+export async function compute(context: PipelineContext, reserved: Reserved): Promise<Computed> {
+  const { work } = reserved.planned.decoded;
+  if (work.kind === 'run') {
+    const outputs = await context.model.run(work.inputs, work.signal ? { signal: work.signal } : {});
+    return { reserved, raw: { kind: 'outputs', outputs } } as unknown as Computed;
+  }
+  if (reserved.hold?.kind === 'replay')
+    return { reserved, raw: { kind: 'replay', replay: reserved.hold } } as unknown as Computed;
+  const { request } = work;
+  const { statistic } = request;
+  const tally = statistic.start();
+  for await (const entry of request.records) {
+    if (request.signal?.aborted)
+      throw new CloisterError('ABORTED', 'the release was cancelled; its charge stays spent');
+    statistic.accumulate(tally, entry?.subject, await predict(context.model, entry?.inputs));
+  }
+  return { reserved, raw: { kind: 'answer', answer: statistic.finish(tally) } } as unknown as Computed;
+}
+
+/** Stage 5: noise is added, once, and the noised bytes become durable. */
+export async function release(context: PipelineContext, computed: Computed): Promise<Released> {
+  const { planned, hold } = computed.reserved;
+  const { origin, work } = planned.decoded;
+  const { raw } = computed;
+  if (raw.kind === 'outputs') return { origin, outcome: raw } as unknown as Released;
+  if (raw.kind === 'replay') {
+    const { scope, output } = raw.replay;
+    return { origin, outcome: { kind: 'released', scope, bytes: output, replayed: true } } as unknown as Released;
+  }
+  const charge = hold as Charge;
+  const { statistic } = (work as Extract<Work, { kind: 'release' }>).request;
+  const noised = laplaceMechanism({
+    sensitivity: statistic.sensitivity,
+    cells: statistic.cells,
+    cost: charge.cost,
+  }).release(raw.answer);
+  const bytes = encodeUtf8(canonicalJson(noised as unknown as Json));
+  await context.ledger.release(charge, bytes, { within: context.anchor });
+  return { origin, outcome: { kind: 'released', scope: charge.scope, bytes, replayed: false } } as unknown as Released;
+}
+
+/** Stage 6: the leaf is durable, and the receipt exists. */
+export async function record(context: PipelineContext, released: Released): Promise<Recorded> {
+  const { origin, outcome } = released;
+  const common = { ...eventOf(context, origin), decision: { outcome: 'allow' } as const };
+  const event: AuditEvent =
+    outcome.kind === 'outputs'
+      ? {
+          ...common,
+          action: 'run',
+          object: { kind: 'model', id: context.modelDigest },
+          output: digestOf(...outputBytes(outcome.outputs)),
+        }
+      : {
+          ...common,
+          action: 'release',
+          object: { kind: 'scope', id: outcome.scope },
+          output: digestOf(outcome.bytes),
+          mechanism: 'discrete-laplace',
+        };
+  const receipt = await context.log.append(event);
+  return { receipt, outcome } as unknown as Recorded;
+}
+
+/** The last step: what the caller gets. */
+export function reply(recorded: Recorded): RunReply | ReleaseReply {
+  const { outcome, receipt } = recorded;
+  if (outcome.kind === 'outputs') return { outputs: outcome.outputs, receipt };
+  if (outcome.kind === 'refused') return { ...outcome.refusal, receipt };
+  const noised = JSON.parse(decodeUtf8(outcome.bytes)) as NoisedRelease<readonly number[]>;
+  return { ...noised, scope: outcome.scope, replayed: outcome.replayed, receipt };
+}
+
+/** What every record of a request says. */
+export function eventOf(
+  { policy, policyDigest, model, modelDigest }: PipelineContext,
+  { actor, purpose, request }: Origin,
+): Pick<AuditEvent, 'actor' | 'purpose' | 'request' | 'policy' | 'model' | 'isolation' | 'backend'> {
+  return {
+    actor,
+    purpose,
+    request,
+    policy: policyDigest,
+    model: modelDigest,
+    isolation: policy.isolation,
+    backend: model.backend,
+  };
+}
+
+/** A statistic is of one output; a model with several has to be cut first. */
+function checkOutputs(model: SandboxedModel): void {
+  const names = model.summary.outputs.map(output => output.name);
+  if (names.length !== 1) {
+    throw new CloisterError(
+      'UNSUPPORTED_MODEL',
+      `a statistic needs a model with one output, this one has ${names.length}: ${names.join(', ')}`,
+    );
+  }
+}
+
+/**
+ * Runs the model on zeros: whatever can fail without private data shall fail before anything is charged for it. Symbolic
+ * dimensions are 1.
+ */
+async function probe(model: SandboxedModel): Promise<void> {
+  const zeros = model.summary.inputs.map(({ name, dtype, shape }) => {
+    const sizes = shape.map(dim => (typeof dim === 'number' ? dim : 1));
+    return [name, Tensor.zeros(dtype, sizes)] as const;
+  });
+  await model.run(Object.fromEntries(zeros), {});
+}
+
+/**
+ * The elements of the model's one output for one record, or `undefined` where the record or the model fails: an error would
+ * tell about the record.
+ */
+async function predict(model: SandboxedModel, inputs: unknown): Promise<Prediction | undefined> {
+  try {
+    const outputs = await model.run(decodeInputs(inputs as InputValues, model.summary.inputs), {});
+    return Object.values(outputs)[0]?.values();
+  } catch {
+    return undefined;
+  }
+}
+
+function outputBytes(outputs: NamedTensors): Uint8Array[] {
+  return Object.entries(outputs).flatMap(([name, tensor]) => [
+    encodeUtf8(canonicalJson([name, tensor.dtype, [...tensor.shape]])),
+    tensor.toBytes(),
+  ]);
+}
+
+/** `sha256:…` over the parts in order. */
+export function digestOf(...parts: readonly (string | Uint8Array)[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return `sha256:${hash.digest('hex')}`;
+}
