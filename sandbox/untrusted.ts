@@ -71,8 +71,7 @@ export function isRecord(value: unknown): value is Readonly<Record<string, unkno
  * characters or overrides of the writing direction, which could make a terminal or a reader see another text.
  */
 export function isSafeName(value: unknown): value is string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  const unsafe = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
+  const unsafe = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u;
   return typeof value === 'string' && value.length <= 1_000 && value.isWellFormed() && !unsafe.test(value);
 }
 
@@ -92,10 +91,7 @@ export function guestError(value: unknown): CloisterError {
 
 /** `text` with everything that is not printable replaced by U+FFFD. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text
-    .toWellFormed()
-    .replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '\ufffd');
+  return text.toWellFormed().replace(/[^\P{Cc}\n]|\p{Bidi_Control}/gu, '\ufffd');
 }
 
 /**

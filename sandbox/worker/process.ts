@@ -14,6 +14,7 @@ import { guestError, printable } from '../untrusted.ts';
 import { encodeHead, type Frame, FrameDecoder, ProtocolViolation } from './frames.ts';
 
 const TICK_MS = 10;
+const EXIT_GRACE_MS = 100;
 const STDERR_BYTES = 8_192;
 const JOIN_BYTES = 65_536;
 const MAX_PENDING = 65_536;
@@ -97,8 +98,12 @@ export class WorkerProcess {
     this.exited = reaped.promise;
 
     this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    this.#socket.on('error', () => this.kill(this.#crash('its channel broke')));
-    this.#socket.on('end', () => this.kill(this.#crash('it closed its channel')));
+    const lost = (): void => {
+      // Mostly it has died, and its exit says more; if it has not, a worker without a channel is of no use.
+      setTimeout(() => this.kill(this.#crash('it closed its channel')), EXIT_GRACE_MS).unref();
+    };
+    this.#socket.on('error', lost);
+    this.#socket.on('end', lost);
     this.#child.stderr!.on('data', (chunk: Buffer) => {
       this.#stderr = (this.#stderr + chunk.toString('latin1')).slice(-STDERR_BYTES);
     });
