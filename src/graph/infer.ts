@@ -90,11 +90,14 @@ export function refuseUnknown(
     'UNSUPPORTED_MODEL',
     `no kernel for ${names.slice(0, 32).join(' ')}: needed by ${shown}${rest}`,
     {
-      operators: names,
-      nodes: unknown.map(node => node.name),
+      operators: names.slice(0, MAX_LISTED),
+      nodes: unknown.slice(0, MAX_LISTED).map(node => node.name),
     },
   );
 }
+
+/** An error lists at most so many names: a hostile model may have any number. */
+const MAX_LISTED = 1000;
 
 /** Facts of the values of one graph while its nodes are walked in order. */
 export class Inference {

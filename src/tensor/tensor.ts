@@ -139,7 +139,8 @@ export class Tensor<D extends DType = DType> {
       const message = `a ${dtype} tensor of shape ${formatShape(shape)} needs ${size * width} bytes, got ${bytes.length}`;
       throw new CloisterError('SHAPE_MISMATCH', message, { shape: [...shape], bytes: bytes.length });
     }
-    const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
+    // Not slice(): a Node Buffer overrides it to return a view.
+    const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
     return new Tensor(dtype, shape, viewArray(dtype, aligned.buffer, aligned.byteOffset, size));
   }
 

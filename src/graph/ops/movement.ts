@@ -13,6 +13,7 @@ import {
   int,
   ints,
   MANY,
+  MAX_KNOWN,
   type Operator,
   type OperatorVersion,
   type RunContext,
@@ -44,8 +45,13 @@ const concat: OperatorVersion = {
   },
   known: c => {
     if (c.input(0).shape.length !== 1) return undefined;
-    const parts = c.inputs.map((_, i) => c.known(i));
-    return parts.every(part => part !== undefined) ? parts.flat() : undefined;
+    const all: Dim[] = [];
+    for (let i = 0; i < c.inputs.length; i++) {
+      const part = c.known(i);
+      if (!part || all.length + part.length > MAX_KNOWN) return undefined;
+      all.push(...part);
+    }
+    return all;
   },
   run: c => {
     const out = c.allocate();

@@ -70,9 +70,9 @@ export function findVersion(
   return table.get(operatorKey(node.domain, node.op))?.versions.findLast(version => version.since <= node.opset);
 }
 
-/** A node as messages name it. */
+/** A node as messages name it. Names come from the model file, so they are quoted and cut. */
 export function describeNode(node: Pick<Node, 'op' | 'name'>): string {
-  return `${node.op} ${JSON.stringify(node.name)}`;
+  return `${node.op.slice(0, 80)} ${JSON.stringify(node.name.slice(0, 80))}`;
 }
 
 /** Where the names of unknown sizes come from, and what is shared while one graph is inferred. */

@@ -1,0 +1,8 @@
+/**
+ * File formats: readers that bound what hostile bytes can cost, and writers. Pure.
+ * @module
+ */
+export { DEFAULT_ONNX_LIMITS, type OnnxLimits } from './onnx/limits.ts';
+export { type OnnxOptions, parseOnnx } from './onnx/read.ts';
+export { parseTensorProto } from './onnx/tensor.ts';
+export { bytesSource, type ModelSource } from './source.ts';
