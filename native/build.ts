@@ -16,7 +16,7 @@ const stampFile = join(output, 'stamp');
 const logFile = join(output, 'build.log');
 const require = createRequire(import.meta.url);
 
-build();
+if (import.meta.main) build();
 
 function build(): void {
   if (process.env['CLOISTER_NATIVE'] === 'off') return;
@@ -89,8 +89,7 @@ function answers(command: string): boolean {
 function runNodeGyp(): { good: boolean; text: string } {
   const headers = headersPrefix();
   const flags = ['--directory', folder, '--jobs', 'max', ...(headers === undefined ? [] : ['--nodedir', headers])];
-  // binding.gyp asks `node` where node-addon-api is: it must be this one.
-  const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env['PATH'] ?? ''}` };
+  const env = toolEnvironment();
   let text = '';
   for (const command of ['configure', 'build']) {
     const run = spawnSync(process.execPath, [require.resolve('node-gyp/bin/node-gyp.js'), command, ...flags], {
@@ -104,11 +103,16 @@ function runNodeGyp(): { good: boolean; text: string } {
   return { good: true, text };
 }
 
+/** The environment of the tools: binding.gyp asks `node` where node-addon-api is, and that must be this one. */
+export function toolEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env['PATH'] ?? ''}` };
+}
+
 /**
  * Where headers lie already, so that nothing is downloaded: the running Node's own, or those of the Node that this
  * repository carries (Node-API is the same in both). Undefined leaves the search to node-gyp.
  */
-function headersPrefix(): string | undefined {
+export function headersPrefix(): string | undefined {
   const carried = join(
     folder,
     '..',

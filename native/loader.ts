@@ -7,9 +7,6 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { CloisterError } from '../src/base/index.ts';
 
-/** The command that mends a missing binary, in a checkout and in an installation that has the sources. */
-const MEND = 'npm run build:native';
-
 /** What came of loading the binary. */
 export type NativeStatus =
   | { readonly kind: 'loaded'; readonly path: string }
@@ -46,15 +43,18 @@ function open(): NonNullable<typeof cached> {
     return { status, binding: undefined };
   }
   const require = createRequire(import.meta.url);
+  const root = packageRoot();
   let path: string;
   let binding: Binding;
   try {
     const finder = require('node-gyp-build') as { resolve(folder: string): string };
-    path = finder.resolve(join(packageRoot(), 'native'));
+    path = finder.resolve(join(root, 'native'));
     binding = require(path) as Binding;
   } catch (error) {
     const reason = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
-    return { status: { kind: 'missing', reason, mend: MEND }, binding: undefined };
+    // An installed package carries binaries and no sources.
+    const mend = existsSync(join(root, 'native', 'build.ts')) ? 'npm run build:native' : 'npm install cloister';
+    return { status: { kind: 'missing', reason, mend }, binding: undefined };
   }
   applyEnvironment(binding);
   return { status: { kind: 'loaded', path }, binding };

@@ -65,7 +65,7 @@ describe.skipIf(loadNative() === undefined)('the border of the addon', () => {
     );
     refuses(() => native.gemm(shape, undefined as unknown as Float32Array, f(1), f(1)), /a must be a Float32Array/);
     const gone = f(4);
-    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    structuredClone(gone.buffer, { transfer: [gone.buffer as ArrayBuffer] });
     refuses(() => native.gemm({ m: 2, n: 2, k: 2 }, gone, f(4), f(4)), /a must hold at least 4 elements, it holds 0/);
     const shared = f(10);
     refuses(
