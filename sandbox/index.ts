@@ -2,6 +2,8 @@
  * The sandbox: models and scripts that nobody has to trust, behind walls that stand outside them.
  * @module
  */
+
+export { bindInputs, type Dims } from './binding.ts';
 export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
 export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';

@@ -23,7 +23,6 @@ export class LocalModel implements SandboxedModel {
   readonly summary: ModelReport['summary'];
   readonly backend: ModelReport['backend'];
   readonly why: string;
-  readonly memory: ModelReport['memory'];
   readonly #limits: Limits;
   readonly #executable: LocalExecutable;
   readonly #release: () => void;
@@ -35,7 +34,11 @@ export class LocalModel implements SandboxedModel {
     this.#limits = limits;
     this.#executable = executable;
     this.#release = release;
-    ({ summary: this.summary, backend: this.backend, why: this.why, memory: this.memory } = executable.report);
+    ({ summary: this.summary, backend: this.backend, why: this.why } = executable.report);
+  }
+
+  get memory(): ModelReport['memory'] {
+    return this.#executable.report.memory;
   }
 
   async run(inputs: NamedTensors, { signal }: { readonly signal?: AbortSignal } = {}): Promise<NamedTensors> {
