@@ -15,3 +15,4 @@ export {
   planProgram,
 } from './plan.ts';
 export { PROGRAM_LIMITS, PROGRAM_VERSION } from './program.ts';
+export { checkInputs, referenceBackend } from './reference.ts';

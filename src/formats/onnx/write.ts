@@ -1,0 +1,185 @@
+/**
+ * ONNX, written: a graph becomes the bytes of a ModelProto that this library and others read.
+ * @module
+ */
+import { CloisterError, concatBytes, encodeUtf8 } from '../../base/index.ts';
+import {
+  type Attribute,
+  type AttributeSpec,
+  type ConstantReader,
+  type Dim,
+  describeNode,
+  type Facts,
+  findVersion,
+  type Graph,
+  type Node,
+  ONNX_DTYPES,
+  OPERATORS,
+  type ValueId,
+} from '../../graph/index.ts';
+import { type DType, Tensor } from '../../tensor/index.ts';
+
+/** What {@link writeOnnx} may be told. */
+export interface WriteOnnxOptions {
+  /** Where the bytes of the graph's `range` constants are; needed when it has any. */
+  readonly constants?: ConstantReader;
+  /** Written as the model's producer. */
+  readonly producer?: string;
+}
+
+/**
+ * Returns `graph` as the bytes of an ONNX file. One graph has one spelling: constants in the order of their ids, attributes by
+ * name, elements as raw little-endian data.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when nodes of one domain have different opsets, an attribute has no form in ONNX, or
+ *   `range` constants come without a reader.
+ */
+export function writeOnnx(graph: Graph, options: WriteOnnxOptions = {}): Uint8Array {
+  const opsets = opsetsOf(graph);
+  const parts: Uint8Array[] = [
+    ...graph.nodes.map(node => message(1, writeNode(graph, node))),
+    text(2, graph.name),
+    ...[...graph.constants.keys()].map(id =>
+      message(5, writeTensorProto(nameOf(graph, id), loadTensor(graph, id, options.constants))),
+    ),
+    ...graph.inputs.filter(id => !graph.constants.has(id)).map(id => message(11, writePort(graph, id))),
+    ...graph.outputs.map(id => message(12, writePort(graph, id))),
+  ];
+  return concatBytes(
+    // IR 10 came with opset 21; older readers know IR 8.
+    varint(1, (opsets.get('') ?? 0) > 20 ? 10 : 8),
+    ...(options.producer ? [text(2, options.producer)] : []),
+    message(7, concatBytes(...parts)),
+    ...[...opsets].map(([domain, version]) => message(8, concatBytes(text(1, domain), varint(2, version)))),
+  );
+}
+
+function opsetsOf(graph: Graph): ReadonlyMap<string, number> {
+  const opsets = new Map<string, number>();
+  for (const node of graph.nodes) {
+    const opset = opsets.get(node.domain) ?? node.opset;
+    if (opset !== node.opset) {
+      const message = `${describeNode(node)} is of opset ${node.opset}, others of its domain of ${opset}: a file has one`;
+      throw new CloisterError('INVALID_ARGUMENT', message, { node: node.name });
+    }
+    opsets.set(node.domain, opset);
+  }
+  if (opsets.size === 0) opsets.set('', 1);
+  return opsets;
+}
+
+function writeNode(graph: Graph, node: Node): Uint8Array {
+  const specs = findVersion(OPERATORS, node)?.attributes ?? {};
+  const attributes = Object.entries(node.attributes).sort(([a], [b]) => (a < b ? -1 : 1));
+  return concatBytes(
+    ...node.inputs.map(id => text(1, id === undefined ? '' : nameOf(graph, id))),
+    ...node.outputs.map(id => text(2, id === undefined ? '' : nameOf(graph, id))),
+    text(3, node.name),
+    text(4, node.op),
+    ...attributes.map(([name, value]) => message(5, writeAttribute(node, name, value, specs[name]?.type))),
+    ...(node.domain === '' ? [] : [text(7, node.domain)]),
+  );
+}
+
+/** AttributeProto: name (1), the value in the field of its type, and the type (20). */
+function writeAttribute(
+  node: Node,
+  name: string,
+  value: Attribute,
+  type: AttributeSpec['type'] | undefined,
+): Uint8Array {
+  const all = (code: number, fields: readonly Uint8Array[]): Uint8Array =>
+    concatBytes(text(1, name), ...fields, varint(20, code));
+  if (value instanceof Tensor) return all(4, [message(5, writeTensorProto('', value))]);
+  if (typeof value === 'string') return all(3, [text(4, value)]);
+  if (typeof value === 'number') {
+    if (type === 'int') return all(2, [varint(3, value)]);
+    if (type === 'float') return all(1, [float(2, value)]);
+  } else if (type === 'ints') {
+    return all(
+      7,
+      (value as readonly number[]).map(item => varint(8, item)),
+    );
+  } else if (type === 'floats') {
+    return all(
+      6,
+      (value as readonly number[]).map(item => float(7, item)),
+    );
+  } else if (type === 'strings') {
+    return all(
+      8,
+      (value as readonly string[]).map(item => text(9, item)),
+    );
+  }
+  throw new CloisterError('INVALID_ARGUMENT', `${describeNode(node)}: attribute ${name} has no known type`, {
+    node: node.name,
+  });
+}
+
+/** Returns `tensor` as the bytes of a TensorProto, as test cases store their inputs and outputs. */
+export function writeTensorProto(name: string, tensor: Tensor): Uint8Array {
+  return concatBytes(
+    ...tensor.shape.map(dim => varint(1, dim)),
+    varint(2, dtypeCode(tensor.dtype)),
+    ...(name === '' ? [] : [text(8, name)]),
+    message(9, tensor.toBytes()),
+  );
+}
+
+/** ValueInfoProto: a name, and a type that is a tensor with an element type and a shape. */
+function writePort(graph: Graph, id: ValueId): Uint8Array {
+  const { dtype, shape }: Facts = graph.values[id]!.facts;
+  const dims = shape.map((dim: Dim) => message(1, typeof dim === 'number' ? varint(1, dim) : text(2, dim)));
+  const tensorType = concatBytes(varint(1, dtypeCode(dtype)), message(2, concatBytes(...dims)));
+  return concatBytes(text(1, nameOf(graph, id)), message(2, message(1, tensorType)));
+}
+
+function loadTensor(graph: Graph, id: ValueId, reader: ConstantReader | undefined): Tensor {
+  const constant = graph.constants.get(id)!;
+  if (constant.kind === 'inline') return constant.tensor;
+  if (!reader) {
+    const name = nameOf(graph, id);
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `constant ${JSON.stringify(name)} is in a file: pass the file as options.constants`,
+    );
+  }
+  const { dtype, shape } = graph.values[id]!.facts;
+  return Tensor.fromBytes(dtype, shape as readonly number[], reader.read(constant.offset, constant.length));
+}
+
+function nameOf(graph: Graph, id: ValueId): string {
+  return graph.values[id]!.name;
+}
+
+function dtypeCode(dtype: DType): number {
+  for (const [code, name] of ONNX_DTYPES) if (name === dtype) return code;
+  throw new CloisterError('INVALID_ARGUMENT', `${dtype} has no number in ONNX`);
+}
+
+/** A base-128 integer; negative ones take ten bytes, as 64-bit two's complement. */
+function base128(value: number): Uint8Array {
+  const out: number[] = [];
+  let rest = BigInt.asUintN(64, BigInt(value));
+  for (; rest > 127n; rest >>= 7n) out.push(Number(rest & 127n) | 128);
+  out.push(Number(rest));
+  return Uint8Array.from(out);
+}
+
+function varint(field: number, value: number): Uint8Array {
+  return concatBytes(base128(field * 8), base128(value));
+}
+
+function float(field: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setFloat32(0, value, true);
+  return concatBytes(base128(field * 8 + 5), bytes);
+}
+
+function message(field: number, bytes: Uint8Array): Uint8Array {
+  return concatBytes(base128(field * 8 + 2), base128(bytes.length), bytes);
+}
+
+function text(field: number, value: string): Uint8Array {
+  return message(field, encodeUtf8(value));
+}
