@@ -96,7 +96,7 @@ const cells = 46;
 for (let digit = 0; digit < CLASSES; digit++) {
   const noised = released.value[digit]!;
   const at = (count: number): number => Math.max(0, Math.min(cells - 1, Math.round((count / most) * (cells - 1))));
-  const line = Array.from({ length: cells }, (_, x) =>
+  const line: string[] = Array.from({ length: cells }, (_, x) =>
     x <= at(noised) && noised > 0 ? '█' : x <= at(truth[digit]!) ? '░' : ' ',
   );
   for (let x = at(noised - released.errorBar); x <= at(noised + released.errorBar); x++)

@@ -5,6 +5,7 @@
 import { bindInputs, type ValueSummary } from '../../sandbox/index.ts';
 import { CloisterError } from '../base/index.ts';
 import type { NamedTensors } from '../engine/index.ts';
+import { bytesSource, parseTensorProto } from '../formats/index.ts';
 import type { Dim } from '../graph/index.ts';
 import { DTYPES, type DType, elementCount, type Nested, Tensor } from '../tensor/index.ts';
 
@@ -85,4 +86,13 @@ function bindShape(name: string, shape: readonly Dim[], elements: number): reado
     throw new CloisterError('SHAPE_MISMATCH', message, { name, shape, elements });
   }
   return shape.map(dim => (typeof dim === 'number' ? dim : size));
+}
+
+/**
+ * Returns the tensor in a file of one ONNX TensorProto, as the ONNX test data come.
+ *
+ * @throws {CloisterError} `INVALID_MODEL`, `UNSUPPORTED_MODEL`, `MODEL_TOO_LARGE`.
+ */
+export function decodeTensorProto(bytes: Uint8Array): Tensor {
+  return parseTensorProto(bytesSource(bytes)).tensor;
 }

@@ -13,9 +13,8 @@ export function inspectCommand(): Command {
     .description('show graph, facts, operators and size of a model; the file is parsed in the sandbox')
     .argument('<model>', 'an .onnx file; it is not trusted')
     .addOption(policyOption())
-    .option('--nodes', 'list every node with its facts', false)
     .addOption(jsonOption())
-    .action(async (model: string, options: { policy?: string; nodes: boolean; json: boolean }) => {
+    .action(async (model: string, options: { policy?: string; json: boolean }) => {
       const policy = await readPolicy(options.policy, {});
       const report = await inspectModel(model, { policy });
       emit(options.json, report, () => {
@@ -32,12 +31,6 @@ export function inspectCommand(): Command {
             '▪'.repeat(Math.max(1, Math.round((row.count / most) * 20))),
           ]),
         );
-        const nodes = options.nodes
-          ? table(
-              ['node', 'operator', 'gives'],
-              report.nodes.map(node => [node.name, node.op, node.outputs.map(fact).join(' ')]),
-            )
-          : undefined;
         return [
           `${paint('bold', report.name)}  ${formatBytes(report.bytes)}  ${report.parameters.toLocaleString('en')} parameters  ${report.nodes} nodes`,
           `sha256   ${report.digest}`,
@@ -45,7 +38,6 @@ export function inspectCommand(): Command {
           values('output', report.outputs),
           `runs on  ${report.backend}${report.why ? ` (${report.why})` : ''}`,
           operators,
-          ...(nodes ? [nodes] : []),
         ].join('\n');
       });
     });
