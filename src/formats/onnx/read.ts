@@ -475,8 +475,7 @@ function assemble(model: ModelRecord, source: ModelSource, operators: OperatorTa
   for (const port of graph.inputs) {
     if (constants.has(port.name)) checkDeclared(port, builder.facts(builder.find(port.name)!));
   }
-  const produced = new Map(nodes.flatMap(node => node.outputs.map(output => [output, node.name] as const)));
-  for (const node of nodes) addNode(builder, node, source, produced);
+  for (const node of inOrder(nodes)) addNode(builder, node, source);
   for (const port of graph.outputs) {
     const id = builder.find(port.name);
     if (id === undefined) {
@@ -486,6 +485,42 @@ function assemble(model: ModelRecord, source: ModelSource, operators: OperatorTa
     builder.output(id);
   }
   return builder.build();
+}
+
+/**
+ * The nodes with every producer before its users. ONNX asks for that order, and not every exporter keeps it; where it is kept,
+ * nothing moves.
+ *
+ * @throws {CloisterError} `INVALID_GRAPH` naming a node of a cycle.
+ */
+function inOrder<N extends NodeRecord>(nodes: readonly N[]): readonly N[] {
+  const producer = new Map<string, number>();
+  nodes.forEach((node, i) => {
+    for (const output of node.outputs) if (output !== '') producer.set(output, i);
+  });
+  const order: N[] = [];
+  const state = new Uint8Array(nodes.length); // 0 not seen, 1 on the path, 2 placed
+  for (let root = 0; root < nodes.length; root++) {
+    const path: { node: number; input: number }[] = state[root] === 0 ? [{ node: root, input: 0 }] : [];
+    while (path.length > 0) {
+      const top = path.at(-1)!;
+      const node = nodes[top.node]!;
+      state[top.node] = 1;
+      const next = top.input < node.inputs.length ? producer.get(node.inputs[top.input++]!) : -1;
+      if (next === -1) {
+        state[top.node] = 2;
+        order.push(node);
+        path.pop();
+      } else if (next !== undefined && state[next] === 1) {
+        throw new CloisterError('INVALID_GRAPH', `${describeNode(node)} needs its own result: the nodes have a cycle`, {
+          node: node.name,
+        });
+      } else if (next !== undefined && state[next] === 0) {
+        path.push({ node: next, input: 0 });
+      }
+    }
+  }
+  return order;
 }
 
 /** Files before IR 3 named no opset: they mean the first. */
@@ -538,12 +573,7 @@ function addConstant(builder: GraphBuilder, record: TensorRecord, name: string):
   return constant.kind === 'inline' ? builder.constant(name, constant.tensor) : builder.range(name, facts, constant);
 }
 
-function addNode(
-  builder: GraphBuilder,
-  node: NodeRecord & { readonly opset: number },
-  source: ModelSource,
-  produced: ReadonlyMap<string, string>,
-): void {
+function addNode(builder: GraphBuilder, node: NodeRecord & { readonly opset: number }, source: ModelSource): void {
   // A Constant node is a constant: its weights stay in the file, and its integers keep all their bits.
   if (node.op === 'Constant' && node.domain === '' && node.attributes.length === 1 && node.outputs.length === 1) {
     const [{ name, value }] = node.attributes as [AttributeRecord];
@@ -561,11 +591,9 @@ function addNode(
     if (name === '') return undefined;
     const id = builder.find(name);
     if (id !== undefined) return id;
-    const maker = produced.get(name);
-    const why = maker
-      ? `is made by ${quote(maker)}, which does not come before it: the nodes have a cycle or are out of order`
-      : 'is not defined';
-    throw new CloisterError('INVALID_GRAPH', `${describeNode(node)}: input ${quote(name)} ${why}`, { node: node.name });
+    throw new CloisterError('INVALID_GRAPH', `${describeNode(node)}: input ${quote(name)} is not defined`, {
+      node: node.name,
+    });
   });
   builder.node({
     op: node.op,

@@ -15,6 +15,7 @@ import {
   type InferContext,
   int,
   ints,
+  lengthOf,
   type Operator,
   type OperatorVersion,
   required,
@@ -90,10 +91,7 @@ export function shapeFromInput(c: InferContext, index: number): readonly Dim[] {
     for (const dim of known) if (typeof dim === 'number' && dim < 0) c.fail(`input ${index}: a size of ${dim}`);
     return known;
   }
-  const length = c.input(index).shape[0]!;
-  if (typeof length !== 'number') c.unsupported('the rank of the result must be known before the model runs');
-  if (length > 64) c.fail(`input ${index}: a shape of ${length} dimensions`);
-  return Array.from({ length }, () => c.fresh());
+  return Array.from({ length: lengthOf(c, index) }, () => c.fresh());
 }
 
 const constantOfShape: OperatorVersion = {
@@ -120,7 +118,7 @@ const range: OperatorVersion = {
   outputs: [1, 1],
   attributes: {},
   infer: c => {
-    c.expect(0, ['f32', 'f64', 'i16', 'i32', 'i64']);
+    c.expect(0, ['f32', 'f64', 'f16', 'bf16', 'i16', 'i32', 'i64']);
     c.sameDType(0, 1);
     c.sameDType(0, 2);
     const [start, limit, delta] = [0, 1, 2].map(i => c.integers(i)?.[0]);

@@ -71,15 +71,12 @@ const concat: OperatorVersion = {
   },
 };
 
-/** How wide each part is: given, or the axis cut evenly with the last part smaller. */
-function splitSizes(c: InferContext): readonly number[] {
+/** How wide each part is: given, or the axis cut evenly with the last part smaller. Undefined where an input is not known. */
+function splitSizes(c: InferContext): readonly number[] | undefined {
   const { shape } = c.input(0);
-  const axis = c.axis(c.number('axis'), shape.length);
   const parts = c.node.outputs.length;
-  const given =
-    c.numbers('split') ??
-    (c.inputs[1] ? (c.integers(1) ?? c.unsupported('the sizes must be known before the model runs')) : undefined);
-  const size = shape[axis]!;
+  const size = shape[c.axis(c.number('axis'), shape.length)]!;
+  const given = c.numbers('split') ?? (c.inputs[1] ? c.integers(1) : undefined);
   if (given) {
     const sum = given.reduce((total, part) => total + part, 0);
     if (given.length !== parts || given.some(part => part < 0) || c.differ(sum, size)) {
@@ -87,9 +84,10 @@ function splitSizes(c: InferContext): readonly number[] {
     }
     return given;
   }
-  if (typeof size !== 'number') return c.unsupported(`cannot split the symbolic size ${size} evenly`);
-  if (c.has('num_outputs') && c.number('num_outputs') !== parts)
+  if (c.inputs[1] || typeof size !== 'number') return undefined;
+  if (c.has('num_outputs') && c.number('num_outputs') !== parts) {
     c.fail(`num_outputs is ${c.number('num_outputs')}, the node has ${parts}`);
+  }
   const width = Math.ceil(size / parts);
   return Array.from({ length: parts }, (_, i) => Math.max(0, Math.min(width, size - i * width)));
 }
@@ -102,13 +100,14 @@ const split: OperatorVersion = {
   infer: c => {
     const { dtype, shape } = c.input(0);
     const axis = c.axis(c.number('axis'), shape.length);
-    return splitSizes(c).map(size => ({ dtype, shape: shape.map((dim, i) => (i === axis ? size : dim)) }));
+    const sizes = splitSizes(c) ?? c.node.outputs.map(() => c.fresh());
+    return sizes.map(size => ({ dtype, shape: shape.map((dim, i) => (i === axis ? size : dim)) }));
   },
   run: c => {
     const x = c.operand(0);
     const axis = c.axis(c.number('axis'), x.shape.length);
     let start = 0;
-    return splitSizes(c).map(size => {
+    return splitSizes(c)!.map(size => {
       start += size;
       return x.slice({ axis, start: start - size, end: start });
     });

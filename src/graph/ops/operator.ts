@@ -381,6 +381,16 @@ function fits(value: Attribute, type: AttributeSpec['type']): boolean {
   }
 }
 
+/** How many elements a list input has, where its rule must know that much before the model runs. */
+export function lengthOf(c: InferContext, index: number): number {
+  c.rank(index, 1);
+  const length = c.input(index).shape[0]!;
+  if (typeof length !== 'number')
+    return c.unsupported(`how long input ${index} is must be known before the model runs`);
+  if (length > MAX_KNOWN) c.fail(`input ${index}: a list of ${length} sizes or axes`);
+  return length;
+}
+
 /** Groups of element types that rules name. */
 export const FLOATS: readonly DType[] = ['f32', 'f64', 'f16', 'bf16'];
 export const INTS: readonly DType[] = ['i8', 'u8', 'i16', 'u16', 'i32', 'u32', 'i64', 'u64'];

@@ -12,6 +12,7 @@ import {
   type InferContext,
   int,
   ints,
+  lengthOf,
   NUMBERS,
   type Operator,
   type OperatorVersion,
@@ -86,8 +87,10 @@ function inferReduce(source: AxesFrom, dtypes: readonly DType[]): (c: InferConte
     const axes = reducedAxes(c, source);
     const keep = c.number('keepdims') !== 0;
     if (axes === undefined) {
-      if (!keep) c.unsupported('the axes must be known before the model runs, unless keepdims is 1');
-      return [{ dtype, shape: shape.map(() => c.fresh()) }];
+      // As many axes as the input is long, whichever they are.
+      const gone = keep ? 0 : lengthOf(c, 1);
+      if (gone > shape.length) c.fail(`${gone} axes of a rank ${shape.length} tensor`);
+      return [{ dtype, shape: Array.from({ length: shape.length - gone }, () => c.fresh()) }];
     }
     const kept = shape.flatMap((dim, i) => (axes.includes(i) ? (keep ? [1] : []) : [dim]));
     return [{ dtype, shape: kept }];

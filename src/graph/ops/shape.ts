@@ -11,6 +11,7 @@ import {
   type InferContext,
   int,
   ints,
+  lengthOf,
   type Operator,
   type OperatorVersion,
   required,
@@ -123,7 +124,7 @@ function transposeOrder(c: InferContext): readonly number[] {
 function axesOf(c: InferContext): readonly number[] | undefined {
   if (!c.inputs[1]) return c.numbers('axes');
   c.expect(1, ['i64']);
-  return c.integers(1) ?? c.unsupported('the axes must be known before the model runs');
+  return c.integers(1);
 }
 
 function squeezed(c: InferContext): readonly number[] {
@@ -141,6 +142,11 @@ const squeeze: OperatorVersion = {
   attributes: {},
   infer: c => {
     const { dtype, shape } = c.input(0);
+    if (c.inputs[1] && !c.integers(1)) {
+      const gone = lengthOf(c, 1);
+      if (gone > shape.length) c.fail(`${gone} axes of a rank ${shape.length} tensor`);
+      return [{ dtype, shape: Array.from({ length: shape.length - gone }, () => c.fresh()) }];
+    }
     const axes = squeezed(c);
     for (const axis of axes) c.same(shape[axis]!, 1, `axis ${axis} of ${formatShape(shape)}`);
     return [{ dtype, shape: shape.filter((_, i) => !axes.includes(i)) }];
@@ -156,6 +162,9 @@ const unsqueeze: OperatorVersion = {
   attributes: {},
   infer: c => {
     const { dtype, shape } = c.input(0);
+    if (c.inputs[1] && !c.integers(1)) {
+      return [{ dtype, shape: Array.from({ length: shape.length + lengthOf(c, 1) }, () => c.fresh()) }];
+    }
     const given = axesOf(c) ?? c.fail('attribute axes is missing');
     const axes = c.axes(given, shape.length + given.length);
     let next = 0;
