@@ -2,7 +2,6 @@
  * Isolation `isolate`: every guest in an isolate of this process. Its limits stop careless code; hostile code can pass them.
  * @module
  */
-import { CloisterError } from '../src/base/index.ts';
 import { HostedModel } from './hosted-model.ts';
 import { evaluateGuest, Guest, loadIsolatedVm } from './isolate.ts';
 import { loadKernels } from './kernels.ts';
@@ -15,7 +14,7 @@ export function openIsolateWalls(): Walls {
   loadIsolatedVm();
   const models = new Set<LocalModel>();
   return {
-    async load(bytes, name, limits, signal) {
+    async load(bytes, name, limits) {
       const guest = Guest.open({ memoryMb: limits.memoryMb });
       guest.lend(bytes);
       try {
@@ -30,10 +29,6 @@ export function openIsolateWalls(): Walls {
           guest.close();
         });
         models.add(model);
-        if (signal?.aborted) {
-          await model.close();
-          throw new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal.reason });
-        }
         return model;
       } catch (error) {
         guest.close();

@@ -180,7 +180,13 @@ class OpenSandbox implements Sandbox {
       const message = `the model has ${model.length} bytes, over the limit modelBytes of ${allowed.modelBytes}`;
       throw new CloisterError('MODEL_TOO_LARGE', message, { bytes: model.length, allowed: allowed.modelBytes });
     }
-    return this.#walls.load(new Uint8Array(model), name, allowed, signal);
+    const aborted = (): CloisterError =>
+      new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal?.reason });
+    if (signal?.aborted) throw aborted();
+    const opened = await this.#walls.load(new Uint8Array(model), name, allowed, signal);
+    if (!signal?.aborted) return opened;
+    await opened.close();
+    throw aborted();
   }
 
   async evaluate(source: string, { limits, signal }: EvaluationOptions = {}): Promise<Evaluation> {

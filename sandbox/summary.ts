@@ -10,8 +10,8 @@ import { isSafeName, type ModelSummary, type ValueSummary } from './untrusted.ts
 /**
  * Returns the summary of `graph`, which was read from a file of `bytes` bytes.
  *
- * @throws {CloisterError} `INVALID_MODEL` when a name that is to be shown holds control characters, overrides of the writing
- *   direction, or more than 1,000 characters.
+ * @throws {CloisterError} `INVALID_MODEL` when a name that is to be shown holds control characters or overrides of the writing
+ *   direction, has more than 1,000 characters, or is `__proto__`.
  */
 export function summarise(graph: Graph, bytes: number): ModelSummary {
   const describe = (id: ValueId): ValueSummary => {
@@ -48,7 +48,11 @@ export function summarise(graph: Graph, bytes: number): ModelSummary {
 
 function assertSafe(name: string, what: string): void {
   if (isSafeName(name)) return;
-  throw new CloisterError('INVALID_MODEL', `the name of a ${what} is not printable, or longer than 1000 characters`, {
-    what,
-  });
+  throw new CloisterError(
+    'INVALID_MODEL',
+    `the name of a ${what} is not printable, longer than 1000 characters, or __proto__`,
+    {
+      what,
+    },
+  );
 }

@@ -68,11 +68,13 @@ export function isRecord(value: unknown): value is Readonly<Record<string, unkno
 
 /**
  * Whether `value` is text that is safe to print and to compare: at most 1,000 characters, well formed, and without control
- * characters or overrides of the writing direction, which could make a terminal or a reader see another text.
+ * characters or overrides of the writing direction, which could make a terminal or a reader see another text. `__proto__` is
+ * not: it is no key for a record of tensors.
  */
 export function isSafeName(value: unknown): value is string {
   const unsafe = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u;
-  return typeof value === 'string' && value.length <= 1_000 && value.isWellFormed() && !unsafe.test(value);
+  if (typeof value !== 'string' || value === '__proto__') return false;
+  return value.length <= 1_000 && value.isWellFormed() && !unsafe.test(value);
 }
 
 /** The error of an answer that is not of the agreed form. */

@@ -13,7 +13,7 @@
  * @module
  */
 import { CloisterError, encodeUtf8 } from '../../src/base/index.ts';
-import { type Executable, type KernelInfo, planProgram } from '../../src/engine/index.ts';
+import { type Executable, type KernelInfo, planProgram, referenceBackend } from '../../src/engine/index.ts';
 import { type ModelSource, parseOnnx } from '../../src/formats/index.ts';
 import type { Graph } from '../../src/graph/index.ts';
 import { summarise } from '../summary.ts';
@@ -52,7 +52,7 @@ export function connect(read: Read): Dispatch {
     },
     prepare({ limitBytes }) {
       const { graph: known, constants } = loaded();
-      executable = undefined as never;
+      executable = referenceBackend.prepare(known, { constants, limitBytes: limitBytes as number });
       const { permanentBytes, temporaryBytes, scratchBytes } = executable.memory;
       return { header: { memory: { permanentBytes, temporaryBytes, scratchBytes } } };
     },
