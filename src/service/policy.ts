@@ -55,9 +55,10 @@ export type Policy = z.output<typeof policySchema>;
 export function parsePolicy(input: unknown): Policy {
   const result = policySchema.safeParse(input);
   if (result.success) return result.data;
-  const issues = result.error.issues.map(
-    issue => `${issue.path.length ? issue.path.join('.') : 'policy'}: ${issue.message}`,
-  );
+  const issues = result.error.issues.map(issue => {
+    const reason = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message;
+    return `${issue.path.length ? issue.path.join('.') : 'policy'}: ${reason}`;
+  });
   throw new CloisterError('INVALID_POLICY', `the policy does not fit its schema: ${issues.join('; ')}`, { issues });
 }
 

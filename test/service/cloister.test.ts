@@ -206,7 +206,7 @@ describe('a release', () => {
     const ask = async (data: ReleaseRecord[]) => {
       await using cloister = await openCloister({ dir, policy: POLICY });
       const model = await cloister.load(MODEL);
-      return model.release({ ...request, records: data });
+      return await model.release({ ...request, records: data });
     };
     const first = await ask(records(20));
     const second = await ask([]);
