@@ -27,6 +27,8 @@ export interface Comparison {
   readonly peer?: Latency;
   /** Median over the rounds of (peer's median ÷ our median in the same round): above 1, we are faster. */
   readonly ratio?: number;
+  /** Median over the rounds of (our median − peer's median in the same round), in milliseconds. */
+  readonly added?: number;
 }
 
 /** How long to measure. */
@@ -63,7 +65,13 @@ export async function compare(
   }
   const [a, b] = medians.map((values, index) => summarise(values, best[index]!));
   if (b === undefined) return { ours: a! };
-  return { ours: a!, peer: b, ratio: median(medians[0]!.map((value, round) => medians[1]![round]! / value)) };
+  const pairs = medians[0]!.map((value, round) => [value, medians[1]![round]!] as const);
+  return {
+    ours: a!,
+    peer: b,
+    ratio: median(pairs.map(([mine, theirs]) => theirs / mine)),
+    added: median(pairs.map(([mine, theirs]) => mine - theirs)),
+  };
 }
 
 /** The middle of `values`, or the mean of the two middles. */
@@ -73,7 +81,8 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
-function summarise(values: readonly number[], best: number): Latency {
+/** Sums up `values`, in milliseconds. */
+export function summarise(values: readonly number[], best: number = Math.min(...values)): Latency {
   const middle = median(values);
   return { median: middle, spread: median(values.map(value => Math.abs(value - middle))), best };
 }

@@ -45,16 +45,18 @@ export interface Report {
 /** What a row is of. */
 export type RowHead = Pick<Row, 'suite' | 'case' | 'peerName' | 'threads' | 'note'>;
 
-/** A row of times per call, in microseconds. */
-export function latencyRow(head: RowHead, { ours, peer, ratio }: Comparison): Row {
+/** A row of times per call, in microseconds unless `unit` is `ms`. */
+export function latencyRow(head: RowHead & { unit?: 'µs/call' | 'ms' }, { ours, peer, ratio }: Comparison): Row {
+  const { unit = 'µs/call', ...rest } = head;
+  const scale = unit === 'ms' ? 1 : 1e3;
   return {
-    ...head,
-    unit: 'µs/call',
-    ours: ours.median * 1e3,
-    peer: peer === undefined ? null : peer.median * 1e3,
+    ...rest,
+    unit,
+    ours: ours.median * scale,
+    peer: peer === undefined ? null : peer.median * scale,
     ratio: ratio ?? null,
-    spread: ours.spread * 1e3,
-    best: ours.best * 1e3,
+    spread: ours.spread * scale,
+    best: ours.best * scale,
   };
 }
 

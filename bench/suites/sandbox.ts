@@ -1,0 +1,103 @@
+/**
+ * What the walls cost: a call of the digit model through `isolate` and `process` beside the same call through `none`, and how
+ * long a model takes from a file's bytes to its first answer.
+ * @module
+ */
+import { readFileSync } from 'node:fs';
+import { drawDigit } from '../../examples/digits/draw.ts';
+import { type Isolation, openSandbox, type Sandbox, type SandboxedModel } from '../../sandbox/index.ts';
+import { Tensor } from '../../src/tensor/index.ts';
+import { compare, type Latency, summarise } from '../measure.ts';
+import { latencyRow, type Report } from '../rows.ts';
+
+const STARTS = 9;
+
+/** The most that a warm call may add at the median, in microseconds. */
+const TARGETS = { isolate: 60, process: 300 } as const;
+
+const MODEL = readFileSync(new URL('../../examples/digits/digits.onnx', import.meta.url));
+const INPUTS = { image: Tensor.from('f32', [1, 1, 28, 28], Float32Array.from(drawDigit(7, { seed: 7 }))) };
+
+/** The suite `sandbox`. */
+export async function benchSandbox(report: Report): Promise<void> {
+  await timeCalls(report);
+  await timeStarts(report);
+}
+
+async function timeCalls(report: Report): Promise<void> {
+  await using open = await openSandbox({ isolation: 'none' });
+  await using bare = await open.load(MODEL);
+  const expected = await logits(bare);
+  for (const isolation of ['isolate', 'process'] as const) {
+    await using sandbox = await openSandbox({ isolation });
+    await using model = await sandbox.load(MODEL);
+    await sandbox.settled();
+    const same = (await logits(model)).every((value, i) => value === expected[i]);
+    report.check({
+      name: `digits through ${isolation}`,
+      ok: same && model.backend === bare.backend,
+      detail: `the same logits as through none: ${same}; backend ${model.backend}, through none ${bare.backend}`,
+    });
+    const comparison = await compare(
+      { run: () => model.run(INPUTS), async: true },
+      { run: () => bare.run(INPUTS), async: true },
+    );
+    const head = { suite: 'sandbox', threads: 1, peerName: 'isolation none' };
+    report.row(latencyRow({ ...head, case: `call through ${isolation} (${model.backend})` }, comparison));
+    report.row({
+      ...head,
+      case: `added by ${isolation}`,
+      unit: 'µs/call',
+      ours: comparison.added! * 1e3,
+      peer: null,
+      ratio: null,
+      spread: comparison.ours.spread * 1e3,
+      best: null,
+      note: `to be at most ${TARGETS[isolation]}`,
+    });
+  }
+}
+
+// Cold: nothing runs yet. Warm: the pool has a worker that waits. Each until the first answer, closing not counted.
+async function timeStarts(report: Report): Promise<void> {
+  const cases: readonly { name: string; isolation: Isolation; warm: boolean }[] = [
+    { name: 'none', isolation: 'none', warm: false },
+    { name: 'isolate', isolation: 'isolate', warm: false },
+    { name: 'process, cold', isolation: 'process', warm: false },
+    { name: 'process, warm', isolation: 'process', warm: true },
+  ];
+  const times = cases.map((): number[] => []);
+  for (let round = 0; round <= STARTS; round++) {
+    for (const [index, { isolation, warm }] of cases.entries()) {
+      const elapsed = await timeStart(isolation, warm);
+      if (round > 0) times[index]!.push(elapsed); // the first round loads modules and fills the page cache
+    }
+  }
+  const bare: Latency = summarise(times[0]!);
+  for (const [index, { name }] of cases.entries()) {
+    const ours = summarise(times[index]!);
+    const comparison = index === 0 ? { ours } : { ours, peer: bare, ratio: bare.median / ours.median };
+    const head = { suite: 'sandbox', unit: 'ms' as const, threads: 1, peerName: index === 0 ? '' : 'isolation none' };
+    report.row(latencyRow({ ...head, case: `bytes to first answer, ${name}` }, comparison));
+  }
+}
+
+async function timeStart(isolation: Isolation, warm: boolean): Promise<number> {
+  let sandbox: Sandbox | undefined;
+  if (warm) {
+    sandbox = await openSandbox({ isolation, warm: 1 });
+    await sandbox.settled();
+  }
+  const started = performance.now();
+  sandbox ??= await openSandbox({ isolation, warm: 0 });
+  const model = await sandbox.load(MODEL);
+  await model.run(INPUTS);
+  const elapsed = performance.now() - started;
+  await model.close();
+  await sandbox.close();
+  return elapsed;
+}
+
+async function logits(model: SandboxedModel): Promise<Float32Array> {
+  return (await model.run(INPUTS))['logits']!.data as Float32Array;
+}
