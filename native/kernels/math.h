@@ -30,7 +30,7 @@ inline F exp_of(F v) {
 inline F log_of(F v) {
   const I tiny = (I)(v < broadcast(1.17549435e-38f));
   const F x = select(tiny, v * broadcast(8388608.0f), v);  // denormals: 2^23 makes them normal
-  const I shifted = bits(x) - 0x3f3504f3;                  // sqrt(1/2)
+  const I shifted = (I)((U)bits(x) - 0x3f3504f3u);         // sqrt(1/2)
   const F e = to_float((shifted >> 23) - (tiny & each(23)));
   const F f = from_bits((shifted & 0x7fffff) + 0x3f3504f3) - broadcast(1);
   const F q = horner(f, broadcast(6.750956178e-02f), -1.167144924e-01f, 1.188356802e-01f, -1.240603179e-01f, 1.422032714e-01f,

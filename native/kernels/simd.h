@@ -105,6 +105,7 @@ inline F load_even(const float* p) { return vuzp1q_f32(load(p), load(p + kLanes)
 #endif
 
 typedef int32_t I __attribute__((vector_size(kLanes * sizeof(float))));
+typedef uint32_t U __attribute__((vector_size(kLanes * sizeof(float))));  // for sums that may wrap
 
 inline I bits(F v) { return (I)v; }
 inline F from_bits(I v) { return (F)v; }
