@@ -3,7 +3,7 @@
  * @module
  */
 import { z } from 'zod';
-import { limitsSchema } from '../../sandbox/index.ts';
+import { type Limits, type LimitsInput, limitsSchema } from '../../sandbox/index.ts';
 import { CloisterError, canonicalJson, type Json } from '../base/index.ts';
 
 /** Names of scopes: path-like, printable, at most 200 characters. */
@@ -14,33 +14,48 @@ const scopeName = z
     'a scope name starts with a letter or digit and holds only A-Z a-z 0-9 . _ / : @ -',
   );
 
-const budgetSchema = z.strictObject({
+/** The budget of one scope. */
+export interface BudgetPolicy {
   /** Lifetime limit of the scope in epsilon, pure differential privacy. Rounded down to whole micro-epsilons. */
-  epsilon: z.number(),
+  readonly epsilon: number;
   /** The limit was raised on purpose: without this, a policy that raises the limit of an existing scope is refused. */
-  acknowledgeRaise: z.boolean().default(false),
-});
+  readonly acknowledgeRaise: boolean;
+}
+
+/** What requests may do, after defaults were filled in. */
+export interface Policy {
+  /**
+   * Where models run. `process` (default): a supervised worker process with an isolate inside. `isolate`: an isolate in this
+   * process, for models you trust. `none`: no isolation; recorded with every entry.
+   */
+  readonly isolation: 'process' | 'isolate' | 'none';
+  /** Limits of each model. */
+  readonly limits: Limits;
+  /** Whether `model.run` may hand raw outputs to the caller. `refuse` (default) leaves only releases under a budget. */
+  readonly rawOutputs: 'allow' | 'refuse';
+  /** Privacy budgets by scope (default none). A release names the scope that it spends. */
+  readonly budgets: Readonly<Record<string, BudgetPolicy>>;
+}
+
+/** A policy as a person writes it: every key but a budget's epsilon may be left out. */
+export interface PolicyInput {
+  readonly isolation?: Policy['isolation'] | undefined;
+  readonly limits?: LimitsInput | undefined;
+  readonly rawOutputs?: Policy['rawOutputs'] | undefined;
+  readonly budgets?:
+    | Readonly<Record<string, { readonly epsilon: number; readonly acknowledgeRaise?: boolean | undefined }>>
+    | undefined;
+}
 
 /** The schema of a policy. Unknown keys are refused: a misspelt protection is worse than none. */
-export const policySchema = z.strictObject({
-  /**
-   * Where models run. `process`: a supervised worker process with an isolate inside. `isolate`: an isolate in this process,
-   * for models you trust. `none`: no isolation; never the default, and recorded with every entry.
-   */
+export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
   isolation: z.enum(['process', 'isolate', 'none']).default('process'),
-  /** Limits of each model. */
   limits: limitsSchema.prefault({}),
-  /** Whether `model.run` may hand raw outputs to the caller. `refuse` leaves only releases under a budget. */
   rawOutputs: z.enum(['allow', 'refuse']).default('refuse'),
-  /** Privacy budgets by scope. A release names the scope that it spends. */
-  budgets: z.record(scopeName, budgetSchema).default({}),
+  budgets: z
+    .record(scopeName, z.strictObject({ epsilon: z.number(), acknowledgeRaise: z.boolean().default(false) }))
+    .default({}),
 });
-
-/** A policy as a person writes it: every key may be left out. */
-export type PolicyInput = z.input<typeof policySchema>;
-
-/** A policy after its defaults were filled in. */
-export type Policy = z.output<typeof policySchema>;
 
 /**
  * Returns `input` as a checked policy.

@@ -4,13 +4,52 @@
  */
 import { CloisterError } from '../base/index.ts';
 
-/** One row per element type: bytes per element, and the typed array that holds a buffer of them. */
-export const DTYPES = {
+/** The typed array that holds elements of each type. */
+interface Arrays {
+  f32: Float32Array;
+  f64: Float64Array;
+  /** Raw IEEE 754 binary16 bits. */
+  f16: Uint16Array;
+  /** The upper 16 bits of a float32. */
+  bf16: Uint16Array;
+  i8: Int8Array;
+  u8: Uint8Array;
+  i16: Int16Array;
+  u16: Uint16Array;
+  i32: Int32Array;
+  u32: Uint32Array;
+  i64: BigInt64Array;
+  u64: BigUint64Array;
+  /** One byte per element, 0 or 1. */
+  bool: Uint8Array;
+}
+
+/** The name of an element type. */
+export type DType = keyof Arrays;
+
+/** The typed array that holds elements of `D`. */
+export type ArrayOf<D extends DType> = Arrays[D];
+
+/** How to make the typed array of an element type. */
+export interface ArrayMaker<A> {
+  readonly name: string;
+  readonly BYTES_PER_ELEMENT: number;
+  new (length: number): A;
+  new (elements: Iterable<never>): A;
+  new (buffer: ArrayBufferLike, byteOffset?: number, length?: number): A;
+}
+
+/** One row per element type: bytes per element, what its values are, and the typed array that holds a buffer of them. */
+export const DTYPES: {
+  readonly [D in DType]: {
+    readonly bytes: 1 | 2 | 4 | 8;
+    readonly kind: 'float' | 'int' | 'bool';
+    readonly array: ArrayMaker<Arrays[D]>;
+  };
+} = {
   f32: { bytes: 4, kind: 'float', array: Float32Array },
   f64: { bytes: 8, kind: 'float', array: Float64Array },
-  /** Stored as raw IEEE 754 binary16 bits. */
   f16: { bytes: 2, kind: 'float', array: Uint16Array },
-  /** Stored as the upper 16 bits of a float32. */
   bf16: { bytes: 2, kind: 'float', array: Uint16Array },
   i8: { bytes: 1, kind: 'int', array: Int8Array },
   u8: { bytes: 1, kind: 'int', array: Uint8Array },
@@ -20,15 +59,8 @@ export const DTYPES = {
   u32: { bytes: 4, kind: 'int', array: Uint32Array },
   i64: { bytes: 8, kind: 'int', array: BigInt64Array },
   u64: { bytes: 8, kind: 'int', array: BigUint64Array },
-  /** One byte per element, 0 or 1. */
   bool: { bytes: 1, kind: 'bool', array: Uint8Array },
-} as const;
-
-/** The name of an element type. */
-export type DType = keyof typeof DTYPES;
-
-/** The typed array that holds elements of `D`. */
-export type ArrayOf<D extends DType> = InstanceType<(typeof DTYPES)[D]['array']>;
+};
 
 /** A JavaScript value of one element: bigint for the 64-bit integers, number otherwise (bool is 0 or 1). */
 export type ElementOf<D extends DType> = D extends 'i64' | 'u64' ? bigint : number;
