@@ -49,7 +49,10 @@ export interface EvaluationOptions {
 export interface Evaluation {
   /** `error`: it threw. `killed`: its process died of something other than a limit. */
   readonly outcome: 'ok' | 'error' | 'killed' | `limit:${LimitName}`;
-  /** Its last value as text, or what it threw, or why it was stopped. */
+  /**
+   * Its last value as text, or what it threw, or why it was stopped. The first is as the script made it: not safe to print on a
+   * terminal as it is.
+   */
   readonly value: string | undefined;
   /** Milliseconds from its start to its end, the end of its process included. */
   readonly wallMs: number;
@@ -110,7 +113,7 @@ export interface Sandbox extends AsyncDisposable {
   evaluate(source: string, options?: EvaluationOptions): Promise<Evaluation>;
   /** Which layers of protection are active here, and why others are not. */
   capabilities(): Capabilities;
-  /** Resolves when the workers that wait are ready. Nobody has to call it; benches do. */
+  /** Resolves when as many workers wait as `warm` asks for. Nobody has to call it; benches do. */
   settled(): Promise<void>;
   /** Ends every worker and closes every model; resolves when nothing of them is left. Harmless twice. */
   close(): Promise<void>;

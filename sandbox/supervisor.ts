@@ -16,6 +16,7 @@ import { type WorkerAnswer, type WorkerCommand, WorkerProcess } from './worker/p
 const MAX_LOAD_ATTEMPTS = 3;
 const BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 2_000;
+const REFILL_MS = 100;
 
 /** Workers that were started before anybody needs one. They do not keep the caller's event loop alive. */
 export class WorkerPool {
@@ -23,13 +24,14 @@ export class WorkerPool {
   readonly #command: WorkerCommand | undefined;
   readonly #warm: WorkerProcess[] = [];
   readonly #taken = new Set<WorkerProcess>();
+  #refilling: NodeJS.Timeout | undefined;
   #closed = false;
 
   /** @param size - How many workers wait; 0 starts each when it is asked for. */
   constructor(size: number, command?: WorkerCommand) {
     this.#size = size;
     this.#command = command;
-    this.refill();
+    this.#fill();
   }
 
   /** A worker that nobody else has. It may still be starting; one that died while it waited is passed over. */
@@ -44,21 +46,29 @@ export class WorkerPool {
     return taken;
   }
 
-  /** Starts what is missing. Called when a load is over, so that the newcomer does not compete with it for the processor. */
+  /** Starts what is missing, a little later: a newcomer is not to compete for the processor with the run that comes next. */
   refill(): void {
-    while (!this.#closed && this.#warm.length < this.#size) this.#warm.push(this.#spawn());
+    this.#refilling ??= setTimeout(() => this.#fill(), REFILL_MS).unref();
   }
 
-  /** Resolves when every waiting worker has greeted or died. */
+  /** Starts what is missing, and resolves when every waiting worker has greeted or died. */
   async settled(): Promise<void> {
+    this.#fill();
     await Promise.allSettled(this.#warm.map(worker => worker.greeted()));
   }
 
   /** Ends all workers, taken ones too, and waits until nothing of them is left. */
   async close(): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#refilling);
     const all = [...this.#warm.splice(0), ...this.#taken];
     await Promise.all(all.map(worker => worker.close()));
+  }
+
+  #fill(): void {
+    clearTimeout(this.#refilling);
+    this.#refilling = undefined;
+    while (!this.#closed && this.#warm.length < this.#size) this.#warm.push(this.#spawn());
   }
 
   #spawn(): WorkerProcess {

@@ -1,7 +1,7 @@
 /**
  * What a sandboxed model keeps to, whatever walls are around it.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Isolation, openSandbox, type Sandbox } from '../../sandbox/index.ts';
 import { type ErrorCode, isCloisterError } from '../../src/base/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
@@ -33,6 +33,18 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
       );
       const { y } = await model.run({ x });
       expect(y!.toArray()).toEqual(Array.from({ length: n }, (_, i) => [i + 103.5, 2 * i + 24]));
+    }
+  });
+
+  it('is interpreted where there is no native kernel for it, and says why', async () => {
+    await using model = await sandbox.load(unaryModel('Atan'));
+    expect(model.backend).toBe('reference');
+    expect(model.why).toContain('Atan');
+    for (const scale of [0, 1, -2]) {
+      const { y } = await model.run({ x: Tensor.of('f32', [0, scale, 2 * scale, 3 * scale]) });
+      y!.values().forEach((value, i) => {
+        expect(value).toBeCloseTo(Math.atan(i * scale), 6);
+      });
     }
   });
 
@@ -154,6 +166,19 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
     expect(layers.isolate.status).toBe(isolation === 'none' ? 'not requested' : 'active');
     expect(layers.process.status).toBe(isolation === 'process' ? 'active' : 'not requested');
     expect(layers.filesystem.status).not.toBe('active');
+  });
+});
+
+describe('without native kernels', () => {
+  beforeAll(() => vi.stubEnv('CLOISTER_NATIVE', 'off'));
+  afterAll(() => vi.unstubAllEnvs());
+
+  it('a model in a worker is interpreted, with the same answers', async () => {
+    await using sandbox = await openSandbox({ warm: 0 });
+    await using model = await sandbox.load(affineModel());
+    expect(model).toMatchObject({ backend: 'reference', why: expect.stringContaining('CLOISTER_NATIVE=off') });
+    const { y } = await model.run({ x: Tensor.of('f32', [[1, 1, 1]]) });
+    expect(y!.toArray()).toEqual([[9.5, 0]]);
   });
 });
 

@@ -1,0 +1,53 @@
+/**
+ * The third-party corpus of escape and abuse attempts, each as a script in a worker process. A result that starts with `ESC:`
+ * is an escape; a case of which the corpus expects `bounded` may end in any way, but must end.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runInNewContext } from 'node:vm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openSandbox, type Sandbox } from '../../sandbox/index.ts';
+
+interface Case {
+  readonly id: string;
+  readonly technique: string;
+  readonly payload: string;
+  readonly expect: 'no-escape' | 'bounded';
+}
+
+const file = join(process.env['CLOISTER_CORPUS'] ?? '', 'sandbox/escapes.json');
+const cases = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { cases: Case[] }).cases : [];
+const WALL_MS = 500;
+const MEMORY_MB = 128;
+
+describe.skipIf(cases.length === 0)('the escape corpus', () => {
+  let sandbox: Sandbox;
+  beforeAll(async () => {
+    sandbox = await openSandbox({ warm: 1, limits: { wallMs: WALL_MS, memoryMb: MEMORY_MB, outputBytes: 65_536 } });
+  });
+  afterAll(() => sandbox.close());
+
+  it.each(cases.map(one => [one.id, one.technique, one] as const))('%s: %s', async (_, __, { payload }) => {
+    await sandbox.settled();
+    const before = process.memoryUsage().rss;
+    const { outcome, value, wallMs, peakMb } = await sandbox.evaluate(payload);
+    expect(`${value}`).not.toMatch(/^(Error: )?ESC/);
+    expect(wallMs).toBeLessThan(WALL_MS + 250);
+    if (peakMb !== undefined) expect(peakMb).toBeLessThan(MEMORY_MB + 64);
+    expect(process.memoryUsage().rss - before).toBeLessThan(20 * 1_048_576);
+    expect(outcome).toBeTypeOf('string');
+  });
+
+  it('has teeth: where objects of the host are shared, some of it escapes', () => {
+    const host = (): object => ({});
+    const escaped = cases.filter(({ expect: wanted, payload }) => {
+      if (wanted !== 'no-escape') return false;
+      try {
+        return String(runInNewContext(payload, { host }, { timeout: 1_000 })).startsWith('ESC');
+      } catch {
+        return false;
+      }
+    });
+    expect(escaped.map(({ id }) => id)).toContain('ctor-global');
+  });
+});

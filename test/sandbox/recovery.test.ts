@@ -1,0 +1,172 @@
+/**
+ * Workers that die, and what their models do then.
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openSandbox, type Sandbox } from '../../sandbox/index.ts';
+import { parseLimits } from '../../sandbox/limits.ts';
+import { SupervisedModel, WorkerPool } from '../../sandbox/supervisor.ts';
+import { isCloisterError } from '../../src/base/index.ts';
+import { Tensor } from '../../src/tensor/index.ts';
+import { affineModel, slowModel } from './tiny-model.ts';
+
+const linux = process.platform === 'linux';
+
+/** The children of this process, by number. */
+function children(): readonly number[] {
+  const text = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'utf8');
+  return text.split(' ').filter(Boolean).map(Number);
+}
+
+async function failure(work: Promise<unknown>): Promise<unknown> {
+  return work.then(
+    () => 'it did not fail',
+    (error: unknown) => error,
+  );
+}
+
+const x = Tensor.of('f32', [[1, 1, 1]]);
+const y = [[9.5, 0]];
+
+describe.skipIf(!linux)('a worker that is killed', () => {
+  let sandbox: Sandbox;
+  beforeAll(async () => {
+    sandbox = await openSandbox({ warm: 0 });
+  });
+  afterAll(() => sandbox.close());
+
+  it('in the middle of a run fails that run and those behind it; the next is served by a fresh one', async () => {
+    await using model = await sandbox.load(slowModel(512, 400), { name: 'slow' });
+    const big = Tensor.zeros('f32', [512, 512]);
+    const running = [failure(model.run({ x: big })), failure(model.run({ x: big }))];
+    await new Promise(resolve => setTimeout(resolve, 50));
+    const [pid] = children();
+    process.kill(pid!, 'SIGKILL');
+    const [first, second] = await Promise.all(running);
+    expect(isCloisterError(first, 'WORKER_CRASHED'), String(first)).toBe(true);
+    expect((first as { detail: unknown }).detail).toMatchObject({ pid, signal: 'SIGKILL' });
+    expect(isCloisterError(second, 'WORKER_CRASHED'), String(second)).toBe(true);
+    expect((await model.run({ x: big }))['y']!.shape).toEqual([512, 512]);
+    expect(children()).not.toContain(pid);
+  });
+
+  it('while it waits is replaced unnoticed, again and again', async () => {
+    await using model = await sandbox.load(affineModel());
+    for (let i = 0; i < 4; i++) {
+      const [pid] = children();
+      process.kill(pid!, 'SIGKILL');
+      while (children().includes(pid!)) await new Promise(resolve => setTimeout(resolve, 5));
+      const answers = await Promise.all([model.run({ x }), model.run({ x }), model.run({ x })]);
+      for (const answer of answers) expect(answer['y']!.toArray()).toEqual(y);
+      expect(children()).toHaveLength(1);
+    }
+  });
+
+  it('in its pool is passed over', async () => {
+    const other = await openSandbox({ warm: 2 });
+    await other.settled();
+    for (const pid of children()) process.kill(pid, 'SIGKILL');
+    await new Promise(resolve => setTimeout(resolve, 100));
+    await using model = await other.load(affineModel());
+    expect((await model.run({ x }))['y']!.toArray()).toEqual(y);
+    await other.close();
+    expect(children()).toEqual([]);
+  });
+});
+
+describe('a run that passes a limit', () => {
+  it.each([
+    ['wallMs', { wallMs: 800 }],
+    ['cpuMs', { cpuMs: 800 }],
+  ] as const)('%s is stopped, and the model goes on', async (limit, limits) => {
+    await using sandbox = await openSandbox({ warm: 1, limits });
+    await using model = await sandbox.load(slowModel(1_024, 400));
+    const big = Tensor.zeros('f32', [1_024, 1_024]);
+    for (let i = 0; i < 2; i++) {
+      const started = performance.now();
+      const error = await failure(model.run({ x: big }));
+      expect(isCloisterError(error, 'LIMIT_EXCEEDED'), String(error)).toBe(true);
+      expect((error as { detail: { limit: string } }).detail.limit).toBe(limit);
+      expect(performance.now() - started).toBeLessThan(8_000);
+    }
+  });
+
+  it('of memory is refused or stopped', async () => {
+    await using sandbox = await openSandbox({ warm: 0, limits: { memoryMb: 32 } });
+    const error = await failure(sandbox.load(slowModel(4_096, 2)));
+    const code = isCloisterError(error) ? error.code : String(error);
+    expect(['OUT_OF_MEMORY', 'LIMIT_EXCEEDED', 'INVALID_PROGRAM']).toContain(code);
+  });
+});
+
+describe('a model that ends every worker', () => {
+  it('is refused after three of them', async () => {
+    const started: number[] = [];
+    const script = `const fs = require('node:fs');
+      const b = Buffer.alloc(18); b.write('CLF1'); b.writeUInt32LE(2, 8); b.write('{}', 16); fs.writeSync(3, b);
+      fs.readSync(3, Buffer.alloc(16)); process.kill(process.pid, 'SIGSEGV');`;
+    const pool = new WorkerPool(0, { file: process.execPath, args: ['-e', script] });
+    const take = pool.take.bind(pool);
+    pool.take = () => {
+      const worker = take();
+      started.push(worker.pid);
+      return worker;
+    };
+    const options = { pool, bytes: affineModel(), name: 'bad', limits: parseLimits() };
+    const error = await failure(SupervisedModel.open(options));
+    expect(isCloisterError(error, 'WORKER_CRASHED'), String(error)).toBe(true);
+    expect((error as { detail: unknown }).detail).toMatchObject({ attempts: 3, signal: 'SIGSEGV' });
+    expect(started).toHaveLength(3);
+    await pool.close();
+  });
+});
+
+describe.skipIf(!linux)('a supervisor that is gone', () => {
+  const script = (body: string): string => `
+    import { openSandbox } from ${JSON.stringify(new URL('../../sandbox/index.ts', import.meta.url).href)};
+    import { readFileSync } from 'node:fs';
+    const sandbox = await openSandbox({ warm: 1 });
+    await sandbox.settled();
+    console.log(readFileSync('/proc/' + process.pid + '/task/' + process.pid + '/children', 'utf8'));
+    ${body}`;
+
+  const gone = async (pid: number): Promise<boolean> => {
+    for (let i = 0; i < 200; i++) {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+        if (stat.slice(stat.lastIndexOf(')') + 2).startsWith('Z')) return true; // dead, and not ours to reap
+      } catch {
+        return true;
+      }
+      await new Promise(resolve => setTimeout(resolve, 20));
+    }
+    return false;
+  };
+
+  it.each([
+    ['an end of its script: waiting workers do not hold it', ''],
+    ['SIGKILL', "process.kill(process.pid, 'SIGKILL');"],
+    [
+      'SIGKILL, while a guest loops',
+      "sandbox.evaluate('for (;;);'); setTimeout(() => process.kill(process.pid, 'SIGKILL'), 200);",
+    ],
+    ['process.exit', 'process.exit(0);'],
+  ])('by %s, leaves no worker behind', async (_, body) => {
+    let text = '';
+    try {
+      const args = ['--no-node-snapshot', '--input-type=module', '-e', script(body)];
+      text = execFileSync(process.execPath, args, {
+        encoding: 'utf8',
+        timeout: 20_000,
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+    } catch (error) {
+      text = String((error as { stdout: unknown }).stdout);
+      expect((error as { code?: string }).code).not.toBe('ETIMEDOUT');
+    }
+    const pids = text.trim().split(/\s+/).map(Number);
+    expect(pids[0]).toBeGreaterThan(1);
+    for (const pid of pids) expect(await gone(pid)).toBe(true);
+  });
+});
