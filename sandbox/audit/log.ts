@@ -352,7 +352,8 @@ export class AuditLog {
         at = writeFrame(leaf, place, frames, at);
         return this.#end + at;
       });
-      const durable = segment.append(frames).then(() => segment.sync());
+      await segment.append(frames);
+      const durable = segment.sync();
       durable.catch(() => undefined); // awaited below
       // While the disk works: hash, sign, prove. Nothing of it is handed out before the records are durable.
       const first = this.#builder.size;

@@ -71,11 +71,11 @@ export function writeFrame(record: Uint8Array, place: number, target: Uint8Array
   return at + FRAME_BYTES + record.length;
 }
 
-/** Reads frames one after another with one megabyte of memory. */
+/** Reads frames one after another with at most one megabyte of memory. */
 export class FrameReader {
   readonly #file: LogFile;
-  readonly #buffer: Uint8Array = new Uint8Array(CHUNK_BYTES);
-  readonly #view: DataView = new DataView(this.#buffer.buffer);
+  readonly #buffer: Uint8Array;
+  readonly #view: DataView;
   #base: number; // file offset of #buffer[0]
   #filled = 0;
   #at = 0;
@@ -84,6 +84,8 @@ export class FrameReader {
   constructor(file: LogFile, start: number) {
     this.#file = file;
     this.#base = start;
+    this.#buffer = new Uint8Array(Math.min(CHUNK_BYTES, Math.max(65_536, file.size() - start)));
+    this.#view = new DataView(this.#buffer.buffer);
   }
 
   /** The frame at the position, which then moves behind it. At the end or at a bad frame it stays. */

@@ -1,0 +1,136 @@
+/**
+ * A log that loses its power or its process at any moment: nothing that was acknowledged is gone, and nobody is accused.
+ */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { openLog, type Receipt, readRecords, verifyLog, verifyReceipt } from '../../sandbox/audit/index.ts';
+import type { Head } from '../../sandbox/audit/layout.ts';
+import { openDirectory } from '../../sandbox/audit/log.ts';
+import { readDirectory } from '../../sandbox/audit/read.ts';
+import { verifyDirectory } from '../../sandbox/audit/verify-directory.ts';
+import { event, ORIGIN, SLOW } from './events.ts';
+import { type Loss, MemoryDirectory } from './memory-directory.ts';
+
+const GROUPS = [1, 3, 1, 2, 4, 1];
+
+/** Two lives of one log: make, append, checkpoint, close; open, append, close. Stops where the power goes. */
+async function live(directory: MemoryDirectory): Promise<{ acknowledged: Receipt[]; anchor: Head | undefined }> {
+  const acknowledged: Receipt[] = [];
+  let anchor: Head | undefined;
+  let number = 0;
+  try {
+    for (let life = 0; life < 2; life++) {
+      const log = await openDirectory(directory, {
+        origin: ORIGIN,
+        checkpointEvery: 4,
+        checkpointMs: 3_600_000,
+        anchor,
+      });
+      for (const size of GROUPS) {
+        acknowledged.push(...(await Promise.all(Array.from({ length: size }, () => log.append(event(number++))))));
+        anchor = log.head();
+      }
+      await log.close();
+    }
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'STORE_FAILED' });
+  }
+  return { acknowledged, anchor };
+}
+
+test('power lost at any byte and between any two steps: all that was acknowledged is there, and the log is honest', {
+  timeout: 900_000,
+}, async () => {
+  const whole = new MemoryDirectory();
+  await live(whole);
+  const losses: Loss[] = ['lost', 'kept', 'zeroed', 'holes'];
+  let cuts = 0;
+  for (let steps = 0; steps <= whole.steps; steps++) {
+    const near = [-1, 0, 1].some(by => whole.boundaries.has(steps + by));
+    if (!SLOW && !near && steps % 41 !== 0) continue;
+    const before = new MemoryDirectory();
+    before.stepsLeft = steps;
+    const { acknowledged, anchor } = await live(before);
+    for (const loss of losses) {
+      const directory = before.afterPowerLoss(loss);
+      const where = `power lost at step ${steps}, unsynced bytes ${loss}`;
+      if (directory.files.has('checkpoint'))
+        expect(await verifyDirectory(directory, { anchor }), where).toMatchObject({ ok: true });
+      const log = await openDirectory(directory, { origin: ORIGIN, anchor });
+      const size = log.head().size;
+      expect(size, where).toBeGreaterThanOrEqual(acknowledged.length);
+      let index = 0;
+      for await (const record of readDirectory(directory))
+        if (index < acknowledged.length) expect(record).toEqual(acknowledged[index++]!.record);
+      expect(index, where).toBe(acknowledged.length);
+      for (const { record, index: at } of acknowledged.slice(-1))
+        expect(verifyReceipt(log.receipt(at), log.vkey, record).ok).toBe(true);
+      const receipt = await log.append(event(size));
+      expect(receipt.index).toBe(size);
+      await log.close();
+      expect(await verifyDirectory(directory, { vkey: log.vkey, anchor }), where).toMatchObject({
+        ok: true,
+        size: size + 1,
+        tornBytes: 0,
+      });
+      cuts++;
+    }
+  }
+  expect(cuts).toBeGreaterThan(500);
+});
+
+test('a positive control: a disk that loses synced bytes is noticed', async () => {
+  const directory = new MemoryDirectory();
+  const { anchor } = await live(directory);
+  const records = directory.bytes('records');
+  directory.set('records', records.slice(0, records.length - 1));
+  expect(await verifyDirectory(directory, { anchor })).toMatchObject({ ok: false, kind: 'truncated' });
+});
+
+test('a writer killed with SIGKILL, again and again: all that it acknowledged is there', {
+  timeout: 900_000,
+}, async () => {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'cloister-audit-kill-'));
+  const script = `
+    import { openLog } from ${JSON.stringify(path.resolve(import.meta.dirname, '../../sandbox/audit/index.ts'))};
+    import { writeSync } from 'node:fs';
+    const log = await openLog(${JSON.stringify(dir)}, { origin: ${JSON.stringify(ORIGIN)}, checkpointEvery: 3 });
+    writeSync(1, 'open\\n');
+    const event = { actor: 'ward-3', action: 'run', object: { kind: 'session', id: 'triage' }, decision: { outcome: 'allow' } };
+    for (;;) {
+      const receipts = await Promise.all(Array.from({ length: 1 + (log.head().size % 5) }, () => log.append(event)));
+      writeSync(1, receipts.map(receipt => receipt.index + ' ' + receipt.leafHash + '\\n').join(''));
+    }`;
+  const acknowledged = new Map<number, string>();
+  const rounds = SLOW ? 100 : 8;
+  for (let round = 0; round < rounds; round++) {
+    const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let text = '';
+    await new Promise<void>(resolve => {
+      child.stdout.on('data', chunk => {
+        // Killed a different moment after it opened, down to none at all.
+        if (text === '') setTimeout(() => child.kill('SIGKILL'), (round * 13) % 40);
+        text += chunk;
+      });
+      child.once('close', () => resolve());
+    });
+    for (const line of text.split('\n').slice(0, -1)) {
+      const [index = '', hash] = line.split(' ');
+      if (hash !== undefined) acknowledged.set(Number(index), hash);
+    }
+    expect(await verifyLog(dir)).toMatchObject({ ok: true });
+    const log = await openLog(dir);
+    expect(log.head().size).toBeGreaterThanOrEqual(acknowledged.size);
+    for (const [index, hash] of acknowledged) expect(log.receipt(index).leafHash).toBe(hash);
+    await log.close();
+  }
+  expect(acknowledged.size).toBeGreaterThan(rounds);
+  let count = 0;
+  for await (const record of readRecords(dir)) expect(record.seq).toBe(count++);
+  fs.rmSync(dir, { recursive: true });
+});
