@@ -83,12 +83,15 @@ export function errorBar({ numerator: t, denominator: s }: NoiseScale, percent =
   // P[|Y| > b] = 2 p^(b+1) / (1 + p) <= alpha  <=>  exp((b+1) s/t) + exp(b s/t) >= 2 / alpha, with alpha = 1 - percent/100.
   const covers = (b: bigint): boolean =>
     (expBelow((b + 1n) * s, t) + expBelow(b * s, t)) * BigInt(100 - percent) >= 200n << PLACES;
-  const rate = Number(s) / Number(t);
-  const guess = Math.log(200 / (100 - percent) / (1 + Math.exp(rate))) / rate;
-  let b = BigInt(Math.max(0, Math.floor(guess)));
-  while (!covers(b)) b++;
-  while (b > 0n && covers(b - 1n)) b--;
-  return b;
+  let high = 1n;
+  while (!covers(high)) high *= 2n;
+  let low = -1n; // does not cover; `high` does
+  while (high - low > 1n) {
+    const middle = (low + high) >> 1n;
+    if (covers(middle)) high = middle;
+    else low = middle;
+  }
+  return high;
 }
 
 const PLACES = 160n;

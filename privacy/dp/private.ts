@@ -5,9 +5,6 @@
 import { CloisterError, type MicroEpsilon } from '../../src/base/index.ts';
 import type { DpEvent } from './event.ts';
 
-/** What `console.log` and `util.inspect` ask of an object. */
-const INSPECT: unique symbol = Symbol.for('nodejs.util.inspect.custom');
-
 /** Reads a private value, once: for mechanisms in this room, and not exported from it. */
 export let takePrivate: <T>(held: Private<T>) => T;
 
@@ -26,6 +23,8 @@ export class Private<T> {
       held.#held = undefined;
       return contents.value;
     };
+    // What `console.log` and `util.inspect` print.
+    Object.defineProperty(Private.prototype, Symbol.for('nodejs.util.inspect.custom'), { value: () => '[Private]' });
   }
 
   constructor(value: T) {
@@ -43,10 +42,6 @@ export class Private<T> {
 
   [Symbol.toPrimitive](): never {
     return refuse('turned into a primitive');
-  }
-
-  [INSPECT](): string {
-    return '[Private]';
   }
 }
 
