@@ -33,9 +33,9 @@ export interface Comparison {
 
 /** How long to measure. */
 export interface MeasureOptions {
-  /** Rounds of both sides; 9 unless said otherwise. */
+  /** Rounds of both sides; 15 unless said otherwise. */
   readonly rounds?: number;
-  /** Time of one side in one round, in milliseconds; 60 unless said otherwise. */
+  /** Time of one side in one round, in milliseconds; 40 unless said otherwise. */
   readonly roundMs?: number;
   /** Calls of one side in one round at least; 5 unless said otherwise. */
   readonly calls?: number;
@@ -50,7 +50,7 @@ export async function compare(
   peer: Subject | undefined,
   options: MeasureOptions = {},
 ): Promise<Comparison> {
-  const { rounds = 9, roundMs = 60, calls = 5 } = options;
+  const { rounds = 15, roundMs = 40, calls = 5 } = options;
   const sides = peer === undefined ? [ours] : [ours, peer];
   for (const side of sides) await timeOnce(side, roundMs, calls);
   const medians: number[][] = sides.map(() => []);

@@ -145,6 +145,7 @@ async function countRight(
       threads: 1,
       spread: null,
       best: null,
+      bestRatio: null,
       ...(model.note !== undefined && { note: model.note }),
     });
     const expected = model.right ?? (peer ? right.peer : undefined);

@@ -60,9 +60,8 @@ async function timeSize(size: number, ort: OnnxRuntime | undefined, report: Repo
 
   const head = { suite: 'kernels', unit: 'GFLOP/s', threads: 1, peerName: ort?.name ?? 'onnxruntime-node' };
   const workPerCall = (2 * size ** 3) / 1e9;
-  const options = { roundMs: size >= 1024 ? 200 : 60 };
   const time = async (name: string, subject: Subject, peer: Subject | undefined): Promise<void> => {
-    report.row(rateRow({ ...head, case: name, workPerCall }, await compare(subject, peer, options)));
+    report.row(rateRow({ ...head, case: name, workPerCall }, await compare(subject, peer)));
   };
   await time(`sgemm ${size}, B constant`, ours.constant, peers?.constant);
   await time(`sgemm ${size}, both inputs`, ours.both, peers?.both);

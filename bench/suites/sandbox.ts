@@ -53,6 +53,7 @@ async function timeCalls(report: Report): Promise<void> {
       ratio: null,
       spread: comparison.ours.spread * 1e3,
       best: null,
+      bestRatio: null,
       note: `to be at most ${TARGETS[isolation]}`,
     });
   }
