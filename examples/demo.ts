@@ -59,15 +59,18 @@ for (const { image } of digits) {
   predictions.push(argmax(outputs['logits']!.values() as number[]));
   last = timings;
 }
-for (const row of [0, 5]) {
-  const shown = digits.slice(row, row + 5);
-  console.log(asText(shown.map(({ image }) => image)));
-  const captions = shown.map(({ digit }, i) => {
-    const predicted = predictions[row + i]!;
-    return predicted === digit ? green(`predicted ${predicted} ✓`) : red(`predicted ${predicted}, drawn as ${digit}`);
-  });
-  console.log(`${captions.map((caption, i) => caption + (i < 4 ? ' '.repeat(19) : '')).join('')}\n`);
-}
+const columns = process.stdout.columns ?? 80;
+const captions = digits.map(({ digit }, i) =>
+  predictions[i] === digit ? `${digit} ✓` : `${predictions[i]} ✗ (${digit})`,
+);
+console.log(
+  asText(
+    digits.map(({ image }) => image),
+    { captions, columns, style: columns < 150 ? 'dots' : 'blocks' },
+  ),
+);
+const right = predictions.filter((predicted, i) => predicted === digits[i]!.digit).length;
+console.log(`\n${right === CLASSES ? green(`${right} of ${CLASSES} right`) : red(`${right} of ${CLASSES} right`)}`);
 
 title('3  A histogram of 200 predictions, under epsilon 0.5');
 const patients = Array.from({ length: 200 }, (_, i) => ({
@@ -154,8 +157,11 @@ for (const [what, file] of hostile)
     ['reaching for the host', "this.constructor.constructor('return process')().exit()"],
   ];
   for (const [what, source] of runaways) {
-    const { outcome, wallMs } = await sandbox.evaluate(source);
-    console.log(`${what.padEnd(26)} ${green('stopped')} ${outcome.padEnd(15)} ${dim(milliseconds(wallMs))}`);
+    const { outcome, value, wallMs } = await sandbox.evaluate(source);
+    const how = outcome === 'error' ? `${value}` : `after ${milliseconds(wallMs)}`;
+    console.log(
+      `${what.padEnd(26)} ${outcome === 'ok' ? red('RAN    ') : green('stopped')} ${outcome.padEnd(15)} ${dim(how.slice(0, 70))}`,
+    );
   }
 }
 const alive = await model.run({ image: digits[3]!.image }, { actor: 'ward-3', purpose: 'still alive?' });

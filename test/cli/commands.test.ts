@@ -1,0 +1,188 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { drawDigit } from '../../examples/digits/draw.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+const MODEL = join(root, 'examples', 'digits', 'digits.onnx');
+const MAIN = join(root, 'src', 'cli', 'main.ts');
+
+let folder: string;
+let data: string;
+let policy: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cloister-cli-'));
+  data = join(folder, 'data');
+  policy = join(folder, 'policy.json');
+  writeFileSync(policy, JSON.stringify({ rawOutputs: 'allow', budgets: { ward: { epsilon: 1 } } }));
+  const image = drawDigit(4, { seed: 1 });
+  writeFileSync(join(folder, 'digit.bin'), new Uint8Array(image.buffer));
+  const rows = Array.from({ length: 28 }, (_, y) => [...image.subarray(28 * y, 28 * y + 28)]);
+  writeFileSync(join(folder, 'digit.json'), JSON.stringify([[rows]]));
+  const lines = Array.from({ length: 5 }, (_, i) => JSON.stringify({ subject: `s${i}`, inputs: { image: [[rows]] } }));
+  writeFileSync(join(folder, 'records.jsonl'), `${lines.join('\n')}\nthis line is no record\n`);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function cloister(...args: readonly string[]): { status: number | null; stdout: string; stderr: string } {
+  const env = { ...process.env, NO_COLOR: '1', CLOISTER_DIR: data };
+  return spawnSync(process.execPath, ['--no-node-snapshot', MAIN, ...args], { cwd: folder, env, encoding: 'utf8' });
+}
+
+const json = (result: { stdout: string }): never => JSON.parse(result.stdout) as never;
+
+describe('the command line', () => {
+  test('runs a model, gives data on stdout and talk on stderr', () => {
+    const result = cloister('run', MODEL, '--input', 'image=digit.json', '--receipt', 'receipt.json', '--json');
+    expect(result.status).toBe(0);
+    const { outputs } = json(result) as { outputs: { logits: { shape: number[]; data: number[][] } } };
+    expect(outputs.logits.shape).toEqual([1, 10]);
+    const [scores] = outputs.logits.data;
+    expect(scores!.indexOf(Math.max(...scores!))).toBe(4);
+    expect(result.stderr).toMatch(/entry \d+ in the audit log/);
+  });
+
+  test('takes raw bytes and nested arrays alike, and prints for people', () => {
+    const raw = cloister('run', MODEL, '-i', 'image=digit.bin');
+    const nested = cloister('run', MODEL, '-i', 'image=digit.json');
+    expect(raw.stdout).toMatch(/^logits f32\[1,10\]\n/);
+    expect(raw.stdout).toContain('largest at 4');
+    expect(nested.stdout).toBe(raw.stdout);
+  });
+
+  test('inspects a model: inputs, outputs, operators, size, where it runs', () => {
+    const said = cloister('inspect', MODEL);
+    expect(said.stdout).toMatch(/image\s+f32\[batch,1,28,28\]/);
+    expect(said.stdout).toMatch(/logits\s+f32\[batch,10\]/);
+    expect(said.stdout).toMatch(/Conv\s+2/);
+    const report = json(cloister('inspect', MODEL, '--json')) as {
+      bytes: number;
+      digest: string;
+      operators: { op: string; count: number }[];
+    };
+    expect(report.bytes).toBe(readFileSync(MODEL).length);
+    expect(report.digest).toMatch(/^sha256:[0-9a-f]{64}$/);
+    expect(report.operators).toContainEqual({ op: 'Conv', count: 2 });
+  });
+
+  test('releases a histogram, then refuses with exit code 4 when the budget is spent', () => {
+    const ask = (...more: string[]) =>
+      cloister(
+        'release',
+        MODEL,
+        '--records',
+        'records.jsonl',
+        '--classes',
+        '10',
+        '--scope',
+        'ward',
+        '--policy',
+        policy,
+        '--json',
+        ...more,
+      );
+    const first = ask('--epsilon', '0.8', '--key', 'k');
+    expect(first.status).toBe(0);
+    expect(json(first)).toMatchObject({ kind: 'released', cost: 800_000, value: expect.any(Array) });
+    expect((json(ask('--epsilon', '0.8', '--key', 'k')) as { value: unknown }).value).toEqual(
+      (json(first) as { value: unknown }).value,
+    );
+    const second = ask('--epsilon', '0.5');
+    expect(second.status).toBe(4);
+    expect(json(second)).toMatchObject({ kind: 'refused', remaining: 200_000 });
+    const budget = json(cloister('budget', '--json')) as { scope: string; spent: number }[];
+    expect(budget).toMatchObject([{ scope: 'ward', spent: 800_000, limit: 1_000_000 }]);
+    expect(cloister('budget').stdout).toMatch(/ward .*0\.8 +0 +0\.2 +1/);
+    expect(cloister('budget', 'ward').stdout).toMatch(/CHARGE(.|\n)*RELEASE(.|\n)*REFUSE/);
+  });
+
+  test('verifies the log and a receipt; a changed log is exit code 3, with the place', () => {
+    expect(cloister('audit', 'verify')).toMatchObject({ status: 0, stdout: expect.stringMatching(/records verify/) });
+    expect(cloister('audit', 'verify', '--receipt', 'receipt.json')).toMatchObject({ status: 0 });
+    const receipt = JSON.parse(readFileSync(join(folder, 'receipt.json'), 'utf8')) as { record: { actor: string } };
+    receipt.record.actor = 'someone else';
+    writeFileSync(join(folder, 'forged.json'), JSON.stringify(receipt));
+    expect(cloister('audit', 'verify', '--receipt', 'forged.json')).toMatchObject({ status: 3 });
+    const refusals = json(cloister('audit', 'show', '--action', 'refuse', '--json')) as object[];
+    expect(refusals).toMatchObject([{ action: 'refuse', decision: { outcome: 'refuse', reason: 'SCOPE_EXHAUSTED' } }]);
+    const [charge] = json(cloister('audit', 'show', '--action', 'charge', '--json')) as { seq: number }[];
+    const file = join(data, 'audit', 'records');
+    const honest = readFileSync(file);
+    const changed = Buffer.from(honest);
+    changed[changed.indexOf('"action":"charge"') + 12]! ^= 1;
+    writeFileSync(file, changed);
+    const verdict = cloister('audit', 'verify', '--json');
+    expect(verdict.status).toBe(3);
+    expect(json(verdict)).toMatchObject({ ok: false, kind: 'changed', index: charge!.seq });
+    writeFileSync(file, honest);
+  });
+
+  test('doctor names every part, and exits 0 where nothing is missing', () => {
+    const result = cloister('doctor', '--json');
+    expect(result.status).toBe(0);
+    const { checks } = json(result) as { checks: { name: string; state: string }[] };
+    expect(checks.map(check => check.name)).toEqual(
+      expect.arrayContaining(['node', 'kernels', 'isolate', 'worker', 'store']),
+    );
+    expect(checks.filter(check => check.state === 'missing')).toEqual([]);
+  });
+
+  test('doctor says how to mend a missing binary', () => {
+    const env = { ...process.env, NO_COLOR: '1', CLOISTER_NATIVE: 'off' };
+    const { stdout } = spawnSync(process.execPath, ['--no-node-snapshot', MAIN, 'doctor'], { env, encoding: 'utf8' });
+    expect(stdout).toMatch(/! kernels +reference backend: CLOISTER_NATIVE=off\n +mend: unset CLOISTER_NATIVE/);
+  });
+
+  test.each([
+    ['no command', [], 2],
+    ['an unknown command', ['fly'], 2],
+    ['an unknown option', ['run', MODEL, '--fast'], 2],
+    ['a missing argument', ['run'], 2],
+    ['an input without a name', ['run', MODEL, '-i', 'digit.json'], 2],
+    ['an input file that is missing', ['run', MODEL, '-i', 'image=nothing.json'], 2],
+    ['an input that the model lacks', ['run', MODEL, '-i', 'pixels=digit.json'], 5],
+    ['a model that is missing', ['inspect', 'nothing.onnx'], 2],
+    ['a model that is none', ['inspect', 'digit.json'], 5],
+    ['a policy with an unknown key', ['run', MODEL, '-i', 'image=digit.json', '--policy', 'digit.json'], 2],
+    [
+      'an unknown scope',
+      ['release', MODEL, '--records', 'records.jsonl', '--classes', '10', '--epsilon', '1', '--scope', 'x'],
+      4,
+    ],
+    [
+      'a NaN epsilon',
+      ['release', MODEL, '--records', 'records.jsonl', '--classes', '10', '--epsilon', 'NaN', '--scope', 'ward'],
+      2,
+    ],
+    ['a directory without a ledger', ['budget', '--dir', 'nowhere'], 2],
+    ['a directory without a log', ['audit', 'verify', '--dir', 'nowhere'], 2],
+    ['an unknown action', ['audit', 'show', '--action', 'fly'], 2],
+  ])('%s: one line on stderr, and the exit code of its cause', (_, args, code) => {
+    const result = cloister(...args);
+    expect(result.status).toBe(code);
+    expect(result.stderr).not.toMatch(/\n\s+at /);
+    expect(result.stderr.length).toBeGreaterThan(10);
+  });
+
+  test('an error with --json is JSON on stdout, too', () => {
+    expect(json(cloister('inspect', 'digit.json', '--json'))).toMatchObject({ error: { code: 'INVALID_MODEL' } });
+  });
+
+  test.each([
+    [],
+    ['run'],
+    ['release'],
+    ['inspect'],
+    ['budget'],
+    ['audit'],
+    ['audit', 'verify'],
+    ['audit', 'show'],
+    ['doctor'],
+  ])('%s --help explains itself', (...path) => {
+    const result = cloister(...path, '--help');
+    expect(result.status).toBe(0);
+    expect(result.stdout).toMatch(/^Usage: cloister/);
+  });
+});
