@@ -59,12 +59,7 @@ export interface LogDirectory {
  */
 export function nodeDirectory(directory: string, make: boolean): LogDirectory {
   const at = (name: string): string => path.join(directory, name);
-  if (make) {
-    guard(directory, 'make', () => {
-      if (fs.mkdirSync(directory, { recursive: true, mode: 0o700 }) !== undefined)
-        syncDirectory(path.dirname(directory));
-    });
-  }
+  if (make) guard(directory, 'make', () => makeDirectory(path.resolve(directory)));
   return {
     path: directory,
     open: name => openFile(at(name), fs.constants.O_RDONLY | NONBLOCK),
@@ -207,6 +202,24 @@ function writeTemporary(file: string, bytes: Uint8Array, mode: number): string {
     }
     return temporary;
   });
+}
+
+/**
+ * Makes a directory and its parents, durably. Not mkdir with `recursive`: that loops for ever where a file system answers
+ * ENOENT under a parent that exists, as /proc does.
+ */
+function makeDirectory(directory: string): void {
+  const parent = path.dirname(directory);
+  try {
+    fs.mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && fs.statSync(directory).isDirectory()) return;
+    if (code !== 'ENOENT' || fs.existsSync(parent)) throw error;
+    makeDirectory(parent);
+    fs.mkdirSync(directory, { mode: 0o700 });
+  }
+  syncDirectory(parent);
 }
 
 function syncDirectory(directory: string): void {

@@ -436,7 +436,7 @@ describe('above the last checkpoint', () => {
 test('a damaged, short or missing tree file does not stop the log: it is rebuilt from the records', async () => {
   const { directory, vkey, head } = await honest();
   const pristine = directory.bytes('tree').slice();
-  const breakages: ((tree: Uint8Array) => Uint8Array | undefined)[] = [
+  const breakages: ((tree: Uint8Array<ArrayBuffer>) => Uint8Array | undefined)[] = [
     () => undefined,
     tree => tree.slice(0, -1),
     () => new Uint8Array(0),
@@ -469,7 +469,7 @@ test('hostile files of any content give a verdict and never throw or hang', { ti
     const name = names[random(names.length)]!;
     const bytes = copy.bytes(name);
     const edits = 1 + random(4);
-    let changed = bytes.slice();
+    let changed: Uint8Array = bytes.slice();
     for (let i = 0; i < edits; i++) {
       const at = random(changed.length + 1);
       const length = random(40);
