@@ -6,4 +6,11 @@ export { DEFAULT_ONNX_LIMITS, type OnnxLimits } from './onnx/limits.ts';
 export { type OnnxOptions, parseOnnx } from './onnx/read.ts';
 export { parseTensorProto } from './onnx/tensor.ts';
 export { type WriteOnnxOptions, writeOnnx, writeTensorProto } from './onnx/write.ts';
+export {
+  DEFAULT_SAFETENSORS_LIMITS,
+  parseSafetensors,
+  type Safetensors,
+  type SafetensorsLimits,
+  type StoredTensor,
+} from './safetensors.ts';
 export { bytesSource, type ModelSource } from './source.ts';

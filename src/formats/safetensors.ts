@@ -1,0 +1,212 @@
+/**
+ * safetensors: named tensors as ranges of a file.
+ *
+ * | offset | size | meaning |
+ * |---|---|---|
+ * | 0 | 8 | N, the length of the header: unsigned, little-endian, at most 100,000,000 |
+ * | 8 | N | JSON object in UTF-8: name -> `{dtype, shape, data_offsets: [begin, end]}`; `__metadata__` -> strings |
+ * | 8 + N | rest | the tensors' bytes, little-endian, row-major; offsets count from here |
+ *
+ * Refused, as the format's own reader does: a header that does not begin with `{`, offsets out of bounds, tensors that overlap or
+ * leave holes, a length that is not shape times dtype, bytes after the last tensor. Also refused: duplicate keys, which JSON
+ * parsers resolve silently, each in its own way.
+ * @see https://github.com/huggingface/safetensors#format
+ * @module
+ */
+import { CloisterError, decodeUtf8 } from '../base/index.ts';
+import { DTYPES, type DType, elementCount } from '../tensor/index.ts';
+import type { ModelSource } from './source.ts';
+
+/** One tensor of a file, whose bytes are still there. */
+export interface StoredTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Where its little-endian bytes are, from the beginning of the file. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** A whole file. */
+export interface Safetensors {
+  /** By name, in the order of their bytes. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** What a file may ask of its reader. */
+export interface SafetensorsLimits {
+  /** Bytes of the header; the format itself allows no more than 100,000,000. */
+  readonly headerBytes: number;
+  readonly tensors: number;
+}
+
+/** Limits that real files stay far below. */
+export const DEFAULT_SAFETENSORS_LIMITS: SafetensorsLimits = Object.freeze({
+  headerBytes: 16 * 2 ** 20,
+  tensors: 100_000,
+});
+
+const FORMAT_HEADER_BYTES = 100_000_000;
+
+/** Element types by their name in the format; the 8-bit floats have none here. */
+const NAMES: Readonly<Record<string, DType>> = {
+  F64: 'f64',
+  F32: 'f32',
+  F16: 'f16',
+  BF16: 'bf16',
+  I64: 'i64',
+  I32: 'i32',
+  I16: 'i16',
+  I8: 'i8',
+  U64: 'u64',
+  U32: 'u32',
+  U16: 'u16',
+  U8: 'u8',
+  BOOL: 'bool',
+};
+
+/**
+ * Returns what a safetensors file holds, as ranges: no tensor is read.
+ *
+ * @throws {CloisterError} `INVALID_MODEL` with what breaks the format; `MODEL_TOO_LARGE`; `UNSUPPORTED_MODEL` for an element type
+ *   that has no dtype here.
+ */
+export function parseSafetensors(source: ModelSource, limits: Partial<SafetensorsLimits> = {}): Safetensors {
+  const { headerBytes, tensors: most } = { ...DEFAULT_SAFETENSORS_LIMITS, ...limits };
+  if (source.size < 8) fail(`expected a header length in 8 bytes, the file has ${source.size}`);
+  const prefix = source.read(0, 8);
+  const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true);
+  if (length > BigInt(source.size - 8)) fail(`a header of ${length} bytes, in a file of ${source.size}`);
+  const cap = Math.min(headerBytes, FORMAT_HEADER_BYTES);
+  if (length > BigInt(cap)) {
+    throw new CloisterError('MODEL_TOO_LARGE', `a header of ${length} bytes passes the limit of ${cap}`, {
+      limit: 'headerBytes',
+      most: cap,
+    });
+  }
+  const start = 8 + Number(length);
+  const header = parseHeader(source.read(8, Number(length)));
+  const metadata = new Map<string, string>();
+  const found: (StoredTensor & { readonly name: string })[] = [];
+  for (const [name, entry] of header) {
+    if (name === '__metadata__') {
+      for (const [key, value] of objectOf(entry, name)) {
+        metadata.set(key, typeof value === 'string' ? value : fail(`__metadata__.${quote(key)} is not a string`));
+      }
+      continue;
+    }
+    if (found.length === most) {
+      throw new CloisterError('MODEL_TOO_LARGE', `more than ${most} tensors`, { limit: 'tensors', most });
+    }
+    found.push({ name, ...storedTensor(name, objectOf(entry, name), start, source.size) });
+  }
+  // Every byte after the header belongs to exactly one tensor.
+  found.sort((a, b) => a.offset - b.offset || a.length - b.length);
+  let at = start;
+  for (const { name, offset, length: size } of found) {
+    if (offset !== at) fail(`tensor ${quote(name)} begins at byte ${offset}; the bytes before it end at ${at}`);
+    at += size;
+  }
+  if (at !== source.size) fail(`the tensors end at byte ${at}, the file at ${source.size}`);
+  return {
+    tensors: new Map(
+      found.map(({ name, dtype, shape, offset, length: size }) => [
+        name,
+        Object.freeze({ dtype, shape, offset, length: size }),
+      ]),
+    ),
+    metadata,
+  };
+}
+
+function storedTensor(name: string, entry: ReadonlyMap<string, unknown>, start: number, size: number): StoredTensor {
+  for (const key of entry.keys()) {
+    if (key !== 'dtype' && key !== 'shape' && key !== 'data_offsets')
+      fail(`tensor ${quote(name)} has an unknown key ${quote(key)}`);
+  }
+  const type = entry.get('dtype');
+  const dtype = typeof type === 'string' && Object.hasOwn(NAMES, type) ? NAMES[type] : undefined;
+  if (dtype === undefined) {
+    if (typeof type !== 'string') fail(`tensor ${quote(name)} has no dtype`);
+    throw new CloisterError(
+      'UNSUPPORTED_MODEL',
+      `tensor ${quote(name)}: element type ${quote(type)} has no dtype here`,
+      { tensor: name },
+    );
+  }
+  const shape = integers(entry.get('shape'), `the shape of ${quote(name)}`);
+  const offsets = integers(entry.get('data_offsets'), `the offsets of ${quote(name)}`);
+  const [begin, end] = offsets;
+  if (offsets.length !== 2 || begin === undefined || end === undefined || begin > end || end > size - start) {
+    fail(`tensor ${quote(name)}: offsets [${offsets.slice(0, 4).join(',')}] are not a range of ${size - start} bytes`);
+  }
+  let count: number;
+  try {
+    count = elementCount(shape);
+  } catch (cause) {
+    return fail(`tensor ${quote(name)}: ${(cause as Error).message}`);
+  }
+  const needed = count * DTYPES[dtype].bytes;
+  if (needed !== end - begin) fail(`tensor ${quote(name)} needs ${needed} bytes, its offsets have ${end - begin}`);
+  return { dtype, shape: Object.freeze(shape), offset: start + begin, length: needed };
+}
+
+/** Parses the header, noting duplicate keys, which the result of a JSON parser cannot show. */
+function parseHeader(bytes: Uint8Array): ReadonlyMap<string, unknown> {
+  if (bytes[0] !== 0x7b) fail('the header does not begin with {');
+  let text: string;
+  let value: unknown;
+  try {
+    text = decodeUtf8(bytes);
+    value = JSON.parse(text);
+  } catch (cause) {
+    return fail(`the header is not JSON in UTF-8: ${(cause as Error).message.slice(0, 200)}`);
+  }
+  const duplicate = findDuplicateKey(text);
+  if (duplicate !== undefined) fail(`the key ${quote(duplicate)} is given twice`);
+  return objectOf(value, 'the header');
+}
+
+/** The first key that an object of the valid JSON `text` has twice. One pass, without recursion. */
+function findDuplicateKey(text: string): string | undefined {
+  const objects: (Set<string> | undefined)[] = []; // undefined: an array
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (char === '{') objects.push(new Set());
+    else if (char === '[') objects.push(undefined);
+    else if (char === '}' || char === ']') objects.pop();
+    else if (char === '"') {
+      const begin = i++;
+      for (; text[i] !== '"'; i++) if (text[i] === '\\') i++;
+      let next = i + 1;
+      while (text[next] === ' ' || text[next] === '\t' || text[next] === '\n' || text[next] === '\r') next++;
+      if (text[next] !== ':') continue;
+      const key = JSON.parse(text.slice(begin, i + 1)) as string; // two spellings may be one key
+      const keys = objects.at(-1)!;
+      if (keys.has(key)) return key;
+      keys.add(key);
+    }
+  }
+  return undefined;
+}
+
+/** The entries of a JSON object as a map, so that no key means anything to JavaScript. */
+function objectOf(value: unknown, what: string): ReadonlyMap<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(`${quote(what)} is not an object`);
+  return new Map(Object.entries(value));
+}
+
+function integers(value: unknown, what: string): number[] {
+  if (!Array.isArray(value) || !value.every(item => Number.isSafeInteger(item) && item >= 0)) {
+    return fail(`${what} is not a list of integers of at least 0`);
+  }
+  return value as number[];
+}
+
+function quote(name: string): string {
+  return JSON.stringify(name.slice(0, 80));
+}
+
+function fail(message: string): never {
+  throw new CloisterError('INVALID_MODEL', `safetensors: ${message}`);
+}
