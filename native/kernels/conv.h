@@ -6,7 +6,9 @@
 //   kPadded   a copy with zeros around it, each row split into its stride_w phases, so that a strided tap is contiguous.
 //   kColumns  im2col: rows so narrow that most lanes would idle; output pixels of all rows side by side, one row per tap.
 //
-// Every vector starts inside its row: the last one of a row steps back and repeats some columns.
+// Every vector starts inside its row: the last one of a row steps back and repeats some columns. Where rows are narrow and lie
+// close together (kInPlace and kPadded with a stride of 1), vectors may instead run on across the ends of rows; the lanes that
+// fall between rows are computed and dropped.
 #pragma once
 #include "gemm.h"
 
@@ -25,13 +27,15 @@ constexpr size_t wide_channels() { return kTileChannels / 2; }
 // What one image and group look like once staged.
 struct ConvPlan {
   Staging staging;
+  bool runs_on;                  // vectors cross the ends of rows
   size_t in_c, out_c;            // per group
   size_t out_h, out_w;           // as the tiles see them
   size_t lanes;                  // columns that a vector stores: kLanes, or all of a narrower row
-  size_t row_vectors, vectors;   // per output row, per output plane
+  size_t row_vectors;            // per output row; all, where vectors run on
   size_t plane, row_step;        // staged input, in elements: from channel to channel, from output row to output row
   size_t taps;                   // per input channel
-  size_t pitch, rows, phase;     // kPadded: length of a row of all phases, rows of a plane, length of one phase
+  size_t pitch, rows;            // kPadded: length of a row of all phases, rows of a plane
+  size_t phases, phase;          // kPadded: how many phases a row has, and the length of one
   size_t staged;                 // elements of the staged input, with slack for the last vector; 0 in place
 };
 
@@ -59,30 +63,33 @@ inline ConvPlan plan_conv(const Window& w) {
     plan.pitch = w.in_w;
     plan.row_step = size_t{w.stride_h} * w.in_w;
   } else {
-    // In units of one vector step: half a cycle for each channel of a tile, and about six for each vector of im2col.
-    const size_t padded_cost = plan.out_h * divide_up(plan.out_w, kLanes) * plan.out_c;
-    const size_t columns_cost = divide_up(pixels, kLanes) * (plan.out_c + 12);
-    if (columns_cost < padded_cost) {
-      plan.staging = Staging::kColumns;
-      plan.out_h = 1;
-      plan.out_w = pixels;
-      plan.plane = pixels;
-      plan.staged = plan.in_c * plan.taps * pixels + kLanes;
-      plan.in_c *= plan.taps;
-      plan.taps = 1;
-    } else {
-      plan.staging = Staging::kPadded;
-      plan.rows = reach_h;
-      plan.phase = divide_up(reach_w, w.stride_w);
-      plan.pitch = plan.phase * w.stride_w;
-      plan.plane = plan.rows * plan.pitch;
-      plan.row_step = w.stride_h * plan.pitch;
-      plan.staged = plan.in_c * plan.plane + kLanes;
-    }
+    plan.staging = Staging::kPadded;
+    plan.rows = reach_h;
+    plan.phases = smaller(w.stride_w, reach_w);  // a single output column may have any stride, and needs none
+    plan.phase = divide_up(reach_w, plan.phases);
+    plan.pitch = plan.phase * plan.phases;
+    plan.plane = plan.rows * plan.pitch;
+    plan.row_step = w.stride_h * plan.pitch;
+    plan.staged = plan.in_c * plan.plane + kLanes;
+  }
+  // What each way costs, in cycles: half of one for a vector of one channel and one tap, and what storing and staging take.
+  const size_t depth = plan.in_c * plan.taps, span = (plan.out_h - 1) * plan.row_step + plan.out_w;
+  const size_t by_row = plan.out_h * divide_up(plan.out_w, kLanes) * plan.out_c * (depth / 2 + 1);
+  const size_t running_on = divide_up(span, kLanes) * plan.out_c * (depth / 2 + (kLanes == 16 ? 4 : 12));
+  const size_t in_columns = divide_up(pixels, kLanes) * plan.out_c * (depth / 2 + 1) + depth * plan.out_h * (w.stride_w == 1 ? 10 : plan.out_w);
+  if (plan.staging == Staging::kPadded && in_columns < by_row && in_columns < running_on) {
+    plan.staging = Staging::kColumns;
+    plan.out_h = 1;
+    plan.out_w = pixels;
+    plan.plane = pixels;
+    plan.staged = depth * pixels + kLanes;
+    plan.in_c = depth;
+    plan.taps = 1;
+  } else if (plan.out_h > 1 && span >= kLanes && running_on < by_row) {
+    plan.runs_on = true;
   }
   plan.lanes = smaller(plan.out_w, kLanes);
-  plan.row_vectors = divide_up(plan.out_w, kLanes);
-  plan.vectors = plan.out_h * plan.row_vectors;
+  plan.row_vectors = divide_up(plan.runs_on ? span : plan.out_w, kLanes);
   return plan;
 }
 
@@ -90,7 +97,7 @@ inline ConvPlan plan_conv(const Window& w) {
 inline size_t tap_offset(const ConvPlan& plan, const Window& w, size_t kh, size_t kw) {
   const size_t row = kh * w.dilation_h * plan.pitch, column = kw * w.dilation_w;
   if (plan.staging != Staging::kPadded) return row + column;
-  return row + column % w.stride_w * plan.phase + column / w.stride_w;
+  return row + column % plan.phases * plan.phase + column / plan.phases;
 }
 
 // Channels of a group are dealt out evenly into tiles; weights lie tile by tile, tap by tap, channel by channel.
@@ -122,7 +129,7 @@ size_t conv_workspace_elements(const Window& w) {
 
 // One group of one image, with zeros around it and its columns sorted by phase.
 inline void stage_padded(const ConvPlan& plan, const Window& w, const float* x, float* out) {
-  const size_t stride = w.stride_w;
+  const size_t stride = plan.phases;
   for (size_t ic = 0; ic < plan.in_c; ic++) {
     for (size_t row = 0; row < plan.rows; row++, out += plan.pitch) {
       const size_t ih = row - w.pad_top;  // wraps above the input, and is then too large
@@ -187,10 +194,12 @@ inline void stage_columns(const Window& w, size_t in_c, const float* x, float* o
   }
 }
 
-// The next vectors of an output plane: where each starts in the staged input and in the output.
+// The next vectors of an output plane: where each starts in the staged input and in the output; and, where vectors run on,
+// which lanes are outputs.
 struct Pixels {
   const float* x[kWidePixels];
   size_t y[kWidePixels];
+  uint32_t chosen[kWidePixels];
 };
 
 template <size_t Channels, size_t Vectors>
@@ -222,7 +231,8 @@ void convolve_tile(const ConvPlan& plan, const size_t* offsets, const Pixels& pi
 #pragma GCC unroll 8
     for (size_t v = 0; v < Vectors; v++) {
       const F value = activate(bias ? sum[oc][v] + shift : sum[oc][v], e);
-      store_up_to(y + oc * y_plane + pixels.y[v], value, plan.lanes);
+      float* to = y + oc * y_plane + pixels.y[v];
+      plan.runs_on ? store_chosen(to, value, pixels.chosen[v]) : store_up_to(to, value, plan.lanes);
     }
   }
 }
@@ -251,7 +261,7 @@ constexpr ConvTable make_conv() {
 }
 constexpr ConvTable kConv = make_conv();
 
-// Walks the vectors of an output plane row by row.
+// Walks the vectors of an output plane.
 class PixelWalk {
  public:
   PixelWalk(const ConvPlan& plan, const float* staged) : plan_(plan), x_(staged) {}
@@ -259,24 +269,42 @@ class PixelWalk {
   // Fills `pixels` with the next `most` vectors or those that are left, and returns their number.
   size_t next(size_t most, Pixels& pixels) {
     size_t count = 0;
+    if (plan_.runs_on) {
+      for (; count < most && vector_ < plan_.row_vectors; count++, vector_++) run_on(pixels, count);
+      return count;
+    }
     for (; count < most && row_ < plan_.out_h; count++) {
       const size_t column = smaller(vector_ * kLanes, plan_.out_w - plan_.lanes);
       pixels.x[count] = x_ + column;
-      pixels.y[count] = y_ + column;
+      pixels.y[count] = row_ * plan_.out_w + column;
       if (++vector_ == plan_.row_vectors) {
         vector_ = 0;
         row_++;
         x_ += plan_.row_step;
-        y_ += plan_.out_w;
       }
     }
     return count;
   }
 
  private:
+  void run_on(Pixels& pixels, size_t at) {
+    const size_t span = (plan_.out_h - 1) * plan_.row_step + plan_.out_w;
+    const size_t start = smaller(vector_ * kLanes, span - kLanes);
+    size_t row = start / plan_.row_step, column = start % plan_.row_step;
+    pixels.x[at] = x_ + start;
+    pixels.y[at] = row * plan_.out_w + smaller(column, plan_.out_w);
+    uint32_t chosen = 0;
+    for (size_t lane = 0; lane < kLanes; row++, column = 0) {
+      const size_t outputs = column < plan_.out_w ? smaller(plan_.out_w - column, kLanes - lane) : 0;
+      chosen |= ((uint32_t{1} << outputs) - 1) << lane;
+      lane += smaller(plan_.row_step - column, kLanes - lane);
+    }
+    pixels.chosen[at] = chosen;
+  }
+
   const ConvPlan& plan_;
   const float* x_;
-  size_t y_ = 0, row_ = 0, vector_ = 0;
+  size_t row_ = 0, vector_ = 0;
 };
 
 inline void convolve_group(const ConvPlan& plan, const size_t* offsets, const float* staged, const float* weights, float* y,

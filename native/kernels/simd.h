@@ -145,6 +145,17 @@ inline float sum_lanes(F v) {
   return lanes[0];
 }
 
+// The lanes of `mask`, side by side from p on.
+inline void store_chosen(float* p, F v, uint32_t mask) {
+#if defined(__AVX512F__)
+  store_first(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), v), static_cast<size_t>(__builtin_popcount(mask)));
+#else
+  float lanes[kLanes];
+  store(lanes, v);
+  for (; mask; mask &= mask - 1) *p++ = lanes[__builtin_ctz(mask)];
+#endif
+}
+
 inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 inline size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 

@@ -9,6 +9,22 @@ const rows = kernelInfo()?.supported ?? [];
 // Every product and sum may underflow by half the smallest float, whatever the relative bound says.
 const TINY = 2 ** -149;
 
+test('an element that is off by a little more than the bound is found', () => {
+  const shape = { m: 3, n: 5, k: 7, lda: 7, ldb: 5, ldc: 5, transposeA: false, transposeB: false };
+  const exact = oracle.gemm(shape, floats(21, 1), floats(35, 2), new Float32Array(15));
+  const bound = (i: number): number => gamma(7) * exact.magnitude[i]!;
+  expect(firstBeyond(exact.value, exact.value, bound)).toBeUndefined();
+  const off = exact.value.map((v, i) => (i === 11 ? v + 1.01 * bound(i) : v));
+  expect(firstBeyond(off, exact.value, bound)).toMatch(/^element 11 /);
+  expect(
+    firstBeyond(
+      exact.value.map((v, i) => (i === 4 ? Number.NaN : v)),
+      exact.value,
+      bound,
+    ),
+  ).toMatch(/^element 4 /);
+});
+
 describe.skipIf(rows.length === 0)('kernels', () => {
   describe.each(rows)('%s', isa => {
     const native = loadNative() as NativeAddon;
@@ -210,6 +226,42 @@ describe.skipIf(rows.length === 0)('kernels', () => {
         [
           '5x5, 10 -> 20, narrow',
           { ...base, inC: 10, inH: 12, inW: 12, outC: 20, outH: 8, outW: 8, kernelH: 5, kernelW: 5 },
+        ],
+        [
+          'vectors across row ends, in place',
+          { ...base, inC: 4, inH: 9, inW: 28, outC: 10, outH: 5, outW: 24, kernelH: 5, kernelW: 5 },
+        ],
+        [
+          'vectors across row ends, padded',
+          {
+            ...base,
+            inC: 20,
+            inH: 7,
+            inW: 7,
+            outC: 24,
+            outH: 7,
+            outW: 7,
+            kernelH: 3,
+            kernelW: 3,
+            padTop: 1,
+            padLeft: 1,
+          },
+        ],
+        [
+          'a stride over the whole input',
+          {
+            ...base,
+            inC: 3,
+            inH: 4,
+            inW: 9,
+            outC: 5,
+            outH: 1,
+            outW: 1,
+            kernelH: 3,
+            kernelW: 4,
+            strideH: 90_000,
+            strideW: 90_000,
+          },
         ],
         [
           '1x1, 24 -> 40, 9x11',
