@@ -5,7 +5,7 @@
  */
 
 import type { NativeProgram, NativeProgramHost } from '../native/program-host.ts';
-import { CloisterError, isCloisterError } from '../src/base/index.ts';
+import { type ErrorCode, isCloisterError } from '../src/base/index.ts';
 import type { NamedTensors } from '../src/engine/index.ts';
 import { DTYPES, Tensor } from '../src/tensor/index.ts';
 import { bindInputs, type Dims, dimsKey } from './binding.ts';
@@ -24,6 +24,9 @@ import {
 
 /** Programs kept for different sizes of the symbolic dimensions; each holds its own packed weights. */
 const MAX_VARIANTS = 4;
+
+/** What a plan fails with where the sizes, not the model, are wrong. */
+const OF_THESE_SIZES: ReadonlySet<ErrorCode> = new Set(['INVALID_GRAPH', 'SHAPE_MISMATCH', 'INVALID_ARGUMENT']);
 
 /** How a guest is called: directly, or on its own thread. */
 export type GuestCall = (op: string, header: object, payload?: Uint8Array) => GuestAnswer | Promise<GuestAnswer>;
@@ -50,6 +53,8 @@ export class HostedModel {
   readonly report: ModelReport;
   readonly #options: HostOptions;
   readonly #variants = new Map<string, Variant>();
+  /** Set once a native model met sizes that only the guest's interpreter runs. */
+  #prepared: Promise<GuestAnswer> | undefined;
 
   private constructor(options: HostOptions, report: ModelReport, first: Variant | undefined, dims: Dims) {
     this.#options = options;
@@ -69,18 +74,24 @@ export class HostedModel {
     if (summary.bytes !== options.model.length)
       throw refuseGuest('summary.bytes', `${options.model.length}`, summary.bytes);
     const dims = smallestDims(summary);
-    let why = options.kernels.why;
-    if (options.kernels.host !== undefined) {
-      const planned = await plan(options, options.kernels.host, summary, dims);
-      if (planned.kind === 'native') {
-        const report = parseReport({ summary, backend: 'native', why, memory: planned.variant.program.memory });
-        return new HostedModel(options, report, planned.variant, dims);
-      }
-      why = planned.why;
-    }
-    const prepared = await options.call('prepare', { limitBytes: options.limitBytes });
-    const report = parseReport({ summary, backend: 'reference', why, memory: prepared.header['memory'] });
-    return new HostedModel(options, report, undefined, dims);
+    const { host, why } = options.kernels;
+    if (host === undefined) return HostedModel.#interpreted(options, summary, why);
+    const planned = await plan(options, host, summary, dims).catch(error => {
+      // A model may have no meaning where every open size is 1; then the first run plans.
+      const open = Object.keys(dims).length > 0 && isCloisterError(error) && OF_THESE_SIZES.has(error.code);
+      if (open) return undefined;
+      throw error;
+    });
+    if (planned?.kind === 'reference') return HostedModel.#interpreted(options, summary, planned.why);
+    const memory = planned?.variant.program.memory ?? { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 };
+    const report = parseReport({ summary, backend: 'native', why, memory });
+    return new HostedModel(options, report, planned?.variant, dims);
+  }
+
+  static async #interpreted(options: HostOptions, summary: ModelSummary, why: string): Promise<HostedModel> {
+    const { header } = await options.call('prepare', { limitBytes: options.limitBytes });
+    const report = parseReport({ summary, backend: 'reference', why, memory: header['memory'] });
+    return new HostedModel(options, report, undefined, {});
   }
 
   /**
@@ -110,9 +121,9 @@ export class HostedModel {
   async #planAndRun(dims: Dims, inputs: NamedTensors): Promise<NamedTensors> {
     const planned = await plan(this.#options, this.#options.kernels.host!, this.report.summary, dims);
     if (planned.kind === 'reference') {
-      throw new CloisterError('UNSUPPORTED_MODEL', `these sizes do not run natively: ${planned.why}`, {
-        dims: { ...dims },
-      });
+      this.#prepared ??= Promise.resolve(this.#options.call('prepare', { limitBytes: this.#options.limitBytes }));
+      await this.#prepared;
+      return this.#interpret(inputs);
     }
     const [oldest] = this.#variants.keys();
     if (this.#variants.size >= MAX_VARIANTS && oldest !== undefined) {
@@ -153,6 +164,10 @@ async function plan(
     'plan.outputs',
   );
   const program = host.load(answer.payload, options.model, options.limitBytes);
+  if (!fits(inputs, program.inputBytes) || !fits(outputs, program.outputBytes)) {
+    program.close();
+    throw refuseGuest('plan', 'ports of the sizes that the program has', 'others');
+  }
   return { kind: 'native', variant: { program, inputs, outputs } };
 }
 
@@ -171,6 +186,11 @@ function ports(value: unknown, names: readonly string[], where: string): readonl
     if (!good) throw refuseGuest(where, 'a shape', shape);
     return { name, dtype, shape } as TensorHead;
   });
+}
+
+function fits(heads: readonly TensorHead[], bytes: readonly number[]): boolean {
+  const size = ({ dtype, shape }: TensorHead): number => shape.reduce((a, b) => a * b, DTYPES[dtype].bytes);
+  return heads.length === bytes.length && heads.every((head, i) => size(head) === bytes[i]);
 }
 
 function runVariant({ program, inputs, outputs }: Variant, given: NamedTensors): NamedTensors {

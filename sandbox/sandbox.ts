@@ -10,6 +10,9 @@ import type { LimitName } from './limit-error.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 import type { ModelSummary } from './untrusted.ts';
 
+/** Characters of a script. */
+const MAX_SOURCE = 16 * 1_048_576;
+
 /** Where guests run. */
 export type Isolation = 'process' | 'isolate' | 'none';
 
@@ -194,8 +197,9 @@ class OpenSandbox implements Sandbox {
 
   async evaluate(source: string, { limits, signal }: EvaluationOptions = {}): Promise<Evaluation> {
     this.#assertOpen();
-    if (typeof source !== 'string')
-      throw new CloisterError('INVALID_ARGUMENT', 'evaluate: expected a script as a string');
+    if (typeof source !== 'string' || source.length > MAX_SOURCE) {
+      throw new CloisterError('INVALID_ARGUMENT', `evaluate: expected a script of at most ${MAX_SOURCE} characters`);
+    }
     return this.#walls.evaluate(source, parseLimits(limits, this.limits), signal);
   }
 

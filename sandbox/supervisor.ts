@@ -10,7 +10,7 @@ import { outcomeOf } from './outcome.ts';
 import type { Evaluation, SandboxedModel } from './sandbox.ts';
 import { packTensors, unpackTensors } from './tensors.ts';
 import { type ModelReport, parseReport, refuseGuest } from './untrusted.ts';
-import { type WorkerAnswer, type WorkerCommand, WorkerProcess } from './worker/process.ts';
+import { type WorkerCommand, WorkerProcess } from './worker/process.ts';
 
 /** How often a model may end a worker while it is being loaded, in a row, before it is refused for good. */
 const MAX_LOAD_ATTEMPTS = 3;
@@ -136,19 +136,17 @@ export class SupervisedModel implements SandboxedModel {
     const { heads, parts } = packTensors(inputs);
     const { limits } = this.#options;
     const worker = await abortable(this.#alive(), signal);
-    let answer: WorkerAnswer;
     try {
       const request = worker.request({ op: 'run', tensors: heads, outputBytes: limits.outputBytes }, parts, limits);
-      answer = await abortable(request, signal);
+      const { header, payload } = await abortable(request, signal);
+      const outputs = unpackTensors(header['tensors'], payload);
+      assertOutputs(this.summary.outputs, outputs, dims);
+      this.#failures = 0;
+      return outputs;
     } catch (error) {
-      // A guest that passed a limit of its isolate has nothing left to be asked; neither has one that does not speak our forms.
-      if (isCloisterError(error, 'LIMIT_EXCEEDED') && error.detail['limit'] !== 'outputBytes') worker.kill(error);
+      if (isCloisterError(error) && isFinal(error)) worker.kill(error);
       throw error;
     }
-    const outputs = unpackTensors(answer.header['tensors'], answer.payload);
-    assertOutputs(this.summary.outputs, outputs, dims);
-    this.#failures = 0;
-    return outputs;
   }
 
   async close(): Promise<void> {
@@ -223,6 +221,11 @@ export async function evaluateInWorker(
   }
   const { cpuMs, peakMb } = worker.usage;
   return Object.freeze({ outcome, value, wallMs: performance.now() - start, cpuMs, peakMb });
+}
+
+/** Whether the worker is of no further use: its guest passed a limit of the isolate, or does not speak our forms any more. */
+function isFinal(error: CloisterError): boolean {
+  return error.code === 'GUEST_FAILED' || (error.code === 'LIMIT_EXCEEDED' && error.detail['limit'] !== 'outputBytes');
 }
 
 async function loadInWorker(

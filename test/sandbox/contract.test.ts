@@ -1,6 +1,8 @@
 /**
  * What a sandboxed model keeps to, whatever walls are around it.
  */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Isolation, openSandbox, type Sandbox } from '../../sandbox/index.ts';
 import { type ErrorCode, isCloisterError } from '../../src/base/index.ts';
@@ -179,6 +181,27 @@ describe('without native kernels', () => {
     expect(model).toMatchObject({ backend: 'reference', why: expect.stringContaining('CLOISTER_NATIVE=off') });
     const { y } = await model.run({ x: Tensor.of('f32', [[1, 1, 1]]) });
     expect(y!.toArray()).toEqual([[9.5, 0]]);
+  });
+});
+
+const models = join(process.env['CLOISTER_CORPUS'] ?? '', 'models');
+
+describe.skipIf(!existsSync(models))('real models', () => {
+  it.each(['mnist-8', 'mnist-cnn-pytorch'])('%s gives the same bytes behind all walls', async name => {
+    const bytes = readFileSync(join(models, name, 'model.onnx'));
+    const answers: Uint8Array[] = [];
+    for (const isolation of ISOLATIONS) {
+      await using sandbox = await openSandbox({ isolation, warm: 0 });
+      await using model = await sandbox.load(bytes);
+      const [input] = model.summary.inputs;
+      const image = Float32Array.from({ length: 784 }, (_, i) => (i * 37) % 256);
+      const outputs = await model.run({ [input!.name]: Tensor.from('f32', [1, 1, 28, 28], image) });
+      const [scores] = Object.values(outputs);
+      expect(scores!.shape).toEqual([1, 10]);
+      answers.push(scores!.toBytes());
+    }
+    expect(answers[1]).toEqual(answers[0]);
+    expect(answers[2]).toEqual(answers[0]);
   });
 });
 

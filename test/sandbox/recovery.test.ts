@@ -122,6 +122,46 @@ describe('a model that ends every worker', () => {
   });
 });
 
+describe('a worker that lies about its outputs', () => {
+  const lies: Record<string, [string, number]> = {
+    'of another name': ['[{"name":"z","dtype":"f32","shape":[1,2]}]', 8],
+    'of another dtype': ['[{"name":"y","dtype":"i32","shape":[1,2]}]', 8],
+    'of another size': ['[{"name":"y","dtype":"f32","shape":[1,3]}]', 12],
+    'of another batch': ['[{"name":"y","dtype":"f32","shape":[2,2]}]', 16],
+    'that are none': ['7', 0],
+  };
+  it.each(Object.entries(lies))('%s is ended', async (_, [tensors, size]) => {
+    const value = { name: 'x', dtype: 'f32', shape: ['n', 3] };
+    const summary = {
+      name: '',
+      bytes: affineModel().length,
+      inputs: [value],
+      outputs: [{ ...value, name: 'y', shape: ['n', 2] }],
+    };
+    const report = {
+      summary: { ...summary, operators: [], nodes: 1, parameters: 0, parameterBytes: 0 },
+      backend: 'native',
+      why: 'so it says',
+      memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 },
+    };
+    const script = `const fs = require('node:fs');
+      const say = (id, text, size) => {
+        const b = Buffer.alloc(16 + text.length + size);
+        b.write('CLF1'); b.writeUInt32LE(id, 4); b.writeUInt32LE(text.length, 8); b.writeUInt32LE(size, 12); b.write(text, 16);
+        fs.writeSync(3, b);
+      };
+      const hear = () => fs.readSync(3, Buffer.alloc(65536));
+      say(0, '{}', 0); hear(); say(1, ${JSON.stringify(JSON.stringify({ report }))}, 0); hear();
+      say(2, '{"tensors":' + ${JSON.stringify(tensors)} + '}', ${size}); hear();`;
+    const pool = new WorkerPool(0, { file: process.execPath, args: ['-e', script] });
+    const model = await SupervisedModel.open({ pool, bytes: affineModel(), name: 'liar', limits: parseLimits() });
+    const error = await failure(model.run({ x }));
+    expect(isCloisterError(error, 'GUEST_FAILED'), String(error)).toBe(true);
+    await pool.close();
+    expect(isCloisterError(await failure(model.run({ x })), 'CLOSED')).toBe(true);
+  });
+});
+
 describe.skipIf(!linux)('a supervisor that is gone', () => {
   const script = (body: string): string => `
     import { openSandbox } from ${JSON.stringify(new URL('../../sandbox/index.ts', import.meta.url).href)};
