@@ -19,4 +19,11 @@ export {
   type UnaryOp,
   type Window,
 } from './kernels.ts';
-export { type NativeStatus, nativeStatus } from './loader.ts';
+export { type Binding, loadBinding, type NativeStatus, nativeStatus } from './loader.ts';
+export {
+  type NativeProgram,
+  type NativeProgramHost,
+  openProgramHost,
+  type ProgramHostOptions,
+  type ProgramMemory,
+} from './program-host.ts';
