@@ -61,16 +61,21 @@ export interface NativeProgramHost {
   load(program: Uint8Array, model: Uint8Array, limitBytes: number): NativeProgram;
 }
 
-/** For tests. */
+/** What {@link openProgramHost} may be told. */
 export interface ProgramHostOptions {
-  /** A byte that each workspace is filled with before each run: no result may depend on it. */
+  /**
+   * The most operations (multiply-adds, bytes moved) that setup and one run of a program may come to, together. Default and
+   * most: 2^44, which is minutes; who wants less sets a deadline as well.
+   */
+  readonly limitWork?: number;
+  /** For tests: a byte that each workspace is filled with before each run: no result may depend on it. */
   readonly fill?: number;
 }
 
 /** The executor's part of the addon's exports. A returned string is an error: `CODE: message`. */
 interface ExecutorBinding {
   readonly programVersion: number;
-  readonly Program: new (program: Uint8Array, model: Uint8Array, limitBytes: number, fill: number) => ProgramObject;
+  readonly Program: new (program: Uint8Array, model: Uint8Array, limitBytes: number, limitWork: number, fill: number) => ProgramObject;
   info(): { isa: string; gemmPanel: number };
 }
 
@@ -102,7 +107,7 @@ export function openProgramHost(binding: Binding, options: ProgramHostOptions = 
     load(program, model, limitBytes) {
       let object: ProgramObject;
       try {
-        object = new addon.Program(program, model, limitBytes, options.fill ?? -1);
+        object = new addon.Program(program, model, limitBytes, options.limitWork ?? 2 ** 44, options.fill ?? -1);
       } catch (error) {
         throw toError(error instanceof Error ? error.message : String(error));
       }

@@ -133,7 +133,7 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
                         InstanceMethod<&ProgramObject::ports>("ports"), InstanceMethod<&ProgramObject::memory>("memory")});
   }
 
-  // new Program(program, model, limitBytes, fill = -1)
+  // new Program(program, model, limitBytes, limitWork, fill = -1)
   explicit ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     const Napi::Env env = info.Env();
     const std::string wrong = load(info);
@@ -157,9 +157,13 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     if (!bytes_of(info.Env(), info[1], &model, &model_bytes, &why)) return std::string("INVALID_ARGUMENT: the model ") + why;
     const double limit = info[2].IsNumber() ? info[2].As<Napi::Number>().DoubleValue() : -1;
     if (!(limit >= 0 && limit <= 9007199254740991.0)) return "INVALID_ARGUMENT: limitBytes is an integer from 0 to 2^53-1";
-    const int fill = info[3].IsNumber() ? info[3].As<Napi::Number>().Int32Value() : kNoFill;
+    const double work = info[3].IsNumber() ? info[3].As<Napi::Number>().DoubleValue() : -1;
+    if (!(work >= 0)) return "INVALID_ARGUMENT: limitWork is a number of operations";
+    const uint64_t limit_work = work < static_cast<double>(kMaxWork) ? static_cast<uint64_t>(work) : kMaxWork;
+    const int fill = info[4].IsNumber() ? info[4].As<Napi::Number>().Int32Value() : kNoFill;
     Verdict verdict;
-    executor_ = Executor::load(program, program_bytes, model, model_bytes, static_cast<uint64_t>(limit), kernels(), fill, &verdict);
+    executor_ = Executor::load(program, program_bytes, model, model_bytes, static_cast<uint64_t>(limit), limit_work, kernels(), fill,
+                               &verdict);
     return verdict.ok() ? std::string() : std::string(verdict.code) + ": " + verdict.message;
   }
 

@@ -48,10 +48,11 @@ Arena::~Arena() {
 }
 
 std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_bytes, const uint8_t* model, uint64_t model_bytes,
-                                         uint64_t limit_bytes, const Kernels& row, int fill, Verdict* verdict) {
+                                         uint64_t limit_bytes, uint64_t limit_work, const Kernels& row, int fill,
+                                        Verdict* verdict) {
   std::shared_ptr<Executor> executor(new Executor(row));
   Program& loaded = executor->program_;
-  *verdict = verify_program(program, program_bytes, row, model_bytes, limit_bytes, &loaded);
+  *verdict = verify_program(program, program_bytes, row, model_bytes, limit_bytes, limit_work, &loaded);
   if (!verdict->ok()) return nullptr;
 
   executor->fill_ = fill;

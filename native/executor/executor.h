@@ -44,7 +44,8 @@ class Executor {
   // Verifies `program`, allocates, runs the setup steps. `model` and `program` are not needed afterwards. Null, and the
   // reason in `verdict`, when the program is refused or memory is.
   static std::shared_ptr<Executor> load(const uint8_t* program, size_t program_bytes, const uint8_t* model, uint64_t model_bytes,
-                                        uint64_t limit_bytes, const Kernels& row, int fill, Verdict* verdict);
+                                        uint64_t limit_bytes, uint64_t limit_work, const Kernels& row, int fill,
+                                        Verdict* verdict);
 
   // Copies the inputs in, runs every step, copies the outputs out. Each pointer has the bytes that its port says. Waits while
   // the memory limit leaves no workspace free. `step_ns`, unless null, receives one duration for each run step.

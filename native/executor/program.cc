@@ -63,8 +63,15 @@ struct Constant {
 
 class Verifier {
  public:
-  Verifier(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes, uint64_t limit_bytes, Program* out)
-      : bytes_(bytes), length_(length), row_(row), model_bytes_(model_bytes), limit_(limit_bytes), out_(*out) {}
+  Verifier(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes, uint64_t limit_bytes,
+           uint64_t limit_work, Program* out)
+      : bytes_(bytes),
+        length_(length),
+        row_(row),
+        model_bytes_(model_bytes),
+        limit_(limit_bytes),
+        limit_work_(limit_work),
+        out_(*out) {}
 
   Verdict run() {
     if (header() && constants() && packed_weights() && ports() && steps(true) && packed_filled() && steps(false) && results() &&
@@ -321,7 +328,7 @@ class Verifier {
 
       Step step;
       step.kind = static_cast<StepKind>(kind_);
-      if (!check(&step)) return false;
+      if (!check(&step) || !affordable(step)) return false;
       list.push_back(std::move(step));
     }
     phase_ = nullptr;
@@ -717,6 +724,21 @@ class Verifier {
     return true;
   }
 
+  // What a step costs: multiply-adds of products and windows, elements of everything else.
+  bool affordable(const Step& step) {
+    const Window& w = step.window;
+    const uint64_t taps = product({w.batch, w.out_c, w.out_h, w.out_w, w.kernel_h, w.kernel_w});
+    uint64_t bytes = 0;
+    for (const Operand& operand : operands_) bytes = sum(bytes, operand.length);
+    uint64_t cost = sum(bytes, step.kind == kStepConcat ? product({step.outer, operands_.size()}) : 0);
+    if (step.kind == kStepGemm) cost = sum(cost, product({step.batches, step.m, step.n, step.k}));
+    if (step.kind == kStepConv) cost = sum(cost, product({taps, w.in_c / w.groups}));
+    if (step.kind == kStepPool) cost = sum(cost, taps);
+    out_.work = sum(out_.work, cost);
+    return out_.work <= limit_work_ ||
+           fail("bounded-work", "at most %" PRIu64 " operations in all, the program comes to %" PRIu64, limit_work_, out_.work);
+  }
+
   bool workspace(uint64_t bytes) {
     if (bytes > out_.scratch_bytes) out_.scratch_bytes = bytes;
     return total();
@@ -725,7 +747,7 @@ class Verifier {
   const uint8_t* const bytes_;
   const size_t length_;
   const Kernels& row_;
-  const uint64_t model_bytes_, limit_;
+  const uint64_t model_bytes_, limit_, limit_work_;
   Program& out_;
   Verdict verdict_;
 
@@ -746,9 +768,9 @@ class Verifier {
 }  // namespace
 
 Verdict verify_program(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes, uint64_t limit_bytes,
-                       Program* out) {
+                       uint64_t limit_work, Program* out) {
   *out = Program();
-  return Verifier(bytes, length, row, model_bytes, limit_bytes, out).run();
+  return Verifier(bytes, length, row, model_bytes, limit_bytes, limit_work, out).run();
 }
 
 }  // namespace cloister

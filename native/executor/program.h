@@ -70,6 +70,7 @@ constexpr uint32_t kMaxInlineBytes = 16u << 20;
 constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 40;
 constexpr uint32_t kMaxDim = 1u << 30;
 constexpr uint64_t kArenaAlignment = 64;
+constexpr uint64_t kMaxWork = uint64_t{1} << 44;  // minutes; a sooner end is for the caller's watchdog
 
 enum Space : uint32_t { kTemporary = 1, kPermanent = 2, kStaging = 3, kPacked = 4 };
 
@@ -125,6 +126,7 @@ struct Program {
   uint64_t temporary_bytes = 0;
   uint64_t staging_bytes = 0;
   uint64_t scratch_bytes = 0;  // the most that one step, of setup or run, asks for
+  uint64_t work = 0;           // multiply-adds and element visits, of setup and one run
   uint64_t inline_offset = 0;  // where the inline section begins in the program's bytes
 };
 
@@ -138,7 +140,8 @@ struct Verdict {
 
 // Decodes and verifies `bytes` as if a hostile guest had written them. Reads nothing outside them, allocates at most about
 // thirty times their length, runs nothing. On success every call in `out` keeps each invariant of INVARIANTS.md on `row`.
+// `limit_work` is at most kMaxWork.
 Verdict verify_program(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes, uint64_t limit_bytes,
-                       Program* out);
+                       uint64_t limit_work, Program* out);
 
 }  // namespace cloister

@@ -1,0 +1,224 @@
+/**
+ * Small graphs that together use every step of the program format, and the programs that the planner makes of them.
+ * @module
+ */
+import { planProgram } from '../../src/engine/index.ts';
+import { type Graph, GraphBuilder, type ValueId } from '../../src/graph/index.ts';
+import { type DType, Tensor } from '../../src/tensor/index.ts';
+
+/** A reader for graphs whose constants are all inline. */
+export const noFile = {
+  read(): never {
+    throw new Error('nothing here lies in a file');
+  },
+};
+
+/** Deterministic numbers in [-1, 1): xorshift32. */
+export function numbers(seed: number): () => number {
+  let state = seed >>> 0 || 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return ((state >>> 0) / 2 ** 31 - 1) as number;
+  };
+}
+
+/** A float32 tensor of deterministic numbers. */
+export function filled(shape: readonly number[], seed: number): Tensor<'f32'> {
+  const next = numbers(seed * 2_654_435_761);
+  const tensor = Tensor.zeros('f32', shape);
+  for (let i = 0; i < tensor.size; i++) tensor.data[i] = next();
+  return tensor;
+}
+
+/** A builder with the shortest names. */
+export class Sketch {
+  readonly builder: GraphBuilder;
+  #count = 0;
+
+  constructor(name: string, opset = 17) {
+    this.builder = new GraphBuilder(name, { opset });
+  }
+
+  input(name: string, shape: readonly (number | string)[], dtype: DType = 'f32'): ValueId {
+    return this.builder.input(name, { dtype, shape });
+  }
+
+  weight(...shape: readonly number[]): ValueId {
+    return this.builder.constant(`w${this.#count++}`, filled(shape, this.#count));
+  }
+
+  ints(...values: readonly number[]): ValueId {
+    return this.builder.constant(
+      `i${this.#count++}`,
+      Tensor.from('i64', [values.length], BigInt64Array.from(values.map(BigInt))),
+    );
+  }
+
+  op(
+    op: string,
+    inputs: readonly (ValueId | undefined)[],
+    attributes: Record<string, number | string | readonly number[]> = {},
+  ): ValueId {
+    return this.builder.node({ op, inputs, attributes })[0]!;
+  }
+
+  build(...outputs: readonly ValueId[]): Graph {
+    for (const id of outputs) this.builder.output(id);
+    return this.builder.build();
+  }
+}
+
+/** Graphs by name. All sizes are known. */
+export function seedGraphs(): Readonly<Record<string, Graph>> {
+  return {
+    digits: digits(1),
+    mlp: mlp(),
+    moves: moves(),
+    normal: normal(),
+    attention: attention(),
+    wave: wave(),
+    wires: wires(),
+  };
+}
+
+/** The network of the MNIST models: two convolutions with bias, Relu and pooling, then a matrix product. */
+export function digits(batch: number | string): Graph {
+  const g = new Sketch('digits');
+  const x = g.input('image', [batch, 1, 28, 28]);
+  const same = { auto_pad: 'SAME_UPPER' };
+  const first = g.op('Relu', [g.op('Add', [g.op('Conv', [x, g.weight(8, 1, 5, 5)], same), g.weight(8, 1, 1)])]);
+  const half = g.op('MaxPool', [first], { kernel_shape: [2, 2], strides: [2, 2] });
+  const second = g.op('Relu', [g.op('Add', [g.op('Conv', [half, g.weight(16, 8, 5, 5)], same), g.weight(16, 1, 1)])]);
+  const small = g.op('MaxPool', [second], { kernel_shape: [3, 3], strides: [3, 3] });
+  const flat = g.op('Flatten', [small]);
+  return g.build(g.op('LogSoftmax', [g.op('Add', [g.op('MatMul', [flat, g.weight(256, 10)]), g.weight(1, 10)])]));
+}
+
+function mlp(): Graph {
+  const g = new Sketch('mlp');
+  const x = g.input('x', [3, 20]);
+  const hidden = g.op('Relu', [g.op('Gemm', [x, g.weight(16, 20), g.weight(16)], { transB: 1 })]);
+  const scaled = g.op('Gemm', [hidden, g.weight(16, 5), g.weight(3, 1)], { alpha: 0.5, beta: 2 });
+  const bounded = g.op('Clip', [
+    scaled,
+    g.builder.constant('lo', Tensor.of('f32', -0.5)),
+    g.builder.constant('hi', Tensor.of('f32', 1)),
+  ]);
+  return g.build(g.op('Softmax', [bounded], { axis: 0 }), g.op('Sigmoid', [scaled]));
+}
+
+function moves(): Graph {
+  const g = new Sketch('moves');
+  const x = g.input('x', [2, 3, 8]);
+  const n = g.input('n', [2, 3], 'i64');
+  const turned = g.op('Transpose', [x], { perm: [2, 0, 1] });
+  const back = g.op('Slice', [turned, g.ints(-1), g.ints(-100), g.ints(0), g.ints(-2)]);
+  const [left, right] = g.builder.node({
+    op: 'Split',
+    inputs: [x, g.ints(3, 5)],
+    outputs: ['left', 'right'],
+    attributes: { axis: 2 },
+  });
+  const joined = g.op('Concat', [right!, left!, x], { axis: 2 });
+  const wide = g.op('Expand', [g.op('Unsqueeze', [n, g.ints(0)]), g.ints(4, 2, 3)]);
+  return g.build(back, joined, wide, g.op('Identity', [n]));
+}
+
+function normal(): Graph {
+  const g = new Sketch('normal');
+  const x = g.input('x', [2, 4, 9, 7]);
+  const positive = g.builder.constant('variance', Tensor.from('f32', [6], Float32Array.of(0.5, 1, 2, 0.1, 3, 0.7)));
+  const convolved = g.op('Conv', [x, g.weight(6, 2, 3, 3), g.weight(6)], {
+    group: 2,
+    pads: [1, 1, 1, 1],
+    strides: [2, 1],
+  });
+  const folded = g.op('BatchNormalization', [convolved, g.weight(6), g.weight(6), g.weight(6), positive]);
+  const rectified = g.op('LeakyRelu', [folded], { alpha: 0.2 });
+  const averaged = g.op('AveragePool', [rectified], { kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [2, 2] });
+  const again = g.op('BatchNormalization', [averaged, g.weight(6), g.weight(6), g.weight(6), positive]);
+  const pooled = g.op('GlobalAveragePool', [g.op('Tanh', [again])]);
+  return g.build(
+    pooled,
+    g.op('ReduceMean', [again], { axes: [1, 3], keepdims: 0 }),
+    g.op('ReduceMax', [again], { axes: [2] }),
+  );
+}
+
+function attention(): Graph {
+  const g = new Sketch('attention');
+  const x = g.input('x', [2, 5, 8]);
+  const heads = (): ValueId => {
+    const projected = g.op('MatMul', [x, g.weight(8, 8)]);
+    return g.op('Transpose', [g.op('Reshape', [projected, g.ints(2, 5, 2, 4)])], { perm: [0, 2, 1, 3] });
+  };
+  const keys = g.op('Transpose', [heads()], { perm: [0, 1, 3, 2] });
+  const scores = g.op('Softmax', [
+    g.op('Div', [g.op('MatMul', [heads(), keys]), g.builder.constant('scale', Tensor.of('f32', 2))]),
+  ]);
+  const mixed = g.op('Transpose', [g.op('MatMul', [scores, heads()])], { perm: [0, 2, 1, 3] });
+  return g.build(g.op('Add', [g.op('Reshape', [mixed, g.ints(2, 5, 8)]), x]));
+}
+
+function wave(): Graph {
+  const g = new Sketch('wave');
+  const x = g.input('x', [1, 2, 40]);
+  const convolved = g.op('Conv', [x, g.weight(4, 2, 5)], { dilations: [2], pads: [4, 4], strides: [2] });
+  const weights = g.op('Reshape', [x, g.ints(20, 2, 2, 1)]);
+  const own = g.op('Conv', [g.op('Reshape', [x, g.ints(1, 2, 8, 5)]), weights], { pads: [1, 0, 0, 0] });
+  return g.build(g.op('MaxPool', [convolved], { kernel_shape: [3], ceil_mode: 1, strides: [2] }), g.op('Exp', [own]));
+}
+
+function wires(): Graph {
+  const g = new Sketch('wires');
+  const x = g.input('x', [4, 6]);
+  const y = g.input('y', [6]);
+  const sum = g.op('Sum', [x, y, g.weight(4, 1)]);
+  const constant = g.op('Sqrt', [g.op('Mul', [g.weight(4, 6), g.builder.constant('twice', Tensor.of('f32', 2))])]);
+  const most = g.op('Max', [g.op('Mul', [sum, sum]), g.op('Sub', [x, constant]), y]);
+  return g.build(g.op('Mean', [most, x]), g.op('Pow', [g.op('Abs', [x]), y]), constant, g.op('Min', [x, y]));
+}
+
+/** A program with what it takes to run it. */
+export interface Seed {
+  readonly name: string;
+  readonly program: Uint8Array;
+  readonly model: Uint8Array;
+}
+
+/** The programs of {@link seedGraphs}, with half of their constants in a model file. */
+export function seedPrograms(): readonly Seed[] {
+  const seeds: Seed[] = [];
+  const info = { isa: 'any', programVersion: 1, gemmPanel: 1 };
+  for (const [name, graph] of Object.entries(seedGraphs())) {
+    const filed = fileConstants(graph);
+    const read = (offset: number, length: number) => filed.model.subarray(offset, offset + length);
+    const { program } = planProgram(filed.graph, { kernel: info, constants: { read }, modelBytes: filed.model.length });
+    seeds.push({ name, program, model: filed.model });
+  }
+  return seeds;
+}
+
+/** `graph` with every other constant moved into a model file, one byte off any alignment. */
+export function fileConstants(graph: Graph): { graph: Graph; model: Uint8Array } {
+  const parts: Uint8Array[] = [Uint8Array.of(0)];
+  let at = 1;
+  let count = 0;
+  const constants = new Map(graph.constants);
+  for (const [id, constant] of graph.constants) {
+    if (constant.kind !== 'inline' || graph.values[id]!.facts.dtype !== 'f32' || count++ % 2 === 0) continue;
+    const bytes = constant.tensor.toBytes();
+    constants.set(id, { kind: 'range', offset: at, length: bytes.length });
+    parts.push(bytes);
+    at += bytes.length;
+  }
+  const model = new Uint8Array(at);
+  let offset = 0;
+  for (const part of parts) {
+    model.set(part, offset);
+    offset += part.length;
+  }
+  return { graph: { ...graph, constants }, model };
+}
