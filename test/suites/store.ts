@@ -224,6 +224,12 @@ export function storeSuite(name: string, open: () => Promise<Store>): void {
         kept = tx;
       });
       await expect(kept?.append('s', bytes('late'))).rejects.toMatchObject({ code: 'CLOSED' });
+      const failed = store.transaction(async tx => {
+        kept = tx;
+        throw new Error('no');
+      });
+      await expect(failed).rejects.toThrow('no');
+      await expect(kept?.append('s', bytes('late'))).rejects.toMatchObject({ code: 'CLOSED' });
       let slow: Promise<void> | undefined;
       await store.transaction(async tx => {
         slow = sleep(10).then(() => tx.put('c', 'k', bytes('late'), 0));
