@@ -26,6 +26,17 @@ export const referenceBackend: Backend = {
   prepare: (graph, options) => new ReferenceExecutable(graph, options),
 };
 
+/**
+ * Lets timers, messages and aborts happen between two nodes. A bare isolate has no event loop of its own to wait for; there only
+ * pending promises go on.
+ */
+const turn: () => Promise<void> =
+  typeof setImmediate === 'function'
+    ? () => new Promise(resolve => setImmediate(resolve))
+    : typeof setTimeout === 'function'
+      ? () => new Promise(resolve => setTimeout(resolve))
+      : async () => {};
+
 /** What a run has to do at one node. */
 interface Step {
   readonly node: Node;
@@ -57,8 +68,7 @@ class ReferenceExecutable implements Executable {
       if (signal?.aborted) throw new CloisterError('ABORTED', 'the run was cancelled', {}, { cause: signal.reason });
       const { done, value } = walk.next();
       if (done) return value;
-      // A turn of the microtask queue between nodes; timers and events wait for the caller's own awaits.
-      await undefined;
+      await turn();
     }
   }
 
@@ -82,6 +92,11 @@ class ReferenceExecutable implements Executable {
     for (const [id, tensor] of checkInputs(graph, inputs)) tensors.set(id, tensor);
     let bytes = this.memory.permanentBytes;
     for (const { node, release } of this.#steps) {
+      const ahead = node.outputs.reduce<number>(
+        (sum, id) => sum + (id === undefined ? 0 : leastBytes(graph.values[id]!.facts)),
+        0,
+      );
+      if (bytes + ahead > this.#limitBytes) throw overLimit(bytes + ahead, this.#limitBytes);
       const results = runNode(
         node,
         node.inputs.map(id => (id === undefined ? undefined : tensors.get(id))),
@@ -198,6 +213,11 @@ function loadConstant(graph: Graph, id: ValueId, reader: ConstantReader): Tensor
 
 function bytesOf(facts: Facts | Tensor): number {
   return elementCount(facts.shape as readonly number[]) * DTYPES[facts.dtype].bytes;
+}
+
+/** The bytes of a value as far as they are known before it is computed. */
+function leastBytes({ dtype, shape }: Facts): number {
+  return shape.every(dim => typeof dim === 'number') ? bytesOf({ dtype, shape }) : 0;
 }
 
 function overLimit(needed: number, limitBytes: number): CloisterError {

@@ -348,9 +348,18 @@ export class Tensor<D extends DType = DType> {
   }
 }
 
-/** A zeroed typed array for `length` elements of `dtype`. */
+/**
+ * A zeroed typed array for `length` elements of `dtype`.
+ *
+ * @throws {CloisterError} `OUT_OF_MEMORY` when the runtime has no room for it.
+ */
 export function newArray<D extends DType>(dtype: D, length: number): ArrayOf<D> {
-  return new DTYPES[dtype].array(length) as ArrayOf<D>;
+  try {
+    return new DTYPES[dtype].array(length) as ArrayOf<D>;
+  } catch (cause) {
+    const bytes = length * DTYPES[dtype].bytes;
+    throw new CloisterError('OUT_OF_MEMORY', `no room for ${length} elements of ${dtype}`, { bytes }, { cause });
+  }
 }
 
 /**

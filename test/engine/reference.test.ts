@@ -307,6 +307,17 @@ describe('the reference backend', () => {
     expect(await codeOf(() => started)).toBe('ABORTED');
   });
 
+  test('lets a timer stop it between two nodes', async () => {
+    const long = new GraphBuilder('long');
+    let value = long.input('x', { dtype: 'f32', shape: [1000] });
+    for (let i = 0; i < 20_000; i++) value = long.node({ op: 'Tanh', inputs: [value] })[0]!;
+    long.output(value);
+    const slow = referenceBackend.prepare(long.build(), nothing);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 1);
+    expect(await codeOf(() => slow.run({ x: Tensor.zeros('f32', [1000]) }, controller.signal))).toBe('ABORTED');
+  });
+
   test('keeps its memory limit, and is closed when it is closed', async () => {
     const tight = referenceBackend.prepare(graph, { ...nothing, limitBytes: 20 });
     expect(await codeOf(() => tight.run({ x: two, y: two }))).toBe('OUT_OF_MEMORY');
