@@ -293,7 +293,7 @@ class StoreLedger implements Ledger {
       const { id, scope, cost } = row;
       const entry = { kind: 'RELEASE', id, cost, outputDigest } as const;
       const { seq, totals } = await record(book, scope, await loadScope(book.tx, scope), entry);
-      await settle(book.tx, { ...row, state: 'released', outputDigest });
+      await settle(book.tx, row, { state: 'released', outputDigest });
       const outcome: Settlement = Object.freeze({ kind: 'released', id, scope, cost, outputDigest, seq, totals });
       await options.within?.(book.tx, outcome);
       return outcome;
@@ -490,7 +490,7 @@ async function chargeReservation(book: Book, id: string): Promise<Charge> {
   const before = await loadScope(book.tx, row.scope);
   const { scope, cost } = row;
   const { seq, totals } = await record(book, scope, spendReserved(before, cost), { kind: 'CHARGE', id, cost });
-  await saveReservation(book.tx, { ...row, state: 'charged' });
+  await advance(book.tx, row, { state: 'charged' });
   return Object.freeze({ kind: 'charged', id, scope, cost, seq, totals });
 }
 
@@ -498,9 +498,8 @@ async function voidReservation(book: Book, row: ReservationRow): Promise<void> {
   const before = await loadScope(book.tx, row.scope);
   const after = { ...before, reserved: microEpsilon(before.reserved - row.cost) };
   await record(book, row.scope, after, { kind: 'VOID', id: row.id, cost: row.cost });
-  await settle(book.tx, { ...row, state: 'void' });
-  const key = row.keyHash === undefined ? undefined : await book.tx.get('budget.key', row.keyHash);
-  if (key) await book.tx.remove('budget.key', row.keyHash!, key.revision);
+  await settle(book.tx, row, { state: 'void' });
+  if (row.keyHash !== undefined) await book.tx.remove('budget.key', row.keyHash, 1);
 }
 
 async function forfeitReservation(book: Book, row: ReservationRow): Promise<void> {
@@ -508,7 +507,7 @@ async function forfeitReservation(book: Book, row: ReservationRow): Promise<void
   const was = row.state === 'charged' ? 'charged' : 'reserved';
   const after = was === 'charged' ? before : spendReserved(before, row.cost);
   await record(book, row.scope, after, { kind: 'FORFEIT', id: row.id, cost: row.cost, was });
-  await settle(book.tx, { ...row, state: 'forfeited' });
+  await settle(book.tx, row, { state: 'forfeited' });
 }
 
 /** Ends an epoch: what it left open is forfeited, or, if its own ledger says that it closes, given back where uncharged. */
@@ -538,8 +537,8 @@ async function record(
     const message = `scope '${scope}' should have ${after.entries} entries, and has ${seq}: the store was changed from outside`;
     throw new CloisterError('STORE_FAILED', message, { scope });
   }
-  const row = await book.tx.get('budget.scope', scope);
-  await book.tx.put('budget.scope', scope, encode({ ...after, entries: seq + 1 }), row?.revision ?? 0);
+  // Each entry writes the row once, so the row's revision is the number of entries.
+  await book.tx.put('budget.scope', scope, encode({ ...after, entries: seq + 1 }), after.entries);
   return { seq, totals };
 }
 
@@ -571,16 +570,15 @@ async function loadHeld(book: Book, id: string, ...states: State[]): Promise<Res
   return row;
 }
 
-async function saveReservation(tx: Transaction, row: ReservationRow): Promise<void> {
-  const stored = await tx.get('budget.reservation', row.id);
-  await tx.put('budget.reservation', row.id, encode({ ...row }), stored?.revision ?? 0);
+/** Writes a reservation's next state. It was written once to be reserved, and once more to be charged. */
+async function advance(tx: Transaction, before: ReservationRow, next: Partial<ReservationRow>): Promise<void> {
+  await tx.put('budget.reservation', before.id, encode({ ...before, ...next }), before.state === 'reserved' ? 1 : 2);
 }
 
-/** Saves a reservation in its last state. */
-async function settle(tx: Transaction, row: ReservationRow): Promise<void> {
-  await saveReservation(tx, row);
-  const open = await tx.get('budget.open', openKey(row));
-  if (open) await tx.remove('budget.open', openKey(row), open.revision);
+/** Writes a reservation's last state. */
+async function settle(tx: Transaction, before: ReservationRow, last: Partial<ReservationRow>): Promise<void> {
+  await advance(tx, before, last);
+  await tx.remove('budget.open', openKey(before), 1);
 }
 
 function lost(id: string): CloisterError {
