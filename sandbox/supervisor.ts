@@ -12,11 +12,16 @@ import { packTensors, unpackTensors } from './tensors.ts';
 import { type ModelReport, parseReport, refuseGuest } from './untrusted.ts';
 import { type WorkerCommand, WorkerProcess } from './worker/process.ts';
 
-/** How often a model may end a worker while it is being loaded, in a row, before it is refused for good. */
+/** How many workers a model may end while it is being loaded, in a row, before it is refused. */
 const MAX_LOAD_ATTEMPTS = 3;
+/** How many workers may die in a row before they were asked anything: that is not the model's doing. */
+const MAX_START_ATTEMPTS = 8;
 const BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 2_000;
 const REFILL_MS = 100;
+/** How long a model that could not be loaded again is refused, at first and at most. */
+const REFUSAL_MS = 500;
+const MAX_REFUSAL_MS = 30_000;
 
 /** Workers that were started before anybody needs one. They do not keep the caller's event loop alive. */
 export class WorkerPool {
@@ -93,7 +98,8 @@ export class SupervisedModel implements SandboxedModel {
   #worker: Promise<WorkerProcess>;
   /** Workers that died one after the other without having answered a run. */
   #failures = 0;
-  #refused: CloisterError | undefined;
+  /** Why the model could not be loaded again, and until when nobody tries. */
+  #refused: { readonly error: CloisterError; readonly until: number } | undefined;
   #closed = false;
 
   private constructor(options: SupervisedOptions, worker: WorkerProcess, report: ModelReport) {
@@ -161,7 +167,7 @@ export class SupervisedModel implements SandboxedModel {
 
   /** The worker that has the model; a fresh one if the last died. Concurrent callers wait for the same. */
   async #alive(): Promise<WorkerProcess> {
-    if (this.#refused !== undefined) throw this.#refused;
+    if (this.#refused !== undefined && performance.now() < this.#refused.until) throw this.#refused.error;
     const before = this.#worker;
     const worker = await before.catch(() => undefined);
     if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
@@ -183,10 +189,12 @@ export class SupervisedModel implements SandboxedModel {
         throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
       }
       this.#report = report;
+      this.#refused = undefined;
       return worker;
     } catch (error) {
-      // It was loaded before from the same bytes: whatever stops it now will stop it again.
-      if (error instanceof CloisterError && error.code !== 'CLOSED') this.#refused = error;
+      // It was loaded before from the same bytes, so this may pass; but not at once, and not at the cost of the host.
+      const until = performance.now() + Math.min(MAX_REFUSAL_MS, REFUSAL_MS * 2 ** this.#failures);
+      if (error instanceof CloisterError && error.code !== 'CLOSED') this.#refused = { error, until };
       throw error;
     }
   }
@@ -232,7 +240,9 @@ async function loadInWorker(
   { pool, bytes, limits, name }: SupervisedOptions,
   signal?: AbortSignal,
 ): Promise<{ worker: WorkerProcess; report: ModelReport }> {
-  for (let attempt = 1; ; attempt++) {
+  let starts = 0;
+  let loads = 0;
+  while (true) {
     const worker = pool.take();
     try {
       await abortable(worker.greeted(), signal);
@@ -242,13 +252,15 @@ async function loadInWorker(
         throw refuseGuest('summary.bytes', `${bytes.length}`, report.summary.bytes);
       return { worker, report };
     } catch (error) {
+      const attempts = worker.hasGreeted ? ++loads : ++starts;
       await worker.close();
       if (!isCloisterError(error, 'WORKER_CRASHED')) throw error;
-      if (attempt >= MAX_LOAD_ATTEMPTS) {
-        const message = `the model ${JSON.stringify(name)} ended ${attempt} workers while it was loaded; it is refused`;
-        throw new CloisterError('WORKER_CRASHED', message, { ...error.detail, attempts: attempt }, { cause: error });
+      if (loads >= MAX_LOAD_ATTEMPTS) {
+        const message = `the model ${JSON.stringify(name)} ended ${loads} workers while it was loaded; it is refused`;
+        throw new CloisterError('WORKER_CRASHED', message, { ...error.detail, attempts: loads }, { cause: error });
       }
-      await delay(backoff(attempt));
+      if (starts >= MAX_START_ATTEMPTS) throw error;
+      await delay(backoff(attempts));
     } finally {
       pool.refill();
     }
@@ -273,7 +285,7 @@ async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): 
 }
 
 function backoff(failures: number): number {
-  return Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 4 ** (failures - 1));
+  return Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** (failures - 1));
 }
 
 function delay(ms: number): Promise<void> {

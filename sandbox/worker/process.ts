@@ -134,6 +134,11 @@ export class WorkerProcess {
     return this.#end === undefined;
   }
 
+  /** Whether the worker came as far as to greet: how it ends afterwards is the doing of what it was asked. */
+  get hasGreeted(): boolean {
+    return this.#greeted;
+  }
+
   /** Resolves when the worker greeted; rejects when it died before. */
   async greeted(): Promise<void> {
     await this.#wait(this.#greeting.promise);

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openSandbox, type Sandbox } from '../../sandbox/index.ts';
 import { isCloisterError } from '../../src/base/index.ts';
 
-const WALL_MS = 400;
+const WALL_MS = 300;
 const MEMORY_MB = 64;
 
 let sandbox: Sandbox;

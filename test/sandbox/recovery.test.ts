@@ -8,6 +8,7 @@ import { openSandbox, type Sandbox } from '../../sandbox/index.ts';
 import { parseLimits } from '../../sandbox/limits.ts';
 import { SupervisedModel, WorkerPool } from '../../sandbox/supervisor.ts';
 import { isCloisterError } from '../../src/base/index.ts';
+import type { NamedTensors } from '../../src/engine/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
 import { affineModel, slowModel } from './tiny-model.ts';
 
@@ -24,6 +25,11 @@ async function failure(work: Promise<unknown>): Promise<unknown> {
     () => 'it did not fail',
     (error: unknown) => error,
   );
+}
+
+/** The answer, or the error. */
+async function failureOr<T>(work: Promise<T>): Promise<T | unknown> {
+  return work.catch((error: unknown) => error);
 }
 
 const x = Tensor.of('f32', [[1, 1, 1]]);
@@ -60,6 +66,35 @@ describe.skipIf(!linux)('a worker that is killed', () => {
       const answers = await Promise.all([model.run({ x }), model.run({ x }), model.run({ x })]);
       for (const answer of answers) expect(answer['y']!.toArray()).toEqual(y);
       expect(children()).toHaveLength(1);
+    }
+  });
+
+  it('in a storm of kills never gives a wrong answer, and the last word is an answer', async () => {
+    await using model = await sandbox.load(affineModel());
+    const seen = { right: 0, crashed: 0 };
+    const until = performance.now() + 3_000;
+    const storm = setInterval(() => {
+      for (const pid of children()) process.kill(pid, 'SIGKILL');
+    }, 500);
+    const client = async (): Promise<void> => {
+      while (performance.now() < until) {
+        const answer = await failureOr(model.run({ x }));
+        if (isCloisterError(answer, 'WORKER_CRASHED')) {
+          seen.crashed++;
+          await new Promise(resolve => setTimeout(resolve, 10));
+        } else {
+          expect((answer as NamedTensors)['y']!.toArray()).toEqual(y);
+          seen.right++;
+        }
+      }
+    };
+    await Promise.all([client(), client(), client()]);
+    clearInterval(storm);
+    expect(seen.right).toBeGreaterThan(0);
+    while (true) {
+      const answer = await failureOr(model.run({ x }));
+      if (!(answer instanceof Error)) break;
+      await new Promise(resolve => setTimeout(resolve, 50));
     }
   });
 
