@@ -3,12 +3,20 @@
  * @module
  */
 import { CloisterError } from '../base/index.ts';
-import { type Constant, type ConstantReader, foldConstants, type Graph, type ValueId } from '../graph/index.ts';
-import { elementCount, formatShape, newArray, Tensor } from '../tensor/index.ts';
+import {
+  type Constant,
+  type ConstantReader,
+  foldConstants,
+  type Graph,
+  inferFacts,
+  type ValueId,
+} from '../graph/index.ts';
+import { elementCount, newArray, Tensor } from '../tensor/index.ts';
 import type { Backend, Executable, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
 import type { LoadedProgram, ProgramHost } from './kernel-host.ts';
 import { refusal } from './lowering.ts';
 import { analyse, type PlannedPort, type PlannedProgram, planProgram, refusals, throwUnsupported } from './plan.ts';
+import { checkInputs } from './reference.ts';
 
 /** What {@link nativeBackend} may be told. */
 export interface NativeBackendOptions {
@@ -52,7 +60,7 @@ class NativeExecutable implements Executable {
   readonly #options: PrepareOptions;
   readonly #limit: number;
   readonly #ready = new Map<string, Ready>(); // the longest unused first
-  readonly #inputs: readonly ValueId[];
+  readonly #bound: Graph; // at the sizes that were given in advance
   #latest: Ready | undefined;
   #closed = false;
 
@@ -61,7 +69,7 @@ class NativeExecutable implements Executable {
     this.#graph = graph;
     this.#options = options;
     this.#limit = programs;
-    this.#inputs = graph.inputs.filter(id => !graph.constants.has(id));
+    this.#bound = inferFacts(graph, { dims: options.dims ?? {} });
     if (isConcrete(graph, options)) this.#load(options.dims ?? {}, '');
   }
 
@@ -101,7 +109,7 @@ class NativeExecutable implements Executable {
     if (this.#closed) throw new CloisterError('CLOSED', `graph ${this.#graph.name}: the executable is closed`);
     const latest = this.#latest;
     if (latest !== undefined && fits(latest.plan.inputs, inputs)) return latest;
-    const dims = bind(this.#graph, this.#inputs, inputs, this.#options.dims ?? {});
+    const dims = bind(this.#bound, inputs, this.#options.dims ?? {});
     const key = JSON.stringify(Object.entries(dims).sort(([a], [b]) => (a < b ? -1 : 1)));
     const ready = this.#ready.get(key) ?? this.#load(dims, key);
     this.#ready.delete(key);
@@ -170,42 +178,12 @@ function fits(ports: readonly PlannedPort[], inputs: NamedTensors): boolean {
 }
 
 /** The size of every symbol, from the shapes of the inputs. @throws {CloisterError} when they are not those of the graph. */
-function bind(
-  graph: Graph,
-  ids: readonly ValueId[],
-  inputs: NamedTensors,
-  given: Readonly<Record<string, number>>,
-): Readonly<Record<string, number>> {
-  const names = ids.map(id => graph.values[id]!.name);
-  const unknown = Object.keys(inputs).find(name => !names.includes(name));
-  if (unknown !== undefined) {
-    throw new CloisterError('INPUT_MISMATCH', `no input ${JSON.stringify(unknown)}; expected ${names.join(', ')}`, {
-      input: unknown,
-      expected: names,
-    });
-  }
+function bind(graph: Graph, inputs: NamedTensors, given: Readonly<Record<string, number>>): Record<string, number> {
   const dims: Record<string, number> = { ...given };
-  for (const id of ids) {
-    const { name, facts } = graph.values[id]!;
-    const tensor = Object.hasOwn(inputs, name) ? inputs[name] : undefined;
-    if (!(tensor instanceof Tensor)) {
-      throw new CloisterError('INPUT_MISMATCH', `input ${JSON.stringify(name)} is missing`, { input: name });
-    }
-    if (tensor.dtype !== facts.dtype) {
-      const message = `input ${JSON.stringify(name)}: expected ${facts.dtype}, got ${tensor.dtype}`;
-      throw new CloisterError('DTYPE_MISMATCH', message, { input: name });
-    }
-    const agrees =
-      tensor.shape.length === facts.shape.length &&
-      facts.shape.every((dim, i) => {
-        if (typeof dim === 'number') return dim === tensor.shape[i];
-        if (!Object.hasOwn(dims, dim)) dims[dim] = tensor.shape[i]!;
-        return dims[dim] === tensor.shape[i];
-      });
-    if (!agrees) {
-      const message = `input ${JSON.stringify(name)}: expected ${formatShape(facts.shape)}, got ${formatShape(tensor.shape)}`;
-      throw new CloisterError('SHAPE_MISMATCH', message, { input: name, expected: facts.shape, shape: tensor.shape });
-    }
+  for (const [id, { shape }] of checkInputs(graph, inputs)) {
+    graph.values[id]!.facts.shape.forEach((dim, i) => {
+      if (typeof dim === 'string') dims[dim] = shape[i]!;
+    });
   }
   return dims;
 }

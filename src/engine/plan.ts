@@ -73,7 +73,7 @@ export function planProgram(graph: Graph, options: PlanOptions): PlannedProgram 
     throw new CloisterError('INVALID_ARGUMENT', message);
   }
   const bound = foldConstants(inferFacts(graph, { dims: options.dims ?? {} }), { constants: options.constants });
-  const inputs = bound.inputs.filter(id => !bound.constants.has(id));
+  const { inputs } = bound;
   refuseUnbound(bound, inputs);
   const { nodes, constant } = analyse(bound);
   refuseUnsupported(bound, nodes);

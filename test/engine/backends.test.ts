@@ -1,0 +1,54 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { forceIsa, kernelInfo } from '../../native/index.ts';
+import { loadBinding } from '../../native/loader.ts';
+import { openProgramHost } from '../../native/program-host.ts';
+import { nativeBackend, pickBackend, referenceBackend } from '../../src/engine/index.ts';
+import { filled, noFile, Sketch, seedGraphs } from '../native/program-seeds.ts';
+import { backendSuite } from '../suites/backend.ts';
+
+backendSuite('reference', () => referenceBackend);
+
+describe.each(kernelInfo()?.supported ?? [])('native on %s', isa => {
+  beforeAll(() => forceIsa(isa));
+  afterAll(() => forceIsa(null));
+  const open = () => nativeBackend(openProgramHost(loadBinding()!));
+
+  backendSuite(`native ${isa}`, open);
+
+  test.each(Object.entries(seedGraphs()))('agrees with the reference backend on %s', (_name, graph) => {
+    const inputs = Object.fromEntries(
+      graph.inputs.map((id, i) => {
+        const { name, facts } = graph.values[id]!;
+        return [name, filled(facts.shape as readonly number[], 40 + i).cast(facts.dtype)];
+      }),
+    );
+    const expected = referenceBackend.prepare(graph, { constants: noFile }).runSync(inputs);
+    const actual = open().prepare(graph, { constants: noFile }).runSync(inputs);
+    expect(Object.keys(actual)).toEqual(Object.keys(expected));
+    for (const [name, tensor] of Object.entries(expected)) {
+      expect(actual[name]!.dtype).toBe(tensor.dtype);
+      expect(actual[name]!.shape).toEqual(tensor.shape);
+      const want = tensor.values().map(Number);
+      actual[name]!.values().forEach((value, i) => {
+        const bound = 1e-5 + 1e-5 * Math.abs(want[i]!);
+        if (!(Math.abs(Number(value) - want[i]!) <= bound) && !Object.is(Number(value), want[i]!)) {
+          expect.fail(`${name}[${i}]: expected ${want[i]} within ${bound}, got ${value}`);
+        }
+      });
+    }
+  });
+});
+
+test('picks the native backend for a graph that it runs whole, and says which node is missing for another', () => {
+  const host = { info: { isa: 'none', programVersion: 1, gemmPanel: 8 }, load: () => expect.fail('nothing is loaded') };
+  const native = nativeBackend(host);
+  const whole = pickBackend(seedGraphs()['digits']!, { native, reference: referenceBackend });
+  expect(whole.backend.name).toBe('native');
+  const g = new Sketch('odd');
+  const odd = g.build(g.op('Cast', [g.input('x', [2])], { to: 11 }));
+  const partly = pickBackend(odd, { native, reference: referenceBackend });
+  expect(partly.backend.name).toBe('reference');
+  expect(partly.reasons).toEqual(['Cast "Cast#0": no native kernel for Cast']);
+  expect(pickBackend(odd, { native: undefined, reference: referenceBackend }).backend.name).toBe('reference');
+  expect(() => native.prepare(odd, { constants: noFile })).toThrow(/Cast "Cast#0": no native kernel/);
+});
