@@ -2,7 +2,7 @@
  * The loops under the elementwise kernels: over one dense tensor, or over two that broadcast.
  * @module
  */
-import { broadcastShapes, sameShape, type Tensor } from '../../tensor/index.ts';
+import { sameShape, type Tensor } from '../../tensor/index.ts';
 
 /** Any typed array, seen as numbers. Elements of the 64-bit integers are bigints at run time; see {@link isBig}. */
 export type Numbers = Float32Array | Float64Array;
@@ -62,11 +62,6 @@ export function zipInto(out: Tensor, a: Tensor, b: Tensor, f: (a: number, b: num
     }
   }
   return out;
-}
-
-/** The shape to which all of the tensors broadcast. */
-export function commonShape(tensors: readonly Tensor[]): readonly number[] {
-  return tensors.reduce<readonly number[]>((shape, tensor) => broadcastShapes(shape, tensor.shape), []);
 }
 
 /** A dense tensor as `outer x n x inner` around one axis: the sizes that axis-wise kernels loop over. */
