@@ -14,8 +14,6 @@ import {
   type Clock,
   CloisterError,
   canonicalJson,
-  decodeUtf8,
-  encodeUtf8,
   type Json,
   type MicroEpsilon,
   microEpsilon,
@@ -215,6 +213,10 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
 }
 
 const POLL_MS = 20;
+
+// The platform's own, several times as fast as the portable ones of the ground floor.
+const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { fatal: true });
 
 type State = 'reserved' | 'charged' | 'released' | 'void' | 'forfeited';
 
@@ -633,9 +635,9 @@ function sha256(bytes: Uint8Array): string {
 }
 
 function encode(value: Json): Uint8Array {
-  return encodeUtf8(canonicalJson(value));
+  return encoder.encode(canonicalJson(value));
 }
 
 function decode<T>(bytes: Uint8Array): T {
-  return JSON.parse(decodeUtf8(bytes)) as T;
+  return JSON.parse(decoder.decode(bytes)) as T;
 }
