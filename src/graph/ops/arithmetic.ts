@@ -86,7 +86,7 @@ function inferLegacy(c: InferContext): readonly Facts[] {
 }
 
 /** The attributes that opsets before 7 put on binary operators. */
-export const LEGACY_BROADCAST = { axis: int(), broadcast: int(0) } as const;
+export const LEGACY_BROADCAST: OperatorVersion['attributes'] = { axis: int(), broadcast: int(0) };
 
 function binary(name: string, f: Binary, since: readonly number[], sizesSymbol?: string): Operator {
   const known = (c: InferContext): readonly Dim[] | undefined => {
