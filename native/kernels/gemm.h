@@ -1,5 +1,5 @@
-// C = act(A B + bias), f32. B comes packed in panels of kPanel columns; A is packed tile by tile into the workspace when it
-// is used often enough to pay for that.
+// C = act(A B + bias), f32. B comes packed in panels of kPanel columns; A is packed tile by tile into the workspace where
+// that pays.
 //
 // Blocking as in Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008: a
 // kDepth x kPanel slice of B stays in L1 while the tiles of a kRows x kDepth block of A, in L2, pass over it.
@@ -141,11 +141,15 @@ void gemm_pack_b(size_t k, size_t n, const float* b, size_t ldb, bool transposed
   }
 }
 
-// One tile, or few panels: each element of A is read so seldom that packing it costs more than it saves.
-inline bool packs_a(size_t m, size_t n) { return m > kTileRows && n > 3 * kPanel; }
+// A of one tile of rows, or before few panels, is read so seldom that packing it costs more than it saves. So it does where
+// rows are contiguous, unless they start at the same place of their pages and push one another out of L1.
+inline bool may_pack_a(size_t m, size_t n) { return m > kTileRows && n > 3 * kPanel; }
+inline bool packs_a(size_t m, size_t n, size_t lda, bool transposed) {
+  return may_pack_a(m, n) && (transposed || lda * sizeof(float) % 4096 == 0);
+}
 
 size_t gemm_workspace_elements(size_t m, size_t n, size_t k) {
-  return packs_a(m, n) ? smaller(m, kRows) * smaller(k, kDepth) : 0;
+  return may_pack_a(m, n) ? smaller(m, kRows) * smaller(k, kDepth) : 0;
 }
 
 // `rows` rows of A from p on, p by p.
@@ -173,7 +177,7 @@ inline void pack_a(const float* a, size_t a_row, size_t a_depth, size_t rows, si
 
 void gemm(size_t m, size_t n, size_t k, const float* a, size_t lda, bool a_transposed, const float* b_packed, float* c,
           size_t ldc, const Epilogue& e, float* workspace) {
-  const bool pack = packs_a(m, n);
+  const bool pack = packs_a(m, n, lda, a_transposed);
   const size_t a_row = a_transposed ? 1 : lda, a_depth = a_transposed ? lda : 1;
   // With one tile of rows nothing of B is read twice, so there is nothing to keep in cache by slicing k.
   const size_t slice = m <= kTileRows ? k : kDepth;

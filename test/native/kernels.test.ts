@@ -101,6 +101,15 @@ describe.skipIf(rows.length === 0)('kernels', () => {
         }
       });
 
+      test('packs rows that start at the same place of their pages', () => {
+        checkGemm(
+          { m: 31, n: 130, k: 390, lda: 1024, ldb: 130, ldc: 131, transposeA: false, transposeB: false },
+          5,
+          true,
+          0,
+        );
+      });
+
       test('serves many products from one packed operand', () => {
         const [n, k] = [37, 53];
         const b = floats(n * k, 7);
