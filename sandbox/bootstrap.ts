@@ -57,6 +57,7 @@ export const BOOTSTRAP: string = `'use strict';
   const queue = [
     function* () {}, async function () {}, async function* () {}, new Map()[Symbol.iterator](), new Set()[Symbol.iterator](),
     [][Symbol.iterator](), ''[Symbol.iterator](), ''.matchAll(/(?:)/g), (function* () {})(), (async function* () {})(),
+    Iterator.from({ next() {} }), [].values().map(x => x),
   ];
   for (const key of ownKeys(global)) {
     const { value } = getOwnPropertyDescriptor(global, key);

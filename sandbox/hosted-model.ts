@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { NativeProgram, NativeProgramHost } from '../native/program-host.ts';
+import type { NativeProgram, NativeProgramHost } from '../native/index.ts';
 import { type ErrorCode, isCloisterError } from '../src/base/index.ts';
 import type { NamedTensors } from '../src/engine/index.ts';
 import { DTYPES, Tensor } from '../src/tensor/index.ts';

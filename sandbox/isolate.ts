@@ -31,33 +31,49 @@ export interface GuestAnswer {
 }
 
 type Ivm = typeof IsolatedVM;
+const require = createRequire(import.meta.url);
 let loaded: Ivm | undefined;
+
+const INSTALL = 'npm install isolated-vm@^7.0.1';
+
+/**
+ * Checks that isolated-vm is installed, without loading it: a process that only supervises workers has no need of it.
+ *
+ * @throws {CloisterError} `MISSING_DEPENDENCY` when it is not installed, or is older than the release that mends
+ *   GHSA-864f-rcv7-6rh4 (guest code could corrupt the host's memory).
+ */
+export function assertIsolatedVm(): void {
+  let version = '';
+  try {
+    version = (require('isolated-vm/package.json') as { version: string }).version;
+  } catch (cause) {
+    throw missing('which is not installed', cause);
+  }
+  const [major = 0, minor = 0, patch = 0] = version.split('.').map(Number);
+  if (major < 7 || (major === 7 && minor === 0 && patch < 1)) {
+    throw missing(`but ${version} lets guest code corrupt the host (GHSA-864f-rcv7-6rh4)`);
+  }
+}
 
 /**
  * Loads isolated-vm on first use.
  *
- * @throws {CloisterError} `MISSING_DEPENDENCY` when it is not installed, does not load, or is older than the release that mends
- *   GHSA-864f-rcv7-6rh4 (guest code could corrupt the host's memory).
+ * @throws {CloisterError} `MISSING_DEPENDENCY` as {@link assertIsolatedVm}, and when it does not load here.
  */
 export function loadIsolatedVm(): Ivm {
   if (loaded !== undefined) return loaded;
-  const require = createRequire(import.meta.url);
-  const install = 'npm install isolated-vm@^7.0.1';
-  let version = '';
+  assertIsolatedVm();
   try {
-    version = (require('isolated-vm/package.json') as { version: string }).version;
     loaded = require('isolated-vm') as Ivm;
   } catch (cause) {
-    const message = `the sandbox needs isolated-vm, which does not load here: run \`${install}\``;
-    throw new CloisterError('MISSING_DEPENDENCY', message, { package: 'isolated-vm', install }, { cause });
-  }
-  const [major = 0, minor = 0, patch = 0] = version.split('.').map(Number);
-  if (major < 7 || (major === 7 && minor === 0 && patch < 1)) {
-    loaded = undefined;
-    const message = `isolated-vm ${version} lets guest code corrupt the host (GHSA-864f-rcv7-6rh4): run \`${install}\``;
-    throw new CloisterError('MISSING_DEPENDENCY', message, { package: 'isolated-vm', version, install });
+    throw missing('which does not load here', cause);
   }
   return loaded;
+}
+
+function missing(what: string, cause?: unknown): CloisterError {
+  const message = `the sandbox needs isolated-vm, ${what}: run \`${INSTALL}\``;
+  return new CloisterError('MISSING_DEPENDENCY', message, { package: 'isolated-vm', install: INSTALL }, { cause });
 }
 
 /** An isolate with the engine in it. Holds one model. */
@@ -98,8 +114,6 @@ export class Guest {
   /** Lends the guest `read` over these bytes, from now on over no others. They are not copied, and must not be written. */
   lend(model: Uint8Array): void {
     this.#model = model;
-    this.#reads = 0;
-    this.#readBytes = 0;
   }
 
   /**
@@ -140,6 +154,8 @@ export class Guest {
   }
 
   #arguments(op: string, header: object, payload: Uint8Array | undefined): IsolatedVM.Transferable[] {
+    this.#reads = 0;
+    this.#readBytes = 0;
     const given: IsolatedVM.Transferable[] = [op, JSON.stringify(header)];
     if (payload !== undefined) {
       const ivm = loadIsolatedVm();
@@ -175,7 +191,7 @@ export class Guest {
     this.#reads++;
     this.#readBytes += length as number;
     if (this.#reads > MAX_READS || this.#readBytes > 8 * this.#model.length + 64 * 1_048_576) {
-      throw new RangeError('read: the model was read too often');
+      throw new RangeError('read: the model was read too often in one call');
     }
     const start = offset as number;
     return new Uint8Array(this.#model.subarray(start, start + (length as number))).buffer;

@@ -2,8 +2,8 @@
  * The native side of a sandbox, or the reason why there is none.
  * @module
  */
-import { loadBinding, nativeStatus } from '../native/loader.ts';
-import { type NativeProgramHost, openProgramHost } from '../native/program-host.ts';
+
+import { loadBinding, type NativeProgramHost, nativeStatus, openProgramHost } from '../native/index.ts';
 
 /** What runs programs here. */
 export interface Kernels {

@@ -2,13 +2,13 @@
  * Isolation `process`: every guest in a supervised worker process.
  * @module
  */
-import { loadIsolatedVm } from './isolate.ts';
+import { assertIsolatedVm } from './isolate.ts';
 import type { Walls } from './sandbox.ts';
 import { evaluateInWorker, SupervisedModel, WorkerPool } from './supervisor.ts';
 
 /** @throws {CloisterError} `MISSING_DEPENDENCY` when the workers would not find isolated-vm. */
 export function openProcessWalls(warm: number): Walls {
-  loadIsolatedVm();
+  assertIsolatedVm();
   const pool = new WorkerPool(warm);
   return {
     load: (bytes, name, limits, signal) => SupervisedModel.open({ pool, bytes, name, limits }, signal),
