@@ -2,7 +2,6 @@
  * The native side of a sandbox, or the reason why there is none.
  * @module
  */
-
 import { loadBinding, type NativeProgramHost, nativeStatus, openProgramHost } from '../native/index.ts';
 
 /** What runs programs here. */
