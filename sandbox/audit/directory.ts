@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { CloisterError } from '../../src/base/errors.ts';
+import { makeDirectory, syncDirectory } from '../../src/store/directory.ts';
 
 /** A file that is read anywhere and written only at its end. */
 export interface LogFile {
@@ -59,7 +60,7 @@ export interface LogDirectory {
  */
 export function nodeDirectory(directory: string, make: boolean): LogDirectory {
   const at = (name: string): string => path.join(directory, name);
-  if (make) guard(directory, 'make', () => makeDirectory(path.resolve(directory)));
+  if (make) makeDirectory(directory);
   return {
     path: directory,
     open: name => openFile(at(name), fs.constants.O_RDONLY | NONBLOCK),
@@ -202,34 +203,6 @@ function writeTemporary(file: string, bytes: Uint8Array, mode: number): string {
     }
     return temporary;
   });
-}
-
-/**
- * Makes a directory and its parents, durably. Not mkdir with `recursive`: that loops for ever where a file system answers
- * ENOENT under a parent that exists, as /proc does.
- */
-function makeDirectory(directory: string): void {
-  const parent = path.dirname(directory);
-  try {
-    fs.mkdirSync(directory, { mode: 0o700 });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST' && fs.statSync(directory).isDirectory()) return;
-    if (code !== 'ENOENT' || fs.existsSync(parent)) throw error;
-    makeDirectory(parent);
-    fs.mkdirSync(directory, { mode: 0o700 });
-  }
-  syncDirectory(parent);
-}
-
-function syncDirectory(directory: string): void {
-  if (process.platform === 'win32') return; // a directory cannot be opened there; NTFS journals its entries
-  const fd = fs.openSync(directory, 'r');
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 function guard<T>(file: string, verb: string, body: () => T): T {

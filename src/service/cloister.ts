@@ -9,10 +9,11 @@ import { type Ledger, openLedger, type ScopeState } from '../../privacy/budget/i
 import { type AuditEvent, type AuditLog, openLog } from '../../sandbox/audit/index.ts';
 import { openSandbox, type Sandbox, type SandboxedModel } from '../../sandbox/index.ts';
 import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
-import { openSqliteStore, type Store } from '../store/index.ts';
-import { makeDirectory, paths, readAnchor, writeAnchor } from './directory.ts';
+import { makeDirectory, openSqliteStore, type Store } from '../store/index.ts';
+import { paths, readAnchor, writeAnchor } from './directory.ts';
 import type { InputValues } from './inputs.ts';
 import {
+  abandon,
   compute,
   type Decoded,
   decodeRelease,
@@ -25,6 +26,7 @@ import {
   type Recorded,
   type ReleaseReply,
   type ReleaseRequest,
+  type Reserved,
   type RunReply,
   record,
   release,
@@ -71,7 +73,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
   const policy = parsePolicy(options.policy ?? {});
   const clock = options.clock ?? systemClock;
   const { ledgerFile, auditDir } = paths(options.dir);
-  await makeDirectory(options.dir);
+  makeDirectory(options.dir);
   await using opened = new AsyncDisposableStack();
   const store = await openSqliteStore({ path: ledgerFile });
   opened.defer(() => store.close());
@@ -129,6 +131,8 @@ export class Cloister {
 
   /** @internal Records the start, and anchors the log in the ledger's store. */
   async start(): Promise<void> {
+    const { cutBytes } = this.#parts.log;
+    if (cutBytes > 0) await this.#append({ action: 'recover', measures: { cutBytes } });
     await this.#append({ action: 'open' });
     await this.#parts.store.transaction(tx => writeAnchor(tx, this.#parts.log.head()));
   }
@@ -297,18 +301,23 @@ export class Model {
       return result;
     };
     let recorded: Recorded;
+    let open: Reserved | undefined;
     try {
       const decoded = await timed('decode', () => decode(origin));
       const planned = await timed('plan', () => plan(context, decoded));
       const reserved = await timed('reserve', () => reserve(context, planned));
       if ('receipt' in reserved) recorded = reserved;
       else {
+        open = reserved;
         const computed = await timed('compute', () => compute(context, reserved));
         const released = await timed('release', () => release(context, computed));
+        open = undefined;
         recorded = await timed('record', () => record(context, released));
       }
     } catch (error) {
-      await this.#recordFailure(origin, error);
+      // A ledger or log that cannot be written is the reason of the failure, or will be that of the next one.
+      if (open) await abandon(context, open).catch(() => undefined);
+      await this.#recordFailure(origin, error).catch(() => undefined);
       throw error;
     }
     return { ...reply(recorded), timings };
@@ -321,8 +330,7 @@ export class Model {
       ...failureOf(error),
       object: { kind: 'model', id: modelDigest } as const,
     };
-    // A log that cannot be written is the reason of the failure, or will be that of the next one.
-    await log.append(event).catch(() => undefined);
+    await log.append(event);
   }
 }
 

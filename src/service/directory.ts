@@ -7,29 +7,14 @@
  * | `audit/` | the log: records, tree, checkpoint, public key, private key (mode 0600) |
  * @module
  */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Head } from '../../sandbox/audit/index.ts';
-import { CloisterError, canonicalJson, decodeUtf8, encodeUtf8 } from '../base/index.ts';
+import { canonicalJson, decodeUtf8, encodeUtf8 } from '../base/index.ts';
 import type { Store, Transaction } from '../store/index.ts';
 
 /** The places in `dir`. */
 export function paths(dir: string): { readonly ledgerFile: string; readonly auditDir: string } {
   return { ledgerFile: join(dir, 'ledger.sqlite'), auditDir: join(dir, 'audit') };
-}
-
-/** Makes `dir` for its owner alone, if it does not exist. @throws {CloisterError} `STORE_FAILED`. */
-export async function makeDirectory(dir: string): Promise<void> {
-  try {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw new CloisterError(
-      'STORE_FAILED',
-      `the directory cannot be made: ${(cause as Error).message}`,
-      { dir },
-      { cause },
-    );
-  }
 }
 
 const ANCHOR = ['audit', 'head'] as const;

@@ -270,6 +270,14 @@ export async function compute(context: PipelineContext, reserved: Reserved): Pro
   return { reserved, raw: { kind: 'answer', answer: statistic.finish(tally) } } as unknown as Computed;
 }
 
+/**
+ * Where a request ends that failed between its charge and its release: the charge stays spent, and a request that waits for the
+ * same key is told so at once.
+ */
+export async function abandon(context: PipelineContext, reserved: Reserved): Promise<void> {
+  if (reserved.hold?.kind === 'charged') await context.ledger.forfeit(reserved.hold);
+}
+
 /** Stage 5: noise is added, once, and the noised bytes become durable. */
 export async function release(context: PipelineContext, computed: Computed): Promise<Released> {
   const { planned, hold } = computed.reserved;

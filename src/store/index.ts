@@ -2,6 +2,7 @@
  * Durable state: the store seam, and its SQLite and memory implementations.
  * @module
  */
+export { makeDirectory, syncDirectory } from './directory.ts';
 export { memoryStore } from './memory.ts';
 export { openSqliteStore, type SqliteOptions } from './sqlite.ts';
 export type { Entry, Row, Store, Transaction } from './store.ts';

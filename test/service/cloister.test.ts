@@ -277,12 +277,13 @@ describe('a release', () => {
       yield* records(2);
       throw new Error('the database went away');
     }
-    await expect(model.release({ records: broken(), statistic: DIGITS, epsilon: 0.5, scope: SCOPE })).rejects.toThrow(
-      'the database went away',
-    );
+    const request = { statistic: DIGITS, epsilon: 0.5, scope: SCOPE, idempotencyKey: 'once' };
+    await expect(model.release({ ...request, records: broken() })).rejects.toThrow('the database went away');
+    // The same key neither waits for what will never come, nor computes again for free.
+    await expect(model.release({ ...request, records: [] })).rejects.toMatchObject({ code: 'RELEASE_LOST' });
     await cloister.close();
     expect(await readBudgets(dir)).toMatchObject([{ spent: 500_000, reserved: 0 }]);
-    expect(await actions()).toEqual(['open', 'load', 'charge', 'fail UNEXPECTED', 'close']);
+    expect(await actions()).toEqual(['open', 'load', 'charge', 'fail UNEXPECTED', 'refuse RELEASE_LOST', 'close']);
     expect(readFileSync(join(dir, 'audit', 'records'), 'latin1')).not.toContain('database');
   });
 
