@@ -1,0 +1,338 @@
+import { MessageChannel } from 'node:worker_threads';
+import { describe, expect, test } from 'vitest';
+import { nativeStatus } from '../../native/index.ts';
+import { loadBinding } from '../../native/loader.ts';
+import { type NativeProgram, openProgramHost } from '../../native/program-host.ts';
+import { isCloisterError } from '../../src/base/index.ts';
+import { planProgram } from '../../src/engine/index.ts';
+import {
+  encodeProgram,
+  type ProgramSource,
+  type ProgramStep,
+  type Region,
+  type Window,
+  windowWords,
+} from '../../src/engine/program.ts';
+import { digits, filled, noFile } from './program-seeds.ts';
+
+const LIMIT = 1 << 20;
+const at = (space: Region['space'], offset: number, length: number): Region => ({ space, offset, length });
+const temporary = (offset: number, length: number): Region => at('temporary', offset, length);
+
+/** y = relu(x) + w, then z = y W + y0: 4 floats, a loaded constant and a packed weight. */
+const valid: ProgramSource = {
+  modelBytes: 80,
+  permanentBytes: 64,
+  temporaryBytes: 256,
+  stagingBytes: 64,
+  constants: [
+    { kind: 'range', offset: 0, length: 16 },
+    { kind: 'inline', bytes: new Uint8Array(Float32Array.from({ length: 16 }, (_, i) => i % 5).buffer) },
+  ],
+  packed: [{ layout: 'gemm', k: 4, n: 4, transposed: false }],
+  inputs: [{ dtype: 'f32', region: temporary(0, 16) }],
+  outputs: [{ dtype: 'f32', region: temporary(128, 16) }],
+  setup: [
+    { kind: 'load', operands: [at('permanent', 0, 16)], words: [0] },
+    { kind: 'load', operands: [at('staging', 0, 64)], words: [1] },
+    { kind: 'pack', operands: [at('staging', 0, 64)], words: [0] },
+  ],
+  run: [
+    { kind: 'unary', operands: [temporary(0, 16), temporary(0, 16)], words: [0, 0, 0] },
+    { kind: 'binary', operands: [temporary(0, 16), at('permanent', 0, 16), temporary(64, 16)], words: [0, 1, 4, 1, 1] },
+    {
+      kind: 'gemm',
+      operands: [temporary(64, 16), { space: 'packed', packed: 0 }, temporary(128, 16)],
+      words: [1, 4, 4, 0, 0, 1, 1, 1, 0, 0, 0],
+    },
+  ],
+};
+const model = new Uint8Array(80);
+model.set(new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer));
+
+const pooling: Window = {
+  batch: 1,
+  inC: 1,
+  inH: 2,
+  inW: 2,
+  outC: 1,
+  outH: 2,
+  outW: 2,
+  kernelH: 1,
+  kernelW: 1,
+  strideH: 1,
+  strideW: 1,
+  dilationH: 1,
+  dilationW: 1,
+  padTop: 0,
+  padLeft: 0,
+  groups: 1,
+};
+
+/** `valid` with its run steps replaced by one. */
+const only = (
+  kind: ProgramStep['kind'],
+  operands: ProgramStep['operands'],
+  words: readonly number[],
+): ProgramSource => ({
+  ...valid,
+  outputs: [{ dtype: 'f32', region: temporary(0, 16) }],
+  run: [{ kind, operands, words }],
+});
+const x = temporary(0, 16);
+const y = temporary(64, 16);
+const pool = (changes: Partial<Window>): ProgramSource =>
+  only('pool', [x, y], [...windowWords({ ...pooling, ...changes }), 0]);
+const thrice = (program: ProgramSource): ProgramSource => ({ ...program, run: new Array(3).fill(program.run).flat() });
+const unary = (operands: ProgramStep['operands'], words: readonly number[] = [0, 0, 0]): ProgramSource =>
+  only('unary', operands, words);
+const gemm = (words: readonly number[]): ProgramSource => ({
+  ...valid,
+  run: [...valid.run.slice(0, 2), { ...valid.run[2]!, words }],
+});
+const setup = (...steps: readonly ProgramStep[]): ProgramSource => ({ ...valid, setup: steps });
+/** `valid` with one 32-bit word of its bytes replaced. */
+const patched = (offset: number, word: number): Uint8Array => {
+  const bytes = encodeProgram(valid);
+  new DataView(bytes.buffer).setUint32(offset, word, true);
+  return bytes;
+};
+
+const [load, loadWeight, pack] = valid.setup as [ProgramStep, ProgramStep, ProgramStep];
+
+/** One way, or several, to break each invariant of native/executor/INVARIANTS.md. */
+const broken: readonly (readonly [invariant: string, program: ProgramSource | Uint8Array])[] = [
+  ['header', patched(0, 0x12345678)],
+  ['header', patched(4, 2)],
+  ['header', patched(76, 1)],
+  ['exact-length', encodeProgram(valid).slice(0, -8)],
+  ['exact-length', new Uint8Array([...encodeProgram(valid), 0, 0, 0, 0, 0, 0, 0, 0])],
+  ['exact-length', new Uint8Array(72)],
+  ['exact-length', patched(8, 4096)],
+  ['count', patched(48, 65_537)],
+  ['count', patched(68, 0xffffffff)],
+  ['model-length', { ...valid, modelBytes: 79 }],
+  ['arena-size', patched(44, 0x200)],
+  ['total-memory', { ...valid, temporaryBytes: LIMIT }],
+  ['total-memory', { ...valid, packed: [{ layout: 'gemm', k: 4096, n: 4096, transposed: false }] }],
+  ['constant', { ...valid, constants: [{ kind: 'range', offset: 72, length: 16 }, valid.constants[1]!] }],
+  ['constant', { ...valid, constants: [{ kind: 'range', offset: 0, length: 0 }, valid.constants[1]!] }],
+  ['constant', setup({ ...load, words: [2] }, loadWeight, pack)],
+  ['packed-layout', setup(load, loadWeight, { ...pack, words: [1] })],
+  [
+    'packed-layout',
+    {
+      ...valid,
+      run: [
+        ...valid.run.slice(0, 2),
+        { ...valid.run[2]!, operands: [y, { space: 'packed', packed: 1 }, temporary(128, 16)] },
+      ],
+    },
+  ],
+  ['packed-layout', only('conv', [x, { space: 'packed', packed: 0 }, y], [...windowWords(pooling), 0, 0, 0])],
+  ['packed-layout', gemm([1, 4, 4, 0, 1, 1, 1, 1, 0, 0, 0])],
+  ['packed-once', setup(load, loadWeight, pack, pack)],
+  ['packed-once', setup(load, loadWeight)],
+  ['port', { ...valid, inputs: [{ dtype: 'f32', region: temporary(0, 15) }] }],
+  ['port', { ...valid, inputs: [{ dtype: 'f32', region: at('permanent', 0, 16) }] }],
+  ['port', { ...valid, outputs: [{ dtype: 'f32', region: at('staging', 0, 16) }] }],
+  ['step-form', patched(80 + 2 * 24 + 72 + 2 * 24, 12)],
+  ['step-form', { ...valid, run: [load] }],
+  ['step-form', unary([x])],
+  ['step-form', unary([x, y], [0, 0])],
+  ['step-form', only('binary', [x, x, y], [0])],
+  ['space', unary([x, at('permanent', 0, 16)])],
+  ['space', unary([at('staging', 0, 16), y])],
+  ['space', setup({ kind: 'unary', operands: [x, at('staging', 0, 16)], words: [0, 0, 0] })],
+  ['space', unary([{ space: 'packed', packed: 0 }, y])],
+  ['operand-in-arena', unary([temporary(248, 16), y])],
+  ['operand-in-arena', unary([temporary(2 ** 52, 16), y])],
+  ['operand-in-arena', { ...valid, outputs: [{ dtype: 'f32', region: temporary(244, 16) }] }],
+  ['operand-size', unary([temporary(0, 12), y])],
+  ['operand-size', unary([temporary(0, 0), temporary(64, 0)])],
+  ['operand-size', only('binary', [x, x, y], [0, 1, 4, 2, 1])],
+  ['operand-size', only('softmax', [x, y], [2, 2, 2, 0])],
+  ['operand-size', only('reduce', [x, temporary(64, 4)], [0, 2 ** 30, 2 ** 30, 2 ** 30])],
+  ['operand-size', only('copy', [x, y], [4, 1, 4, 2, 0])],
+  ['operand-size', only('concat', [y, x], [3])],
+  ['operand-size', gemm([2, 4, 4, 0, 0, 1, 1, 1, 0, 0, 0])],
+  ['operand-size', pool({ inH: 3 })],
+  ['alignment', unary([temporary(2, 12), temporary(64, 12)])],
+  ['dimension', gemm([0, 4, 4, 0, 0, 1, 1, 1, 0, 0, 0])],
+  ['dimension', only('binary', [x, x, y], [0, 9, ...new Array<number>(27).fill(1)])],
+  ['dimension', only('copy', [x, y], [4, 1, 4, 0, 0x40000000])],
+  ['window', pool({ padTop: 1 })],
+  ['window', pool({ strideW: 2 })],
+  ['window', pool({ groups: 2 })],
+  ['window', pool({ outC: 2 })],
+  ['dimension', pool({ strideH: 0 })],
+  ['no-overflow', pool({ kernelH: 2 ** 29, kernelW: 2 ** 29 })],
+  ['enum', unary([x, y], [14, 0, 0])],
+  ['enum', unary([x, y], [12, 0x3f800000, 0])],
+  ['enum', unary([x, y], [12, 0x7fc00000, 0x7fc00000])],
+  ['enum', gemm([1, 4, 4, 0, 0, 1, 1, 1, 3, 0, 0])],
+  ['enum', only('copy', [x, y], [3, 1, 4, 1, 0])],
+  ['enum', only('softmax', [x, y], [1, 4, 1, 2])],
+  ['aliasing', unary([x, temporary(4, 16)])],
+  ['aliasing', only('binary', [x, temporary(0, 4), x], [0, 1, 4, 1, 0])],
+  ['aliasing', only('reduce', [x, temporary(0, 4)], [0, 1, 4, 1])],
+  ['aliasing', only('copy', [x, temporary(0, 16)], [4, 1, 4, 1, 0])],
+  ['aliasing', { ...valid, inputs: [valid.inputs[0]!, { dtype: 'f32', region: temporary(8, 16) }] }],
+  ['defined', unary([y, x])],
+  ['defined', { ...valid, outputs: [{ dtype: 'f32', region: temporary(132, 16) }] }],
+  ['defined', { ...valid, outputs: [{ dtype: 'f32', region: at('permanent', 4, 16) }] }],
+  ['defined', setup(load, pack, loadWeight)],
+  ['defined', setup(loadWeight, pack)],
+  ['bounded-work', thrice(pool({ kernelH: 2 ** 20, kernelW: 2 ** 21 }))],
+];
+
+describe.skipIf(nativeStatus().kind !== 'loaded')('program executor', () => {
+  const host = openProgramHost(loadBinding()!);
+  const floats = (bytes: Uint8Array): number[] => [
+    ...new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4),
+  ];
+  const bytesOf = (...values: readonly number[]): Uint8Array => new Uint8Array(Float32Array.from(values).buffer);
+  const codeOf = (body: () => unknown): string | undefined => {
+    try {
+      body();
+    } catch (error) {
+      return isCloisterError(error) ? error.code : String(error);
+    }
+    return undefined;
+  };
+  const big = (): NativeProgram => {
+    const graph = digits(64);
+    const { program } = planProgram(graph, { kernel: host.info, constants: noFile, modelBytes: 0 });
+    return host.load(program, new Uint8Array(0), 64 * LIMIT);
+  };
+
+  test('runs a valid program', () => {
+    const program = host.load(encodeProgram(valid), model, LIMIT);
+    const out = new Uint8Array(16);
+    program.run([bytesOf(-1, 1, 0, 2)], [out]);
+    const rows = [0, 1, 2, 3].map(row => [0, 1, 2, 3].map(column => (4 * row + column) % 5));
+    const sum = [1, 3, 3, 6];
+    expect(floats(out)).toEqual(
+      [0, 1, 2, 3].map(column => sum.reduce((acc, s, row) => acc + s * rows[row]![column]!, 0)),
+    );
+    expect(program.inputBytes).toEqual([16]);
+    expect(program.outputBytes).toEqual([16]);
+    expect(program.memory.temporaryBytes).toBe(256);
+    expect(program.memory.peakBytes).toBeGreaterThan(program.memory.permanentBytes + 256);
+  });
+
+  test.each(broken)('refuses what breaks %s', (invariant, program) => {
+    const bytes = program instanceof Uint8Array ? program : encodeProgram(program);
+    const code = invariant === 'total-memory' ? 'OUT_OF_MEMORY' : 'INVALID_PROGRAM';
+    try {
+      host.load(bytes, model, LIMIT);
+      expect.fail('it was accepted');
+    } catch (error) {
+      expect(error).toMatchObject({ code, message: expect.stringContaining(`[${invariant}]`) });
+    }
+  });
+
+  test('says which step and operand, what was expected and what came', () => {
+    expect(() => host.load(encodeProgram(unary([temporary(0, 12), y])), model, LIMIT)).toThrow(
+      'run step 0 (unary): operand 0: expected 16 bytes, got 12 [operand-size]',
+    );
+  });
+
+  test('refuses work over the limit that the host sets', () => {
+    const strict = openProgramHost(loadBinding()!, { limitWork: 100 });
+    expect(() => strict.load(encodeProgram(valid), model, LIMIT)).toThrow(/at most 100 operations .*\[bounded-work\]/);
+  });
+
+  test.each<[string, () => [readonly Uint8Array[], readonly Uint8Array[]]]>([
+    ['too few inputs', () => [[], [new Uint8Array(16)]]],
+    ['an input that is too short', () => [[new Uint8Array(12)], [new Uint8Array(16)]]],
+    ['an output that is too long', () => [[new Uint8Array(16)], [new Uint8Array(20)]]],
+    ['another typed array', () => [[new Float32Array(4) as unknown as Uint8Array], [new Uint8Array(16)]]],
+    ['something else', () => [['' as unknown as Uint8Array], [new Uint8Array(16)]]],
+    ['a shared input', () => [[new Uint8Array(new SharedArrayBuffer(16))], [new Uint8Array(16)]]],
+    ['a shared output', () => [[new Uint8Array(16)], [new Uint8Array(new SharedArrayBuffer(16))]]],
+    ['a detached input', () => [[detached()], [new Uint8Array(16)]]],
+    ['no array', () => [undefined as unknown as Uint8Array[], [new Uint8Array(16)]]],
+  ])('refuses %s, on both ways to run', async (_what, buffers) => {
+    const program = host.load(encodeProgram(valid), model, LIMIT);
+    expect(codeOf(() => program.run(...buffers()))).toBe('INPUT_MISMATCH');
+    await expect(program.runAsync(...buffers())).rejects.toMatchObject({ code: 'INPUT_MISMATCH' });
+  });
+
+  test('refuses a program or model that is shared or no array, and limits that are no number', () => {
+    const bytes = encodeProgram(valid);
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+    expect(codeOf(() => host.load(shared, model, LIMIT))).toBe('INVALID_ARGUMENT');
+    expect(codeOf(() => host.load(bytes, 'model' as unknown as Uint8Array, LIMIT))).toBe('INVALID_ARGUMENT');
+    for (const limit of [Number.NaN, -1, Number.POSITIVE_INFINITY]) {
+      expect(codeOf(() => host.load(bytes, model, limit))).toBe('INVALID_ARGUMENT');
+    }
+  });
+
+  test('runs off the thread on a copy of its inputs, and may be closed meanwhile', async () => {
+    const program = big();
+    const image = filled([64, 1, 28, 28], 3);
+    const input = new Uint8Array(image.data.buffer);
+    const expected = new Uint8Array(program.outputBytes[0]!);
+    program.run([input], [expected]);
+    const outputs = Array.from({ length: 6 }, () => new Uint8Array(expected.length));
+    const runs = outputs.map(output => program.runAsync([input], [output]));
+    input.fill(0);
+    program.close();
+    await Promise.all(runs);
+    for (const output of outputs) expect(Buffer.compare(output, expected)).toBe(0);
+    expect(codeOf(() => program.run([input], [expected]))).toBe('CLOSED');
+    expect(codeOf(() => program.memory)).toBe('CLOSED');
+  });
+
+  test('writes nowhere when an output was detached during the run', async () => {
+    const program = big();
+    const output = new Uint8Array(program.outputBytes[0]!);
+    const running = program.runAsync([new Uint8Array(program.inputBytes[0]!)], [output]);
+    structuredClone(output, { transfer: [output.buffer] });
+    await expect(running).rejects.toMatchObject({ code: 'INPUT_MISMATCH' });
+  });
+
+  test('overlapping runs share one workspace when the limit leaves no more, and still agree', async () => {
+    const graph = digits(8);
+    const { program: bytes } = planProgram(graph, { kernel: host.info, constants: noFile, modelBytes: 0 });
+    const { permanentBytes, temporaryBytes, scratchBytes, peakBytes } = host.load(
+      bytes,
+      new Uint8Array(0),
+      64 * LIMIT,
+    ).memory;
+    expect(peakBytes).toBeLessThan(permanentBytes + 2 * (temporaryBytes + scratchBytes));
+    const program = host.load(bytes, new Uint8Array(0), peakBytes);
+    const inputs = Array.from({ length: 12 }, (_, i) => new Uint8Array(filled([8, 1, 28, 28], i + 1).data.buffer));
+    const outputs = inputs.map(() => new Uint8Array(program.outputBytes[0]!));
+    await Promise.all(inputs.map((input, i) => program.runAsync([input], [outputs[i]!])));
+    inputs.forEach((input, i) => {
+      const alone = new Uint8Array(program.outputBytes[0]!);
+      program.run([input], [alone]);
+      expect(Buffer.compare(alone, outputs[i]!)).toBe(0);
+    });
+    expect(program.memory.peakBytes).toBeLessThanOrEqual(peakBytes);
+  });
+
+  test('times each run step', () => {
+    const program = host.load(encodeProgram(valid), model, LIMIT);
+    const durations = program.time([bytesOf(1, 2, 3, 4)], [new Uint8Array(16)]);
+    expect(durations.length).toBe(3);
+    expect(durations.every(ns => ns >= 0 && ns < 1e9)).toBe(true);
+  });
+
+  test('a closed program gives its memory back', () => {
+    const before = process.memoryUsage().external;
+    for (let i = 0; i < 50; i++) big().close();
+    expect(process.memoryUsage().external - before).toBeLessThan(20 * LIMIT);
+  });
+});
+
+function detached(): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const { port1, port2 } = new MessageChannel();
+  port1.postMessage(bytes, [bytes.buffer]);
+  port1.close();
+  port2.close();
+  return bytes;
+}
