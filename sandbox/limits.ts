@@ -9,35 +9,47 @@ const DAY_MS = 86_400_000;
 const MIB = 1_048_576;
 
 /**
- * The schema of the limits of one guest. Every limit is counted for one call (a load, a run, an evaluation), except
- * `memoryMb` and `modelBytes`, which bound what the guest holds at any moment. Unknown keys are refused.
+ * The limits of one guest. Every limit is counted for one call (a load, a run, an evaluation), except `memoryMb` and
+ * `modelBytes`, which bound what the guest holds at any moment.
  */
-export const limitsSchema = z.strictObject({
-  /** Milliseconds from the moment a call starts to run until its answer is complete. Waiting behind other calls does not count. */
+export interface Limits {
+  /**
+   * Milliseconds from the moment a call starts to run until its answer is complete. Waiting behind other calls does not count.
+   * Default 30,000.
+   */
+  readonly wallMs: number;
+  /** Milliseconds of processor time of all threads of the worker during the call, seen in steps of 10 to 20 ms. Default 60,000. */
+  readonly cpuMs: number;
+  /**
+   * MiB that the worker may hold resident beyond what an empty worker holds: heap, buffers, weights and arenas together.
+   * Default 512.
+   */
+  readonly memoryMb: number;
+  /** Bytes of one answer: all output tensors of a run together, or the text of an evaluation. Default 64 MiB. */
+  readonly outputBytes: number;
+  /** Bytes of a model file. Default 1 GiB. */
+  readonly modelBytes: number;
+}
+
+/** Limits as a person writes them: what is left out takes its default. */
+export type LimitsInput = { readonly [K in keyof Limits]?: Limits[K] | undefined };
+
+/** The schema of {@link Limits}, with its defaults. Unknown keys are refused. */
+export const limitsSchema: z.ZodType<Limits, LimitsInput> = z.strictObject({
   wallMs: z.int().min(1).max(DAY_MS).default(30_000),
-  /** Milliseconds of processor time of all threads of the worker during the call, seen in steps of 10 to 20 ms. */
   cpuMs: z.int().min(1).max(DAY_MS).default(60_000),
-  /** MiB that the worker may hold resident beyond what an empty worker holds: heap, buffers, weights and arenas together. */
   memoryMb: z.int().min(16).max(1_048_576).default(512),
-  /** Bytes of one answer: all output tensors of a run together, or the text of an evaluation. */
   outputBytes: z
     .int()
     .min(1)
     .max(0xff00_0000)
     .default(64 * MIB),
-  /** Bytes of a model file. */
   modelBytes: z
     .int()
     .min(1)
     .max(0xff00_0000)
-    .default(1024 * MIB),
+    .default(1_024 * MIB),
 });
-
-/** Limits as a person writes them: what is left out takes its default. */
-export type LimitsInput = z.input<typeof limitsSchema>;
-
-/** Limits with every default filled in. */
-export type Limits = Readonly<z.output<typeof limitsSchema>>;
 
 /**
  * Returns `input` over `base`, checked.

@@ -16,21 +16,26 @@ const MAX_SOURCE = 16 * 1_048_576;
 /** Where guests run. */
 export type Isolation = 'process' | 'isolate' | 'none';
 
-/** The schema of {@link openSandbox}'s options. Unknown keys are refused. */
-export const sandboxSchema = z.strictObject({
+/** Options of {@link openSandbox}: what is left out takes its default. */
+export interface SandboxOptions {
   /**
-   * `process`: a supervised worker process for each model, with an isolate inside. `isolate`: an isolate in this process, for
-   * models you trust: its limits stop careless code, not hostile code. `none`: no walls at all.
+   * `process` (the default): a supervised worker process for each model, with an isolate inside. `isolate`: an isolate in this
+   * process, for models you trust: its limits stop careless code, not hostile code. `none`: no walls at all.
    */
-  isolation: z.enum(['process', 'isolate', 'none']).default('process'),
+  readonly isolation?: Isolation | undefined;
   /** Limits of each guest that is not given its own. */
-  limits: limitsSchema.prefault({}),
-  /** Workers that wait, started, for the next load or evaluation. Each holds about 60 MiB. `process` only. */
-  warm: z.int().min(0).max(64).default(1),
-});
+  readonly limits?: LimitsInput | undefined;
+  /** Workers that wait, started, for the next load or evaluation. Each holds about 60 MiB. `process` only. Default 1. */
+  readonly warm?: number | undefined;
+}
 
-/** Options as a person writes them: what is left out takes its default. */
-export type SandboxOptions = z.input<typeof sandboxSchema>;
+/** The schema of {@link SandboxOptions}, with its defaults. Unknown keys are refused. */
+export const sandboxSchema: z.ZodType<{ isolation: Isolation; limits: Limits; warm: number }, SandboxOptions> =
+  z.strictObject({
+    isolation: z.enum(['process', 'isolate', 'none']).default('process'),
+    limits: limitsSchema.prefault({}),
+    warm: z.int().min(0).max(64).default(1),
+  });
 
 /** What {@link Sandbox.load} may be told. */
 export interface LoadOptions {
