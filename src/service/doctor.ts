@@ -2,6 +2,9 @@
  * What this machine has, what is missing, and the command that mends it.
  * @module
  */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { kernelInfo, nativeStatus } from '../../native/index.ts';
 import { openSandbox } from '../../sandbox/index.ts';
 import { isCloisterError } from '../base/index.ts';
@@ -93,10 +96,10 @@ async function tryGuest(name: string, isolation: 'isolate' | 'process'): Promise
 }
 
 async function checkStore(): Promise<Check> {
+  const folder = await mkdtemp(join(tmpdir(), 'cloister-doctor-'));
   try {
-    const store = await openSqliteStore({ path: ':memory:' });
+    await using store = await openSqliteStore({ path: join(folder, 'store.sqlite') });
     await store.transaction(async tx => void (await tx.append('doctor', new Uint8Array(1))));
-    await store.close();
     return { name: 'store', state: 'ok', found: 'SQLite' };
   } catch (error) {
     const install = isCloisterError(error, 'MISSING_DEPENDENCY') ? error.detail['install'] : undefined;
@@ -106,6 +109,8 @@ async function checkStore(): Promise<Check> {
       found: error instanceof Error ? error.message : String(error),
       ...(typeof install === 'string' ? { mend: install } : {}),
     };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 
