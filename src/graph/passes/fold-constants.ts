@@ -29,12 +29,17 @@ export function foldConstants(graph: Graph, options: FoldOptions = {}): Graph {
   const tensors = new Map<ValueId, Tensor>();
   const nodes: Node[] = [];
 
-  const tensorOf = (id: ValueId): Tensor | undefined => {
+  /** A constant that may be looked at. */
+  const smallConstant = (id: ValueId): Constant | undefined => {
     const constant = constants.get(id);
-    const { facts } = graph.values[id]!;
-    if (constant === undefined || overridable.has(id) || !(bytesOf(facts) <= limitBytes)) return undefined;
-    if (constant.kind === 'inline') return constant.tensor;
+    const there = constant?.kind === 'inline' || options.constants !== undefined;
+    return there && !overridable.has(id) && bytesOf(graph.values[id]!.facts) <= limitBytes ? constant : undefined;
+  };
+  const tensorOf = (id: ValueId): Tensor | undefined => {
+    const constant = smallConstant(id);
+    if (constant === undefined || constant.kind === 'inline') return constant?.tensor;
     if (options.constants === undefined) return undefined;
+    const { facts } = graph.values[id]!;
     const cached = tensors.get(id);
     if (cached !== undefined) return cached;
     const bytes = options.constants.read(constant.offset, constant.length);
@@ -44,7 +49,7 @@ export function foldConstants(graph: Graph, options: FoldOptions = {}): Graph {
   };
 
   for (const node of graph.nodes) {
-    const results = fits(graph, node, limitBytes) ? evaluate(graph, node, tensorOf) : undefined;
+    const results = fits(graph, node, limitBytes) ? evaluate(graph, node, tensorOf, smallConstant) : undefined;
     if (results === undefined) {
       nodes.push(node);
       continue;
@@ -73,22 +78,25 @@ function evaluate(
   graph: Graph,
   node: Node,
   tensorOf: (id: ValueId) => Tensor | undefined,
+  smallConstant: (id: ValueId) => Constant | undefined,
 ): readonly Tensor[] | undefined {
   const version = findVersion(OPERATORS, node);
   if (version === undefined) return undefined;
-  const inputs = node.inputs.map(id => (id === undefined ? undefined : tensorOf(id)));
   try {
-    if (node.inputs.every((id, i) => id === undefined || inputs[i] !== undefined)) {
+    // Nothing is read from the file before all of it is known to be of use.
+    if (node.inputs.every(id => id === undefined || smallConstant(id) !== undefined)) {
+      const inputs = node.inputs.map(id => (id === undefined ? undefined : tensorOf(id)));
       const results = version.run(RunContext.prepare(node, version, inputs));
       // A result may be a view of an input; a constant of its own holds no more bytes than it has elements.
       return results.map(result => result.clone());
     }
-    if (version.known === undefined || node.outputs.length !== 1) return undefined;
+    const out = node.outputs[0];
+    if (version.known === undefined || node.outputs.length !== 1 || out === undefined) return undefined;
+    if (DTYPES[graph.values[out]!.facts.dtype].kind === 'float') return undefined;
     const facts = node.inputs.map(id => (id === undefined ? undefined : graph.values[id]!.facts));
-    const known = version.known(
-      new InferContext(node, version, facts, i => inputs[i]?.values().map(Number), NO_SYMBOLS),
-    );
-    return known === undefined ? undefined : integers(graph.values[node.outputs[0]!]!.facts, known);
+    const known = (i: number): readonly number[] | undefined => tensorOf(node.inputs[i]!)?.values().map(Number);
+    const integerList = version.known(new InferContext(node, version, facts, known, NO_SYMBOLS));
+    return integerList === undefined ? undefined : integers(graph.values[out]!.facts, integerList);
   } catch (error) {
     if (isCloisterError(error)) return undefined;
     throw error;
