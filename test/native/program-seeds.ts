@@ -208,7 +208,7 @@ export function fileConstants(graph: Graph): { graph: Graph; model: Uint8Array }
   let count = 0;
   const constants = new Map(graph.constants);
   for (const [id, constant] of graph.constants) {
-    if (constant.kind !== 'inline' || graph.values[id]!.facts.dtype !== 'f32' || count++ % 2 === 0) continue;
+    if (constant.kind !== 'inline' || graph.values[id]!.facts.dtype !== 'f32' || count++ % 2 !== 0) continue;
     const bytes = constant.tensor.toBytes();
     constants.set(id, { kind: 'range', offset: at, length: bytes.length });
     parts.push(bytes);
