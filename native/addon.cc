@@ -1,6 +1,6 @@
-// The border between JavaScript and the kernels: Node-API only. Every hook unpacks its arguments, checks that each array is
-// as long as the sizes next to it say, calls one kernel, and returns undefined; or it returns what is wrong, as a string,
-// having computed nothing. The wrapper in kernels.ts throws it, so that stacks show the caller.
+// The border between JavaScript and the kernels: Node-API only. Every hook unpacks its arguments, checks that each
+// array is as long as the sizes next to it say, calls one kernel, and returns undefined; or it returns what is wrong,
+// as a string, having computed nothing. The wrapper in kernels.ts throws it, so that stacks show the caller.
 #include <napi.h>
 
 #include <cmath>
@@ -89,7 +89,8 @@ class Arguments {
   }
 
   // A Float32Array that is written: it overlaps nothing that was taken before, but for one that it may equal.
-  float* output(const char* name, size_t count, const float* may_equal_1 = nullptr, const float* may_equal_2 = nullptr) {
+  float* output(const char* name, size_t count, const float* may_equal_1 = nullptr,
+                const float* may_equal_2 = nullptr) {
     const size_t earlier = taken_;
     const Block block = array(name, napi_float32_array, "Float32Array", count, true);
     check_apart(name, block, earlier, may_equal_1, may_equal_2);
@@ -160,7 +161,8 @@ class Arguments {
       refuse("%s must be a %s", name, type_name);
       return {};
     }
-    // napi_get_typedarray_info also serves arrays over SharedArrayBuffers; Napi::TypedArrayOf would ask for their buffer.
+    // napi_get_typedarray_info also serves arrays over SharedArrayBuffers; Napi::TypedArrayOf would ask for their
+    // buffer.
     size_t length = 0;
     void* data = nullptr;
     napi_get_typedarray_info(info_.Env(), value, nullptr, &length, &data, nullptr, nullptr);
@@ -173,7 +175,8 @@ class Arguments {
     return block;
   }
 
-  void check_apart(const char* name, const Block& block, size_t earlier, const float* may_equal_1, const float* may_equal_2) {
+  void check_apart(const char* name, const Block& block, size_t earlier, const float* may_equal_1,
+                   const float* may_equal_2) {
     for (size_t i = 0; i < earlier; i++) {
       const void* data = blocks_[i].data;
       const bool may_equal = data == may_equal_1 || data == may_equal_2;
@@ -257,7 +260,8 @@ Napi::Value Gemm(const Napi::CallbackInfo& info) {
   return arguments.verdict();
 }
 
-// The fifteen fields of Window in order. What is taken is consistent: groups divide, windows begin inside the padded input.
+// The sixteen fields of Window in order. What is taken is consistent: groups divide, windows begin inside the padded
+// input.
 Window take_window(Arguments& arguments, bool pooling) {
   Window w{};
   w.batch = arguments.size("batch");
@@ -276,10 +280,11 @@ Window take_window(Arguments& arguments, bool pooling) {
   w.pad_top = arguments.size("padTop", 0);
   w.pad_left = arguments.size("padLeft", 0);
   w.groups = arguments.size("groups");
-  // Each product below is of sizes that are far under 2^31 in anything real; the bound keeps all of them inside 62 bits.
+  // Each product below is of sizes that are far under 2^31 in anything real; the bound keeps all of them inside 62
+  // bits.
   constexpr uint32_t kMost = 1u << 20;
-  for (const uint32_t size : {w.batch, w.in_c, w.in_h, w.in_w, w.out_c, w.out_h, w.out_w, w.kernel_h, w.kernel_w, w.stride_h,
-                              w.stride_w, w.dilation_h, w.dilation_w, w.pad_top, w.pad_left}) {
+  for (const uint32_t size : {w.batch, w.in_c, w.in_h, w.in_w, w.out_c, w.out_h, w.out_w, w.kernel_h, w.kernel_w,
+                              w.stride_h, w.stride_w, w.dilation_h, w.dilation_w, w.pad_top, w.pad_left}) {
     arguments.require(size <= kMost, "window sizes must be at most 2^20");
   }
   arguments.require(w.in_c % w.groups == 0 && w.out_c % w.groups == 0, "groups must divide inC and outC");
@@ -292,7 +297,8 @@ Window take_window(Arguments& arguments, bool pooling) {
   arguments.require(1.0 * w.in_c * w.kernel_h * w.kernel_w * w.out_h * w.out_w <= most, "the convolution is too large");
   const double reach_h = 1.0 * w.out_h * w.stride_h + 1.0 * w.kernel_h * w.dilation_h;
   const double reach_w = 1.0 * w.out_w * w.stride_w + 1.0 * w.kernel_w * w.dilation_w;
-  arguments.require(reach_h <= 1e6 && reach_w <= 1e6 && reach_h * reach_w * w.in_c <= most, "the window reaches too far");
+  arguments.require(reach_h <= 1e6 && reach_w <= 1e6 && reach_h * reach_w * w.in_c <= most,
+      "the window reaches too far");
   return w;
 }
 
@@ -396,12 +402,14 @@ Napi::Value Binary(const Napi::CallbackInfo& info) {
   arguments.require(arguments.list("aStrides", 0, a_strides) == rank, "aStrides must be as long as dims");
   arguments.require(arguments.list("bStrides", 0, b_strides) == rank, "bStrides must be as long as dims");
   if (!arguments.good()) return arguments.verdict();
-  const size_t count = product(rank, dims), a_reach = reach(rank, dims, a_strides), b_reach = reach(rank, dims, b_strides);
+  const size_t count = product(rank, dims);
+  const size_t a_reach = reach(rank, dims, a_strides), b_reach = reach(rank, dims, b_strides);
   arguments.require(count && a_reach && b_reach, "dims and strides reach over 2^40 elements");
   if (!arguments.good()) return arguments.verdict();
   const float* a = arguments.floats("a", a_reach, false);
   const float* b = arguments.floats("b", b_reach, false);
-  float* y = arguments.output("y", count, dense(rank, dims, a_strides) ? a : nullptr, dense(rank, dims, b_strides) ? b : nullptr);
+  float* y = arguments.output("y", count, dense(rank, dims, a_strides) ? a : nullptr,
+                              dense(rank, dims, b_strides) ? b : nullptr);
   if (!arguments.good()) return arguments.verdict();
   uint32_t narrow[3][kMaxRank];
   for (size_t d = 0; d < rank; d++) {

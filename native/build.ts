@@ -1,6 +1,6 @@
 /**
- * Builds the addon into `native/build/`. `npm ci` runs it; `npm run build:native` runs it again. An install never fails for
- * want of a compiler: it says so in one line, and everything runs on the reference backend.
+ * Builds the addon into `native/build/`. `npm ci` runs it; `npm run build:native` runs it again. An install never fails
+ * for want of a compiler: it says so in one line, and everything runs on the reference backend.
  * @module
  */
 import { spawnSync } from 'node:child_process';
@@ -33,7 +33,8 @@ function build(): void {
   // A binary of older sources does not stay behind: it would be loaded.
   rmSync(binary, { force: true });
   console.error(
-    `cloister: native kernels were not built: ${failure}; everything runs on the reference backend. To build later: npm run build:native`,
+    `cloister: native kernels were not built: ${failure}; everything runs on the reference backend. ` +
+      'To build later: npm run build:native',
   );
 }
 

@@ -1,6 +1,6 @@
 /**
- * Native kernels and the program executor: SIMD rows behind one dispatch table, verified programs on top. Everything here is
- * optional: without the binary {@link loadNative} returns `undefined` and the reference backend serves.
+ * Native kernels and the program executor: SIMD rows behind one dispatch table, verified programs on top. Everything
+ * here is optional: without the binary {@link loadNative} returns `undefined` and the reference backend serves.
  * @module
  */
 export {

@@ -32,7 +32,7 @@ export interface Epilogue {
   readonly hi?: number;
 }
 
-/** `C (m,n) = act(A (m,k) * B (k,n) + bias)`, row-major. Leading dimensions in elements; left out, they are the smallest. */
+/** `C (m,n) = act(A (m,k) * B (k,n) + bias)`, row-major. Leading dimensions in elements, by default the smallest. */
 export interface GemmShape {
   readonly m: number;
   readonly n: number;
@@ -117,8 +117,8 @@ export type PoolOp = (typeof POOL_OPS)[number];
  * except that an elementwise result, and that of softmax, may be its operand. A packed operand serves only the row that
  * packed it.
  *
- * Every method throws `INVALID_ARGUMENT`, and has then computed nothing, when a size is not a positive integer, an array is
- * not as long as its sizes say, or an output overlaps an input.
+ * Every method throws `INVALID_ARGUMENT`, and has then computed nothing, when a size is not a positive integer, an
+ * array is not as long as its sizes say, or an output overlaps an input.
  */
 export interface NativeAddon {
   /** The form of B (k,n) that {@link NativeAddon.gemmPacked} takes: a new array. */
@@ -131,7 +131,7 @@ export interface NativeAddon {
   packConv(window: Window, weights: Float32Array): Float32Array;
   /** Convolution of x (batch,inC,inH,inW) with weights packed before. */
   convPacked(window: Window, x: Float32Array, packed: Float32Array, y: Float32Array, epilogue?: Epilogue): void;
-  /** Convolution of x (batch,inC,inH,inW) with weights (outC,inC/groups,kernelH,kernelW): packs them, then convolves. */
+  /** Convolution of x (batch,inC,inH,inW) with weights (outC,inC/groups,kernelH,kernelW), which it packs first. */
   conv(window: Window, x: Float32Array, weights: Float32Array, y: Float32Array, epilogue?: Epilogue): void;
   /** Pooling of x (batch,inC,inH,inW). `averageIncludePad` divides by the kernel's area. */
   pool(op: PoolOp, window: Window, x: Float32Array, y: Float32Array): void;
@@ -188,11 +188,11 @@ export function kernelInfo(): KernelDetails | undefined {
 }
 
 /**
- * Makes one row run in the whole process, worker threads included; `null` returns to the best one. For tests and benches:
- * operands that were packed before belong to the row that packed them.
+ * Makes one row run in the whole process, worker threads included; `null` returns to the best one. For tests and
+ * benches: operands that were packed before belong to the row that packed them.
  *
- * @throws {CloisterError} `INVALID_ARGUMENT` when this build or this CPU does not have the row; `MISSING_DEPENDENCY` when
- *   there is no binary.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when this build or this CPU does not have the row;
+ *   `MISSING_DEPENDENCY` when there is no binary.
  */
 export function forceIsa(name: string | null): void {
   const binding = loadBinding();

@@ -21,8 +21,8 @@ export type Binding = Readonly<Record<string, unknown>>;
 let cached: { readonly status: NativeStatus; readonly binding: Binding | undefined } | undefined;
 
 /**
- * Returns the addon's exports, or `undefined` where everything has to run on the reference backend; {@link nativeStatus} then
- * says why. The first call decides for the life of this thread.
+ * Returns the addon's exports, or `undefined` where everything has to run on the reference backend; {@link
+ * nativeStatus} then says why. The first call decides for the life of this thread.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when `CLOISTER_ISA` names a row that this build or this CPU does not have.
  */
@@ -31,7 +31,7 @@ export function loadBinding(): Binding | undefined {
   return cached.binding;
 }
 
-/** Returns what came of loading the binary, and, where there is none, the command that mends it. Loads it if nobody has. */
+/** Returns what came of loading the binary (loading it now if nobody has), and the command that mends a failure. */
 export function nativeStatus(): NativeStatus {
   cached ??= open();
   return cached.status;
@@ -82,9 +82,10 @@ export function selectIsa(binding: Binding, name: string | null, source: string)
   const { forceIsa, info } = binding as { forceIsa(name: string | null): boolean; info(): { supported: string[] } };
   if (forceIsa(name)) return;
   const { supported } = info();
+  const came = String(name).slice(0, 40);
   throw new CloisterError(
     'INVALID_ARGUMENT',
-    `${source}: expected one of ${supported.join(', ')} (what this CPU runs), got ${JSON.stringify(String(name).slice(0, 40))}`,
-    { isa: String(name).slice(0, 40), supported },
+    `${source}: expected one of ${supported.join(', ')} (what this CPU runs), got ${JSON.stringify(came)}`,
+    { isa: came, supported },
   );
 }

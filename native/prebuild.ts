@@ -1,7 +1,7 @@
 /**
  * Builds the binary of this platform into `native/prebuilds/<platform>-<arch>/`, which the published package carries. A
- * release runs it on each platform and gathers the folders: a Node-API binary serves every Node from 24 on. It builds from
- * nothing, so the binary in `native/build/` goes; `npm run build:native` brings it back.
+ * release runs it on each platform and gathers the folders: a Node-API binary serves every Node from 24 on. It builds
+ * from nothing, so the binary in `native/build/` goes; `npm run build:native` brings it back.
  * @module
  */
 import { spawnSync } from 'node:child_process';

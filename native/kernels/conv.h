@@ -3,12 +3,12 @@
 // input vectors must each lie in one piece of memory. What differs is how the input is staged to make that so:
 //
 //   kInPlace  no padding and a stride of 1 across: x itself. A 1x1 convolution takes its plane as one long row.
-//   kPadded   a copy with zeros around it, each row split into its stride_w phases, so that a strided tap is contiguous.
-//   kColumns  im2col: rows so narrow that most lanes would idle; output pixels of all rows side by side, one row per tap.
+//   kPadded   a copy with zeros around it, each row split into stride_w phases, so that a strided tap is contiguous.
+//   kColumns  im2col, for rows so narrow that most lanes would idle: the output's pixels side by side, a row per tap.
 //
-// Every vector starts inside its row: the last one of a row steps back and repeats some columns. Where rows are narrow and lie
-// close together (kInPlace and kPadded with a stride of 1), vectors may instead run on across the ends of rows; the lanes that
-// fall between rows are computed and dropped.
+// Every vector starts inside its row: the last one of a row steps back and repeats some columns. Where rows are narrow
+// and lie close together (kInPlace and kPadded with a stride of 1), vectors may instead run on across the ends of rows;
+// the lanes that fall between rows are computed and dropped.
 #pragma once
 #include "gemm.h"
 
@@ -50,7 +50,8 @@ inline ConvPlan plan_conv(const Window& w) {
   const size_t reach_w = size_t{w.out_w - 1} * w.stride_w + size_t{w.kernel_w - 1} * w.dilation_w + 1;
   const bool inside = w.pad_top == 0 && w.pad_left == 0 && reach_h <= w.in_h && reach_w <= w.in_w;
   const size_t pixels = plan.out_h * plan.out_w;
-  const bool pointwise = plan.taps == 1 && inside && w.stride_h == 1 && w.stride_w == 1 && w.in_h == w.out_h && w.in_w == w.out_w;
+  const bool pointwise = plan.taps == 1 && inside && w.stride_h == 1 && w.stride_w == 1 && w.in_h == w.out_h &&
+      w.in_w == w.out_w;
 
   if (pointwise && pixels >= kLanes) {
     plan.staging = Staging::kInPlace;
@@ -72,11 +73,13 @@ inline ConvPlan plan_conv(const Window& w) {
     plan.row_step = w.stride_h * plan.pitch;
     plan.staged = plan.in_c * plan.plane + kLanes;
   }
-  // What each way costs, in cycles: half of one for a vector of one channel and one tap, and what storing and staging take.
+  // What each way costs, in cycles: half of one for a vector of one channel and one tap, and what storing and staging
+  // take.
   const size_t depth = plan.in_c * plan.taps, span = (plan.out_h - 1) * plan.row_step + plan.out_w;
   const size_t by_row = plan.out_h * divide_up(plan.out_w, kLanes) * plan.out_c * (depth / 2 + 1);
   const size_t running_on = divide_up(span, kLanes) * plan.out_c * (depth / 2 + (kLanes == 16 ? 4 : 12));
-  const size_t in_columns = divide_up(pixels, kLanes) * plan.out_c * (depth / 2 + 1) + depth * plan.out_h * (w.stride_w == 1 ? 10 : plan.out_w);
+  const size_t in_columns = divide_up(pixels, kLanes) * plan.out_c * (depth / 2 + 1) +
+      depth * plan.out_h * (w.stride_w == 1 ? 10 : plan.out_w);
   if (plan.staging == Staging::kPadded && in_columns < by_row && in_columns < running_on) {
     plan.staging = Staging::kColumns;
     plan.out_h = 1;
@@ -113,7 +116,9 @@ void conv_pack(const Window& w, const float* weights, float* out) {
   for (size_t group = 0; group < w.groups; group++, weights += out_c * depth) {
     for (size_t tile = 0; tile < channel_tiles(out_c); tile++) {
       for (size_t p = 0; p < depth; p++) {
-        for (size_t oc = tile_channel(out_c, tile); oc < tile_channel(out_c, tile + 1); oc++) *out++ = weights[oc * depth + p];
+        for (size_t oc = tile_channel(out_c, tile); oc < tile_channel(out_c, tile + 1); oc++) {
+          *out++ = weights[oc * depth + p];
+        }
       }
     }
   }
@@ -172,7 +177,8 @@ inline void stage_columns(const Window& w, size_t in_c, const float* x, float* o
         const size_t left = w.pad_left > column ? smaller(divide_up(w.pad_left - column, w.stride_w), w.out_w) : 0;
         const size_t right = end > column ? smaller(divide_up(end - column, w.stride_w), w.out_w) : 0;
         for (size_t oh = 0; oh < w.out_h; oh++, out += w.out_w) {
-          const size_t ih = oh * w.stride_h + kh * w.dilation_h - w.pad_top;  // wraps above the input, and is then too large
+          // Wraps above the input, and is then too large.
+          const size_t ih = oh * w.stride_h + kh * w.dilation_h - w.pad_top;
           if (ih >= w.in_h || left >= right) {
             for (size_t ow = 0; ow < w.out_w; ow++) out[ow] = 0;
             continue;
@@ -194,8 +200,8 @@ inline void stage_columns(const Window& w, size_t in_c, const float* x, float* o
   }
 }
 
-// The next vectors of an output plane: where each starts in the staged input and in the output; and, where vectors run on,
-// which lanes are outputs.
+// The next vectors of an output plane: where each starts in the staged input and in the output; and, where vectors run
+// on, which lanes are outputs.
 struct Pixels {
   const float* x[kWidePixels];
   size_t y[kWidePixels];
@@ -307,10 +313,11 @@ class PixelWalk {
   size_t row_ = 0, vector_ = 0;
 };
 
-inline void convolve_group(const ConvPlan& plan, const size_t* offsets, const float* staged, const float* weights, float* y,
-                           const float* bias, const Epilogue& e) {
+inline void convolve_group(const ConvPlan& plan, const size_t* offsets, const float* staged, const float* weights,
+                           float* y, const float* bias, const Epilogue& e) {
   const size_t y_plane = plan.out_h * plan.out_w, depth = plan.in_c * plan.taps, tiles = channel_tiles(plan.out_c);
-  const size_t widest = tile_channel(plan.out_c, tiles) - tile_channel(plan.out_c, tiles - 1);  // the last is never narrower
+  // The last is never narrower.
+  const size_t widest = tile_channel(plan.out_c, tiles) - tile_channel(plan.out_c, tiles - 1);
   const size_t most = widest <= wide_channels() ? kWidePixels : kTilePixels;
   // Whichever of weights and input is larger is streamed once; the other stays in cache and is read again and again.
   const bool weights_outside = plan.out_c * depth > plan.in_c * plan.plane;

@@ -12,8 +12,8 @@ struct CopyDim {
   size_t step;     // of the result, in elements
 };
 
-// rows x columns, read across at `across` (any stride) and down at `down`, written at `step` per row and 1 per column. In
-// squares, so that a line of the source which serves several rows is still in cache for each.
+// rows x columns, read across at `across` (any stride) and down at `down`, written at `step` per row and 1 per column.
+// In squares, so that a line of the source which serves several rows is still in cache for each.
 template <typename T>
 inline void copy_plane(size_t rows, size_t columns, const T* x, int64_t down, int64_t across, T* y, size_t step) {
   constexpr size_t kSquare = 16;
@@ -89,7 +89,8 @@ void copy_elements(size_t rank, const uint32_t* dims, const int64_t* strides, co
   }
 }
 
-void copy_strided(size_t rank, const uint32_t* dims, const int64_t* strides, size_t element_bytes, const void* x, void* y) {
+void copy_strided(size_t rank, const uint32_t* dims, const int64_t* strides, size_t element_bytes, const void* x,
+    void* y) {
   switch (element_bytes) {
     case 1: return copy_elements(rank, dims, strides, static_cast<const uint8_t*>(x), static_cast<uint8_t*>(y));
     case 2: return copy_elements(rank, dims, strides, static_cast<const uint16_t*>(x), static_cast<uint16_t*>(y));

@@ -36,7 +36,8 @@ void unary(UnaryOp op, size_t count, const float* x, float* y, float p0, float p
 
 // One row of the innermost dimension: each operand runs along it (a step of 1), or stays (0), or strides.
 template <typename Combine>
-inline void combine_row(size_t count, const float* a, size_t a_step, const float* b, size_t b_step, float* y, Combine combine) {
+inline void combine_row(size_t count, const float* a, size_t a_step, const float* b, size_t b_step, float* y,
+    Combine combine) {
   if (a_step <= 1 && b_step <= 1) {
     const F a_all = broadcast(*a), b_all = broadcast(*b);
     for (size_t i = 0; i < count; i += kLanes) {

@@ -1,5 +1,5 @@
-// C = act(A B + bias), f32. B comes packed in panels of kPanel columns; A is packed tile by tile into the workspace where
-// that pays.
+// C = act(A B + bias), f32. B comes packed in panels of kPanel columns; A is packed tile by tile into the workspace
+// where that pays.
 //
 // Blocking as in Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008: a
 // kDepth x kPanel slice of B stays in L1 while the tiles of a kRows x kDepth block of A, in L2, pass over it.
@@ -35,7 +35,8 @@ struct Tile {
   const float* bias;     // at this tile's first column, or null
 };
 
-// Rows x Vectors accumulators. A tile of few rows has too few to hide the latency of an FMA: it sums every Chains-th p apart.
+// Rows x Vectors accumulators. A tile of few rows has too few to hide the latency of an FMA: it sums every Chains-th p
+// apart.
 template <size_t Rows, size_t Vectors>
 void multiply_tile(const Tile& t, const Epilogue& e) {
   constexpr size_t kChains = Rows * Vectors >= 8 ? 1 : Rows * Vectors >= 4 ? 2 : 4;
@@ -64,7 +65,9 @@ void multiply_tile(const Tile& t, const Epilogue& e) {
 #pragma GCC unroll 16
     for (size_t i = 0; i < Rows; i++) {
 #pragma GCC unroll 4
-      for (size_t v = 0; v < Vectors; v++) sum[0][i][v] = fma(broadcast(a[i * a_row]), load(b + v * kLanes), sum[0][i][v]);
+      for (size_t v = 0; v < Vectors; v++) {
+        sum[0][i][v] = fma(broadcast(a[i * a_row]), load(b + v * kLanes), sum[0][i][v]);
+      }
     }
   }
 #pragma GCC unroll 4
@@ -141,8 +144,8 @@ void gemm_pack_b(size_t k, size_t n, const float* b, size_t ldb, bool transposed
   }
 }
 
-// A of one tile of rows, or before few panels, is read so seldom that packing it costs more than it saves. So it does where
-// rows are contiguous, unless they start at the same place of their pages and push one another out of L1.
+// A of one tile of rows, or before few panels, is read so seldom that packing it costs more than it saves. So it does
+// where rows are contiguous, unless they start at the same place of their pages and push one another out of L1.
 inline bool may_pack_a(size_t m, size_t n) { return m > kTileRows && n > 3 * kPanel; }
 inline bool packs_a(size_t m, size_t n, size_t lda, bool transposed) {
   return may_pack_a(m, n) && (transposed || lda * sizeof(float) % 4096 == 0);

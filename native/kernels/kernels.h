@@ -4,10 +4,11 @@
 // arguments describe. They check nothing: the executor verified every size before it calls (executor/INVARIANTS.md).
 // All tensors are dense, row-major, little-endian f32 unless said otherwise. Sizes are in elements.
 //
-// Accuracy, of every row: a sum of k products (gemm, conv) is within g * sum|a*b| of the exact one, where g = k*u/(1-k*u) and
-// u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 3.1), with k one more where there is a bias;
-// exp, log, tanh, sigmoid and erf are within 2 ulp; the arithmetic operators, sqrt, floor and ceil are rounded once. NaN goes
-// through everything, activations, clip, min, max and pooling included. Which zero comes of min or max of two is left open.
+// Accuracy, of every row: a sum of k products (gemm, conv) is within g * sum|a*b| of the exact one, where g =
+// k*u/(1-k*u) and u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 3.1), with k one more
+// where there is a bias; exp, log, tanh, sigmoid and erf are within 2 ulp; the arithmetic operators, sqrt, floor and
+// ceil are rounded once. NaN goes through everything, activations, clip, min, max and pooling included. Which zero
+// comes of min or max of two is left open.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -51,8 +52,8 @@ struct Kernels {
   // B (k x n, or n x k when transposed) -> panels of gemm_panel columns, k-major, the last padded with zeros.
   size_t (*gemm_packed_elements)(size_t k, size_t n);
   void (*gemm_pack_b)(size_t k, size_t n, const float* b, size_t ldb, bool transposed, float* out);
-  // C[m][n] = act(sum_p A[m][p] * B[p][n] + bias[n]); A is m x k with lda >= k (or k x m when a_transposed, lda >= m); B packed.
-  // workspace: gemm_workspace_elements(m, n, k) floats, 64-byte aligned, may be anything before and after.
+  // C[m][n] = act(sum_p A[m][p] * B[p][n] + bias[n]); A is m x k with lda >= k (or k x m when a_transposed, lda >= m);
+  // B packed. workspace: gemm_workspace_elements(m, n, k) floats, 64-byte aligned, may be anything before and after.
   size_t (*gemm_workspace_elements)(size_t m, size_t n, size_t k);
   void (*gemm)(size_t m, size_t n, size_t k, const float* a, size_t lda, bool a_transposed, const float* b_packed,
                float* c, size_t ldc, const Epilogue& epilogue, float* workspace);
@@ -70,8 +71,8 @@ struct Kernels {
   void (*unary)(UnaryOp op, size_t count, const float* x, float* y, float p0, float p1);  // y may be x
   // Broadcast over `rank` output dims; a stride of 0 repeats. Strides in elements. y dense; y may be a or b when that
   // operand is dense and of y's shape.
-  void (*binary)(BinaryOp op, size_t rank, const uint32_t* dims, const float* a, const uint32_t* a_strides, const float* b,
-                 const uint32_t* b_strides, float* y);
+  void (*binary)(BinaryOp op, size_t rank, const uint32_t* dims, const float* a, const uint32_t* a_strides,
+                 const float* b, const uint32_t* b_strides, float* y);
 
   // x and y are outer x n x inner; the middle axis is normalised (y may be x) ...
   void (*softmax)(size_t outer, size_t n, size_t inner, bool log, const float* x, float* y);
@@ -80,7 +81,8 @@ struct Kernels {
 
   // y (dense, of `dims`) = x read at `strides` (elements, 0 repeats) from its first element: transpose, expand, slice.
   // Works on any element of `element_bytes` in {1, 2, 4, 8}.
-  void (*copy_strided)(size_t rank, const uint32_t* dims, const int64_t* strides, size_t element_bytes, const void* x, void* y);
+  void (*copy_strided)(size_t rank, const uint32_t* dims, const int64_t* strides, size_t element_bytes,
+      const void* x, void* y);
 };
 
 // The rows that this binary has, best first; scalar is always last and always present.
@@ -93,8 +95,8 @@ extern const Kernels kAvx512Kernels;
 extern const Kernels kNeonKernels;
 #endif
 
-// The row that runs: the best one this CPU supports, or the one that force_isa names (the loader passes CLOISTER_ISA on).
-// Packed operands belong to the row that packed them: whoever keeps some keeps the row as well.
+// The row that runs: the best one this CPU supports, or the one that force_isa names (the loader passes CLOISTER_ISA
+// on). Packed operands belong to the row that packed them: whoever keeps some keeps the row as well.
 const Kernels& kernels() noexcept;
 // Forces a row by name; null or empty returns to the best. False, and no change, if the CPU or the build lacks it.
 bool force_isa(const char* name) noexcept;

@@ -1,4 +1,5 @@
-// Pooling of NCHW f32: kernel rows are folded into one row of the padded input, vector by vector; then the kernel's columns.
+// Pooling of NCHW f32: kernel rows are folded into one row of the padded input, vector by vector; then the kernel's
+// columns.
 #pragma once
 #include "kernels.h"
 #include "simd.h"
@@ -38,7 +39,8 @@ void pool_columns(const Window& w, PoolOp op, size_t ow0, size_t ow1, const floa
   const size_t reach = (ow1 - ow0 - 1) * w.stride_w + size_t{w.kernel_w - 1} * w.dilation_w + 1;
   const size_t left = smaller(from < 0 ? static_cast<size_t>(-from) : 0, reach);
   const int64_t right_edge = static_cast<int64_t>(w.in_w) - from;
-  const size_t right = right_edge <= static_cast<int64_t>(left) ? left : smaller(static_cast<size_t>(right_edge), reach);
+  const bool some = right_edge > static_cast<int64_t>(left);
+  const size_t right = some ? smaller(static_cast<size_t>(right_edge), reach) : left;
   for (size_t i = 0; i < kPoolRow + 2 * kLanes; i++) row[i] = Fold::start();
   for (size_t ow = ow0; ow < ow1; ow++) {
     const int64_t start = static_cast<int64_t>(ow) * w.stride_w - w.pad_left;
@@ -52,7 +54,8 @@ void pool_columns(const Window& w, PoolOp op, size_t ow0, size_t ow1, const floa
         F folded = broadcast(Fold::start());
         const size_t width = smaller(right - i, kLanes);
         for (size_t kh = 0; kh < w.kernel_h; kh++) {
-          const size_t ih = static_cast<size_t>(top) + kh * w.dilation_h;  // wraps above the input, and is then too large
+          // Wraps above the input, and is then too large.
+          const size_t ih = static_cast<size_t>(top) + kh * w.dilation_h;
           const int64_t at = static_cast<int64_t>(ih * w.in_w + i) + from;
           if (ih < w.in_h) folded = Fold::fold(folded, load_up_to(x + at, width));
         }
@@ -73,7 +76,9 @@ void pool_columns(const Window& w, PoolOp op, size_t ow0, size_t ow1, const floa
       } else {
         for (; ow < count; ow++) {
           float folded = Fold::start();
-          for (size_t kw = 0; kw < w.kernel_w; kw++) folded = Fold::fold(folded, row[ow * w.stride_w + kw * w.dilation_w]);
+          for (size_t kw = 0; kw < w.kernel_w; kw++) {
+            folded = Fold::fold(folded, row[ow * w.stride_w + kw * w.dilation_w]);
+          }
           out[ow] = folded;
         }
       }

@@ -164,7 +164,9 @@ void softmax(size_t outer, size_t n, size_t inner, bool log, const float* x, flo
     if (inner == 1) {
       softmax_row(n, log, x, y);
     } else {
-      for (size_t i = 0; i < inner; i += kLanes) softmax_columns(n, inner, log, x + i, smaller(inner - i, kLanes), y + i);
+      for (size_t i = 0; i < inner; i += kLanes) {
+        softmax_columns(n, inner, log, x + i, smaller(inner - i, kLanes), y + i);
+      }
     }
   }
 }

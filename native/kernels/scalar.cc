@@ -210,7 +210,8 @@ void reduce(ReduceOp op, size_t outer, size_t n, size_t inner, const float* x, f
   }
 }
 
-void copy_strided(size_t rank, const uint32_t* dims, const int64_t* strides, size_t element_bytes, const void* x, void* y) {
+void copy_strided(size_t rank, const uint32_t* dims, const int64_t* strides, size_t element_bytes, const void* x,
+    void* y) {
   size_t count = 1;
   for (size_t d = 0; d < rank; d++) count *= dims[d];
   const char* from = static_cast<const char*>(x);

@@ -1,8 +1,9 @@
 // The vectors of one row: one type F of kLanes floats, one type I of as many ints, and what the kernels do with them.
 //
-// Arithmetic, comparisons (a lane of all ones or zeros in I) and `mask ? a : b` are the operators of the compiler's vector
-// extension; only what those lack is named here. Everything is in an unnamed namespace, and no standard header with inline
-// code is included after this one, so that code made with one row's flags is never the copy that another file runs.
+// Arithmetic, comparisons (a lane of all ones or zeros in I) and `mask ? a : b` are the operators of the compiler's
+// vector extension; only what those lack is named here. Everything is in an unnamed namespace, and no standard header
+// with inline code is included after this one, so that code made with one row's flags is never the copy that another
+// file runs.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -25,7 +26,8 @@ constexpr size_t kLanes = 16;
 constexpr size_t kRegisters = 32;
 
 inline __mmask16 first_lanes(size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
-// Masked forms with every lane on, where GCC 12 would warn that the unmasked ones read an undefined vector (its bug 105593).
+// Masked forms with every lane on, where GCC 12 would warn that the unmasked ones read an undefined vector (its bug
+// 105593).
 constexpr __mmask16 kAll = 0xffff;
 inline F load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, F v) { _mm512_storeu_ps(p, v); }
@@ -148,7 +150,8 @@ inline float sum_lanes(F v) {
 // The lanes of `mask`, side by side from p on.
 inline void store_chosen(float* p, F v, uint32_t mask) {
 #if defined(__AVX512F__)
-  store_first(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), v), static_cast<size_t>(__builtin_popcount(mask)));
+  store_first(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), v),
+      static_cast<size_t>(__builtin_popcount(mask)));
 #else
   float lanes[kLanes];
   store(lanes, v);

@@ -1,6 +1,6 @@
 /**
- * Every kernel as its definition reads, in float64, each sum with the sum of its terms' magnitudes: error bounds follow from
- * the latter. Also the generators that the kernel tests share.
+ * Every kernel as its definition reads, in float64, each sum with the sum of its terms' magnitudes: error bounds follow
+ * from the latter. Also the generators that the kernel tests share.
  */
 import type { BinaryOp, GemmShape, PoolOp, ReduceOp, Window } from '../../native/index.ts';
 

@@ -422,7 +422,7 @@ describe.skipIf(rows.length === 0)('kernels', () => {
       });
     });
 
-    // Strides of one operand: each dimension is walked densely or repeated; then the order of dimensions is turned round.
+    // Strides of one operand: each dimension is walked densely or repeated, in this order or the other way round.
     const broadcasts = fc
       .array(fc.tuple(fc.integer({ min: 1, max: 9 }), fc.boolean(), fc.boolean()), { maxLength: 5 })
       .chain(axes =>
@@ -507,7 +507,7 @@ describe.skipIf(rows.length === 0)('kernels', () => {
             const exact = oracle.softmax(outer, n, inner, log, x);
             const y = new Float32Array(x.length);
             native.softmax({ outer, n, inner, log }, x, y);
-            // x - top is rounded (u |x - top| <= 2 spread u), exp is within 2 ulp, the sum within gamma(n); then one quotient.
+            // x - top is rounded (by u times 2 spread at most), exp within 2 ulp, the sum within gamma(n); then a quotient.
             const relative = 2 * spread * U + 4 * U + gamma(n) + 2 * spread * U + 4 * U + 2 * U;
             const bound = (i: number): number =>
               log ? relative + 4 * U * Math.abs(exact[i]!) + 4 * U * Math.log(n) : relative * exact[i]! + TINY;
