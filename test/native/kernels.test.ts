@@ -507,7 +507,7 @@ describe.skipIf(rows.length === 0)('kernels', () => {
             const exact = oracle.softmax(outer, n, inner, log, x);
             const y = new Float32Array(x.length);
             native.softmax({ outer, n, inner, log }, x, y);
-            // x - top is rounded (by u times 2 spread at most), exp within 2 ulp, the sum within gamma(n); then a quotient.
+            // x - top is off by 2 spread u at most, exp by 2 ulp, the sum by gamma(n); then one quotient.
             const relative = 2 * spread * U + 4 * U + gamma(n) + 2 * spread * U + 4 * U + 2 * U;
             const bound = (i: number): number =>
               log ? relative + 4 * U * Math.abs(exact[i]!) + 4 * U * Math.log(n) : relative * exact[i]! + TINY;
