@@ -291,25 +291,23 @@ export class WorkerProcess {
     const { limits } = head;
     const wall = performance.now() - head.start;
     if (wall > limits.wallMs) return limitError('wallMs', limits.wallMs, wall);
-    const cpu = this.#meter.cpuMs();
-    if (cpu !== undefined) {
-      head.cpuStart ??= cpu;
-      if (cpu - head.cpuStart > limits.cpuMs) return limitError('cpuMs', limits.cpuMs, cpu - head.cpuStart);
+    const { cpuMs, heldMb } = this.#record();
+    if (cpuMs !== undefined) {
+      head.cpuStart ??= cpuMs;
+      if (cpuMs - head.cpuStart > limits.cpuMs) return limitError('cpuMs', limits.cpuMs, cpuMs - head.cpuStart);
     }
-    const memory = this.#meter.memory();
-    const held = memory === undefined || !this.#greeted ? 0 : memory.rssMb - this.#baseMb;
-    return held > limits.memoryMb ? limitError('memoryMb', limits.memoryMb, held) : undefined;
+    return this.#greeted && heldMb > limits.memoryMb ? limitError('memoryMb', limits.memoryMb, heldMb) : undefined;
   }
 
-  /** Remembers what was used, as far as the system still tells. */
-  #record(): void {
+  /** Looks at what is used now, and remembers it as far as the system tells: a process that is gone tells nothing. */
+  #record(): { readonly cpuMs: number | undefined; readonly heldMb: number } {
     const cpu = this.#meter.cpuMs();
-    const peak = this.#meter.memory()?.peakMb;
-    const { cpuMs, peakMb } = this.#usage;
+    const memory = this.#meter.memory();
     this.#usage = {
-      cpuMs: cpu === undefined ? cpuMs : cpu - this.#baseCpuMs,
-      peakMb: peak === undefined ? peakMb : Math.max(0, peak - this.#baseMb),
+      cpuMs: cpu === undefined ? this.#usage.cpuMs : cpu - this.#baseCpuMs,
+      peakMb: memory === undefined ? this.#usage.peakMb : Math.max(0, memory.peakMb - this.#baseMb),
     };
+    return { cpuMs: cpu, heldMb: memory === undefined ? 0 : memory.rssMb - this.#baseMb };
   }
 
   /** Answers whoever still waits. The request that was being served hears the reason; those behind it hear that the worker is gone. */
