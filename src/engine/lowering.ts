@@ -34,6 +34,12 @@ export function dataInputs(node: Node): readonly ValueId[] {
   return node.inputs.filter((id, i): id is ValueId => id !== undefined && !parameters.includes(i));
 }
 
+/** The inputs of `node` that are read while planning. */
+export function parameterInputs(node: Node): readonly ValueId[] {
+  const parameters = findLowering(node)?.parameters ?? [];
+  return node.inputs.filter((id, i): id is ValueId => id !== undefined && parameters.includes(i));
+}
+
 /** How `node` is lowered, if its operator is. */
 export function findLowering(node: Node): Lowering | undefined {
   return node.domain === '' ? LOWERINGS.get(node.op) : undefined;
@@ -84,10 +90,10 @@ const LOWERINGS: ReadonlyMap<string, Lowering> = new Map(
     Clip: { float: true, parameters: [1, 2], lower: lowerClip },
     LeakyRelu: { float: true, lower: lowerLeakyRelu },
     MatMul: { float: true, lower: lowerMatMul },
-    Gemm: { float: true, lower: lowerGemm },
+    Gemm: { float: true, refuses: refuseOldGemm, lower: lowerGemm },
     Conv: { float: true, refuses: refuseWindow, lower: lowerConv },
     MaxPool: { float: true, refuses: refuseWindow, lower: (d, node) => lowerPool(d, node, 'max') },
-    AveragePool: { float: true, refuses: refuseWindow, lower: lowerAveragePool },
+    AveragePool: { float: true, refuses: refuseAveragePool, lower: lowerAveragePool },
     GlobalAveragePool: { float: true, lower: (d, node) => lowerGlobalPool(d, node, 'mean') },
     GlobalMaxPool: { float: true, lower: (d, node) => lowerGlobalPool(d, node, 'max') },
     BatchNormalization: { float: true, refuses: refuseTraining, lower: lowerBatchNormalization },
@@ -343,9 +349,11 @@ function spread(d: Draft, x: View, xShape: Shape, shape: Shape): View {
   return y;
 }
 
+function refuseOldGemm(node: Node): string | undefined {
+  return node.inputs[2] !== undefined && node.opset < 7 ? 'before opset 7 it broadcasts in another way' : undefined;
+}
+
 function lowerGemm(d: Draft, node: Node): void {
-  if (node.inputs[2] !== undefined && node.opset < 7)
-    throw new Unsupported('before opset 7 it broadcasts in another way');
   const [aId, bId] = [node.inputs[0]!, node.inputs[1]!];
   const cId = number(node, 'beta', 1) === 0 ? undefined : node.inputs[2];
   const [aTransposed, bTransposed] = [number(node, 'transA', 0) !== 0, number(node, 'transB', 0) !== 0];
@@ -528,10 +536,13 @@ function lowerPool(d: Draft, node: Node, op: keyof typeof POOL_OPS): void {
   d.emit('pool', [d.read(node.inputs[0]!), y], [...windowWords(window), POOL_OPS[op]]);
 }
 
+function refuseAveragePool(node: Node, inputs: readonly (Facts | undefined)[]): string | undefined {
+  const odd = number(node, 'count_include_pad', 0) !== 0 && number(node, 'ceil_mode', 0) !== 0;
+  return odd ? 'it rounds up and counts padding' : refuseWindow(node, inputs);
+}
+
 function lowerAveragePool(d: Draft, node: Node): void {
-  const includePad = number(node, 'count_include_pad', 0) !== 0;
-  if (includePad && number(node, 'ceil_mode', 0) !== 0) throw new Unsupported('it rounds up and counts padding');
-  lowerPool(d, node, includePad ? 'averageIncludePad' : 'average');
+  lowerPool(d, node, number(node, 'count_include_pad', 0) !== 0 ? 'averageIncludePad' : 'average');
 }
 
 function lowerGlobalPool(d: Draft, node: Node, op: keyof typeof REDUCE_OPS): void {

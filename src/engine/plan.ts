@@ -7,7 +7,7 @@ import { type ConstantReader, foldConstants, type Graph, inferFacts, type Node, 
 import { type DType, elementCount } from '../tensor/index.ts';
 import { Draft, type DraftOperand, type DraftStep, Unsupported } from './draft.ts';
 import type { KernelInfo } from './kernel-host.ts';
-import { dataInputs, findLowering, refusal } from './lowering.ts';
+import { dataInputs, findLowering, parameterInputs, refusal } from './lowering.ts';
 import { alignUp, planMemory } from './memory-planner.ts';
 import {
   encodeProgram,
@@ -146,10 +146,25 @@ export function analyse(graph: Graph): Analysis {
 /** One line for each of `nodes` that the native backend does not run: the node and the reason. */
 export function refusals(graph: Graph, nodes: readonly Node[]): readonly string[] {
   const facts = (id: ValueId | undefined) => (id === undefined ? undefined : graph.values[id]!.facts);
+  const data = dataDependent(graph);
   return nodes.flatMap(node => {
-    const reason = refusal(node, node.inputs.map(facts), node.outputs.map(facts));
+    const parameter = parameterInputs(node).find(id => data.has(id));
+    const reason =
+      refusal(node, node.inputs.map(facts), node.outputs.map(facts)) ??
+      (parameter === undefined ? undefined : `${JSON.stringify(graph.values[parameter]!.name)} depends on data`);
     return reason === undefined ? [] : [`${node.op} ${JSON.stringify(node.name)}: ${reason}`];
   });
+}
+
+/** Values that depend on the elements of an input, not on its shape alone. */
+function dataDependent(graph: Graph): ReadonlySet<ValueId> {
+  const data = new Set<ValueId>(graph.inputs);
+  for (const node of graph.nodes) {
+    if (node.op === 'Shape' || node.op === 'Size') continue;
+    if (!node.inputs.some(id => id !== undefined && data.has(id))) continue;
+    for (const id of node.outputs) if (id !== undefined) data.add(id);
+  }
+  return data;
 }
 
 /** Throws the one error that names every node. */

@@ -49,6 +49,11 @@ test('picks the native backend for a graph that it runs whole, and says which no
   const partly = pickBackend(odd, { native, reference: referenceBackend });
   expect(partly.backend.name).toBe('reference');
   expect(partly.reasons).toEqual(['Cast "Cast#0": no native kernel for Cast']);
+  const h = new Sketch('led by data');
+  const led = h.build(h.op('Reshape', [h.input('x', [4]), h.input('shape', [2], 'i64')]));
+  const choice = pickBackend(led, { native, reference: referenceBackend });
+  expect(choice.backend.name).toBe('reference');
+  expect(choice.reasons).toEqual(['Reshape "Reshape#0": "shape" depends on data']);
   expect(pickBackend(odd, { native: undefined, reference: referenceBackend }).backend.name).toBe('reference');
   expect(() => native.prepare(odd, { constants: noFile })).toThrow(/Cast "Cast#0": no native kernel/);
 });
