@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { nativeStatus } from '../../native/index.ts';
 
-// CLOISTER_FUZZ_RUNS=100000 npx vitest run test/native/executor-fuzz.test.ts takes about a minute.
+// CLOISTER_FUZZ_RUNS=100000 npx vitest run test/native/executor-fuzz.test.ts takes some ten seconds.
 const runs = Number(process.env['CLOISTER_FUZZ_RUNS'] ?? 4000);
 
 test.skipIf(nativeStatus().kind !== 'loaded')(

@@ -19,7 +19,7 @@ const ISA: readonly (readonly [string, readonly string[]])[] =
       ? [['neon', []]]
       : [];
 
-// CLOISTER_SANITIZE=1 npx vitest run test/native/executor-sanitize.test.ts: needs g++ and about four minutes to compile.
+// CLOISTER_SANITIZE=1 npx vitest run test/native/executor-sanitize.test.ts: needs g++ and a minute or more.
 const runs = Number(process.env['CLOISTER_FUZZ_RUNS'] ?? 20_000);
 
 test.skipIf(process.env['CLOISTER_SANITIZE'] !== '1')(
