@@ -25,23 +25,25 @@ export interface NativeProgram {
   /** @throws {CloisterError} `CLOSED`. */
   readonly memory: ProgramMemory;
   /**
-   * Runs on the calling thread. `inputs` are read; `outputs` are overwritten whole. Waits for an asynchronous run only where
-   * the memory limit leaves one workspace.
+   * Runs on the calling thread. `inputs` are read; `outputs` are overwritten whole. Waits for an asynchronous run only
+   * where the memory limit leaves one workspace.
    *
-   * @throws {CloisterError} `INPUT_MISMATCH` when an array is not a Uint8Array of the exact size over an ArrayBuffer of its
-   *   own (shared, detached and resized ones are refused), having computed nothing; `CLOSED`.
+   * @throws {CloisterError} `INPUT_MISMATCH` when an array is not a Uint8Array of the exact size over an ArrayBuffer of
+   *   its own (shared, detached and resized ones are refused), having computed nothing; `CLOSED`.
    */
   run(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): void;
   /**
-   * Runs on a thread of the pool. The inputs are copied before it returns; the outputs are written on the calling thread,
-   * just before the promise resolves. Closing the program meanwhile does not disturb the run.
+   * Runs on a thread of the pool. The inputs are copied before it returns; the outputs are written on the calling
+   * thread, just before the promise resolves. Closing the program meanwhile does not disturb the run.
    *
    * @throws {CloisterError} As {@link NativeProgram.run}; `OUT_OF_MEMORY`.
    */
   runAsync(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Promise<void>;
   /** {@link NativeProgram.run}, and how long each run step took, in nanoseconds (about 40 of them are the clock's). */
   time(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Float64Array;
-  /** Frees the arenas, wiped, as soon as no run needs them. Later calls throw `CLOSED`. Calling it twice is harmless. */
+  /**
+   * Frees the arenas, wiped, as soon as no run needs them. Later calls throw `CLOSED`. Calling it twice is harmless.
+   */
   close(): void;
 }
 
@@ -49,14 +51,14 @@ export interface NativeProgram {
 export interface NativeProgramHost {
   readonly info: { readonly isa: string; readonly programVersion: number; readonly gemmPanel: number };
   /**
-   * Verifies `program` as if a hostile guest had written it (`executor/INVARIANTS.md`), copies its constants out of `model`,
-   * runs its setup steps. Neither array is needed afterwards.
+   * Verifies `program` as if a hostile guest had written it (`executor/INVARIANTS.md`), copies its constants out of
+   * `model`, runs its setup steps. Neither array is needed afterwards.
    *
-   * @param limitBytes - The most that constants, packed weights, one run's activations and workspace, and what setup needs
-   *   besides, may take together. Overlapping runs share what is left of it, or wait for one another.
-   * @throws {CloisterError} `INVALID_PROGRAM` with the first violation: the step, the operand, what was expected, what came
-   *   and the invariant's name; `OUT_OF_MEMORY` over `limitBytes`, before anything is allocated, or when the system refuses;
-   *   `INVALID_ARGUMENT` when an argument is no such thing.
+   * @param limitBytes - The most that constants, packed weights, one run's activations and workspace, and what setup
+   *   needs besides, may take together. Overlapping runs share what is left of it, or wait for one another.
+   * @throws {CloisterError} `INVALID_PROGRAM` with the first violation: the step, the operand, what was expected, what
+   *   came and the invariant's name; `OUT_OF_MEMORY` over `limitBytes`, before anything is allocated, or when the
+   *   system refuses; `INVALID_ARGUMENT` when an argument is no such thing.
    */
   load(program: Uint8Array, model: Uint8Array, limitBytes: number): NativeProgram;
 }
@@ -64,8 +66,8 @@ export interface NativeProgramHost {
 /** What {@link openProgramHost} may be told. */
 export interface ProgramHostOptions {
   /**
-   * The most operations (multiply-adds, bytes moved) that setup and one run of a program may come to, together. Default and
-   * most: 2^44, which is minutes; who wants less sets a deadline as well.
+   * The most operations (multiply-adds, bytes moved) that setup and one run of a program may come to, together. Default
+   * and most: 2^44, which is minutes; who wants less sets a deadline as well.
    */
   readonly limitWork?: number;
   /** For tests: a byte that each workspace is filled with before each run: no result may depend on it. */
@@ -75,7 +77,13 @@ export interface ProgramHostOptions {
 /** The executor's part of the addon's exports. A returned string is an error: `CODE: message`. */
 interface ExecutorBinding {
   readonly programVersion: number;
-  readonly Program: new (program: Uint8Array, model: Uint8Array, limitBytes: number, limitWork: number, fill: number) => ProgramObject;
+  readonly Program: new (
+    program: Uint8Array,
+    model: Uint8Array,
+    limitBytes: number,
+    limitWork: number,
+    fill: number,
+  ) => ProgramObject;
   info(): { isa: string; gemmPanel: number };
 }
 
@@ -94,8 +102,8 @@ export function programVersion(binding: Binding): number {
 }
 
 /**
- * Returns the host that loads programs into the executor of `binding`. Its `info` tells which row runs at this moment; a
- * program stays on the row on which it was loaded.
+ * Returns the host that loads programs into the executor of `binding`. Its `info` tells which row runs at this moment;
+ * a program stays on the row on which it was loaded.
  */
 export function openProgramHost(binding: Binding, options: ProgramHostOptions = {}): NativeProgramHost {
   const addon = binding as unknown as ExecutorBinding;

@@ -1,5 +1,5 @@
-// The executor's border to JavaScript: unpacks, checks each buffer against its port, runs. What is wrong comes back as the
-// string "CODE: message", having touched nothing; program-host.ts throws it.
+// The executor's border to JavaScript: unpacks, checks each buffer against its port, runs. What is wrong comes back as
+// the string "CODE: message", having touched nothing; program-host.ts throws it.
 #include <napi.h>
 
 #include <cstring>
@@ -13,15 +13,16 @@ namespace {
 
 using namespace cloister;
 
-// The bytes behind a Uint8Array; null when they cannot be relied on. `why` says so: a shared buffer may change under a reader,
-// a detached one has none.
+// The bytes behind a Uint8Array; null when they cannot be relied on. `why` says so: a shared buffer may change under a
+// reader, a detached one has none.
 bool bytes_of(napi_env env, napi_value value, uint8_t** data, size_t* length, const char** why) {
   napi_typedarray_type type;
   napi_value buffer;
   void* start = nullptr;
   bool is = false;
   if (napi_is_typedarray(env, value, &is) != napi_ok || !is) return *why = "is not a Uint8Array", false;
-  if (napi_get_typedarray_info(env, value, &type, length, &start, &buffer, nullptr) != napi_ok || type != napi_uint8_array) {
+  if (napi_get_typedarray_info(env, value, &type, length, &start, &buffer, nullptr) != napi_ok ||
+      type != napi_uint8_array) {
     return *why = "is not a Uint8Array", false;
   }
   if (napi_is_arraybuffer(env, buffer, &is) != napi_ok || !is) return *why = "lies in a SharedArrayBuffer", false;
@@ -34,11 +35,13 @@ std::string mismatch(const char* side, size_t i, const std::string& what) {
   return std::string("INPUT_MISMATCH: ") + side + " " + std::to_string(i) + " " + what;
 }
 
-// Takes the bytes of every element of `list`, which must fit `ports` one to one. Empty when all is well, else what is not.
+// Takes the bytes of every element of `list`, which must fit `ports` one to one. Empty when all is well, else what is
+// not.
 std::string take(napi_env env, napi_value list, const char* side, const std::vector<Port>& ports, uint8_t** data) {
   bool is = false;
   uint32_t count = 0;
-  if (napi_is_array(env, list, &is) != napi_ok || !is || napi_get_array_length(env, list, &count) != napi_ok || count != ports.size()) {
+  if (napi_is_array(env, list, &is) != napi_ok || !is || napi_get_array_length(env, list, &count) != napi_ok ||
+      count != ports.size()) {
     return std::string("INPUT_MISMATCH: expected an array of ") + std::to_string(ports.size()) + " " + side + "s";
   }
   for (uint32_t i = 0; i < count; i++) {
@@ -67,8 +70,8 @@ class Pointers {
   std::vector<uint8_t*> many_;
 };
 
-// One run on a thread of the pool. It works on its own copy of the inputs and its own block for the outputs, so whatever
-// JavaScript does to its buffers meanwhile (write, transfer, drop) cannot reach the kernels.
+// One run on a thread of the pool. It works on its own copy of the inputs and its own block for the outputs, so
+// whatever JavaScript does to its buffers meanwhile (write, transfer, drop) cannot reach the kernels.
 class RunWorker final : public Napi::AsyncWorker {
  public:
   RunWorker(Napi::Env env, std::shared_ptr<Executor> executor, uint8_t* const* inputs, const Napi::Value& outputs)
@@ -77,7 +80,8 @@ class RunWorker final : public Napi::AsyncWorker {
     for (const Port& port : program.inputs) input_blocks_.emplace_back(port.length);
     for (const Port& port : program.outputs) output_blocks_.emplace_back(port.length);
     for (size_t i = 0; i < program.inputs.size(); i++) {
-      if (complete() && program.inputs[i].length > 0) std::memcpy(input_blocks_[i].data(), inputs[i], program.inputs[i].length);
+      if (complete() && program.inputs[i].length > 0)
+        std::memcpy(input_blocks_[i].data(), inputs[i], program.inputs[i].length);
     }
     outputs_ = Napi::Persistent(outputs.As<Napi::Object>());
   }
@@ -107,7 +111,8 @@ class RunWorker final : public Napi::AsyncWorker {
     const Napi::HandleScope scope(env);
     const std::vector<Port>& ports = executor_->program().outputs;
     std::vector<uint8_t*> targets(ports.size());
-    const std::string wrong = take(env, outputs_.Value(), "output", ports, targets.data());  // they may have changed meanwhile
+    const std::string wrong =
+        take(env, outputs_.Value(), "output", ports, targets.data());  // they may have changed meanwhile
     if (!wrong.empty()) return deferred_.Resolve(Napi::String::New(env, wrong));
     for (size_t i = 0; i < ports.size(); i++) {
       if (ports[i].length > 0) std::memcpy(targets[i], output_blocks_[i].data(), ports[i].length);
@@ -127,10 +132,11 @@ class RunWorker final : public Napi::AsyncWorker {
 class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "Program",
-                       {InstanceMethod<&ProgramObject::run>("run"), InstanceMethod<&ProgramObject::run_async>("runAsync"),
-                        InstanceMethod<&ProgramObject::time>("time"), InstanceMethod<&ProgramObject::close>("close"),
-                        InstanceMethod<&ProgramObject::ports>("ports"), InstanceMethod<&ProgramObject::memory>("memory")});
+    return DefineClass(
+        env, "Program",
+        {InstanceMethod<&ProgramObject::run>("run"), InstanceMethod<&ProgramObject::run_async>("runAsync"),
+         InstanceMethod<&ProgramObject::time>("time"), InstanceMethod<&ProgramObject::close>("close"),
+         InstanceMethod<&ProgramObject::ports>("ports"), InstanceMethod<&ProgramObject::memory>("memory")});
   }
 
   // new Program(program, model, limitBytes, limitWork, fill = -1)
@@ -153,17 +159,20 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     uint8_t *program = nullptr, *model = nullptr;
     size_t program_bytes = 0, model_bytes = 0;
     const char* why = "";
-    if (!bytes_of(info.Env(), info[0], &program, &program_bytes, &why)) return std::string("INVALID_ARGUMENT: the program ") + why;
-    if (!bytes_of(info.Env(), info[1], &model, &model_bytes, &why)) return std::string("INVALID_ARGUMENT: the model ") + why;
+    if (!bytes_of(info.Env(), info[0], &program, &program_bytes, &why))
+      return std::string("INVALID_ARGUMENT: the program ") + why;
+    if (!bytes_of(info.Env(), info[1], &model, &model_bytes, &why))
+      return std::string("INVALID_ARGUMENT: the model ") + why;
     const double limit = info[2].IsNumber() ? info[2].As<Napi::Number>().DoubleValue() : -1;
-    if (!(limit >= 0 && limit <= 9007199254740991.0)) return "INVALID_ARGUMENT: limitBytes is an integer from 0 to 2^53-1";
+    if (!(limit >= 0 && limit <= 9007199254740991.0))
+      return "INVALID_ARGUMENT: limitBytes is an integer from 0 to 2^53-1";
     const double work = info[3].IsNumber() ? info[3].As<Napi::Number>().DoubleValue() : -1;
     if (!(work >= 0)) return "INVALID_ARGUMENT: limitWork is a number of operations";
     const uint64_t limit_work = work < static_cast<double>(kMaxWork) ? static_cast<uint64_t>(work) : kMaxWork;
     const int fill = info[4].IsNumber() ? info[4].As<Napi::Number>().Int32Value() : kNoFill;
     Verdict verdict;
-    executor_ = Executor::load(program, program_bytes, model, model_bytes, static_cast<uint64_t>(limit), limit_work, kernels(), fill,
-                               &verdict);
+    executor_ = Executor::load(program, program_bytes, model, model_bytes, static_cast<uint64_t>(limit), limit_work,
+                               kernels(), fill, &verdict);
     return verdict.ok() ? std::string() : std::string(verdict.code) + ": " + verdict.message;
   }
 
@@ -202,7 +211,8 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     if (wrong.empty()) wrong = take(env, info[1], "output", program.outputs, outputs.data());
     if (!wrong.empty()) return text(env, wrong);
     auto worker = std::make_unique<RunWorker>(env, executor_, inputs.data(), info[1]);
-    if (!worker->complete()) return text(env, "OUT_OF_MEMORY: the system refused the copies of the run's inputs and outputs");
+    if (!worker->complete())
+      return text(env, "OUT_OF_MEMORY: the system refused the copies of the run's inputs and outputs");
     const Napi::Promise promise = worker->promise();
     worker.release()->Queue();  // deletes itself when done
     return promise;
@@ -219,7 +229,8 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     if (!executor_) return text(env, "CLOSED: the program is closed");
     const auto lengths = [env](const std::vector<Port>& list) {
       Napi::Array array = Napi::Array::New(env, list.size());
-      for (uint32_t i = 0; i < list.size(); i++) array.Set(i, Napi::Number::New(env, static_cast<double>(list[i].length)));
+      for (uint32_t i = 0; i < list.size(); i++)
+        array.Set(i, Napi::Number::New(env, static_cast<double>(list[i].length)));
       return array;
     };
     Napi::Object result = Napi::Object::New(env);

@@ -33,7 +33,8 @@ Arena::Arena(uint64_t bytes) : bytes_(bytes) {
   if (bytes > 0) data_ = static_cast<uint8_t*>(operator new(bytes, std::align_val_t{kArenaAlignment}, std::nothrow));
 }
 
-Arena::Arena(Arena&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+Arena::Arena(Arena&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {
   std::swap(data_, other.data_);
@@ -47,9 +48,9 @@ Arena::~Arena() {
   operator delete(data_, std::align_val_t{kArenaAlignment});
 }
 
-std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_bytes, const uint8_t* model, uint64_t model_bytes,
-                                         uint64_t limit_bytes, uint64_t limit_work, const Kernels& row, int fill,
-                                        Verdict* verdict) {
+std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_bytes, const uint8_t* model,
+                                         uint64_t model_bytes, uint64_t limit_bytes, uint64_t limit_work,
+                                         const Kernels& row, int fill, Verdict* verdict) {
   std::shared_ptr<Executor> executor(new Executor(row));
   Program& loaded = executor->program_;
   *verdict = verify_program(program, program_bytes, row, model_bytes, limit_bytes, limit_work, &loaded);
@@ -106,7 +107,8 @@ void Executor::run(const uint8_t* const* inputs, uint8_t* const* outputs, uint64
     for (size_t i = 0; i < program_.run.size(); i++) {
       const Clock::time_point start = Clock::now();
       execute(program_.run[i], bases, scratch);
-      step_ns[i] = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
+      step_ns[i] =
+          static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
     }
   }
   for (size_t i = 0; i < program_.outputs.size(); i++) {
@@ -121,7 +123,9 @@ MemoryUse Executor::memory() const {
   return {program_.permanent_bytes, program_.temporary_bytes, program_.scratch_bytes, peak_bytes_};
 }
 
-uint64_t Executor::workspace_bytes() const { return aligned(program_.temporary_bytes) + aligned(program_.scratch_bytes); }
+uint64_t Executor::workspace_bytes() const {
+  return aligned(program_.temporary_bytes) + aligned(program_.scratch_bytes);
+}
 
 void Executor::note_use(uint64_t bytes) { peak_bytes_ = std::max(peak_bytes_, bytes); }
 
@@ -134,7 +138,8 @@ Executor::Workspace* Executor::acquire() {
       return workspace;
     }
     if (workspaces_.size() < most_workspaces_) {
-      auto more = std::make_unique<Workspace>(Workspace{Arena(program_.temporary_bytes), Arena(program_.scratch_bytes)});
+      auto more =
+          std::make_unique<Workspace>(Workspace{Arena(program_.temporary_bytes), Arena(program_.scratch_bytes)});
       if (more->ok()) {
         workspaces_.push_back(std::move(more));
         note_use(aligned(program_.permanent_bytes) + workspaces_.size() * workspace_bytes());
@@ -174,8 +179,8 @@ void Executor::execute(const Step& step, uint8_t* const* bases, uint8_t* scratch
         const float* packed = b;
         if (!step.w_packed) {
           if (i == 0 || step.b_step != 0) {
-            row_.gemm_pack_b(step.k, step.n, b + i * step.b_step, step.b_transposed ? step.k : step.n, step.b_transposed,
-                             floats(scratch));
+            row_.gemm_pack_b(step.k, step.n, b + i * step.b_step, step.b_transposed ? step.k : step.n,
+                             step.b_transposed, floats(scratch));
           }
           packed = floats(scratch);
         }
@@ -203,14 +208,15 @@ void Executor::execute(const Step& step, uint8_t* const* bases, uint8_t* scratch
       row_.unary(static_cast<UnaryOp>(step.op), step.count, floats(at(step.x)), floats(at(step.y)), step.p0, step.p1);
       return;
     case kStepBinary:
-      row_.binary(static_cast<BinaryOp>(step.op), step.rank, step.dims, floats(at(step.x)), step.a_strides, floats(at(step.w)),
-                  step.b_strides, floats(at(step.y)));
+      row_.binary(static_cast<BinaryOp>(step.op), step.rank, step.dims, floats(at(step.x)), step.a_strides,
+                  floats(at(step.w)), step.b_strides, floats(at(step.y)));
       return;
     case kStepSoftmax:
       row_.softmax(step.outer, step.n, step.inner, step.log, floats(at(step.x)), floats(at(step.y)));
       return;
     case kStepReduce:
-      row_.reduce(static_cast<ReduceOp>(step.op), step.outer, step.n, step.inner, floats(at(step.x)), floats(at(step.y)));
+      row_.reduce(static_cast<ReduceOp>(step.op), step.outer, step.n, step.inner, floats(at(step.x)),
+                  floats(at(step.y)));
       return;
     case kStepCopy:
       row_.copy_strided(step.rank, step.dims, step.strides, step.element_bytes, at(step.x) + step.start, at(step.y));
@@ -226,8 +232,7 @@ void Executor::execute(const Step& step, uint8_t* const* bases, uint8_t* scratch
       return;
     }
     case kStepLoad:
-    case kStepKindEnd:
-      return;  // setup copies loads itself; the verifier lets no other kind through
+    case kStepKindEnd: return;  // setup copies loads itself; the verifier lets no other kind through
   }
 }
 

@@ -35,20 +35,22 @@ struct MemoryUse {
   uint64_t peak_bytes;       // the most that was held at once so far, setup included
 };
 
-// Test hook: what each workspace is filled with before each run. A result that depends on it has read what nobody wrote.
+// Test hook: what each workspace is filled with before each run. A result that depends on it has read what nobody
+// wrote.
 constexpr int kNoFill = -1;
 
-// Runs of one executor may overlap on several threads: they share the permanent arena, and each takes a workspace of its own.
+// Runs of one executor may overlap on several threads: they share the permanent arena, and each takes a workspace of
+// its own.
 class Executor {
  public:
   // Verifies `program`, allocates, runs the setup steps. `model` and `program` are not needed afterwards. Null, and the
   // reason in `verdict`, when the program is refused or memory is.
-  static std::shared_ptr<Executor> load(const uint8_t* program, size_t program_bytes, const uint8_t* model, uint64_t model_bytes,
-                                        uint64_t limit_bytes, uint64_t limit_work, const Kernels& row, int fill,
-                                        Verdict* verdict);
+  static std::shared_ptr<Executor> load(const uint8_t* program, size_t program_bytes, const uint8_t* model,
+                                        uint64_t model_bytes, uint64_t limit_bytes, uint64_t limit_work,
+                                        const Kernels& row, int fill, Verdict* verdict);
 
-  // Copies the inputs in, runs every step, copies the outputs out. Each pointer has the bytes that its port says. Waits while
-  // the memory limit leaves no workspace free. `step_ns`, unless null, receives one duration for each run step.
+  // Copies the inputs in, runs every step, copies the outputs out. Each pointer has the bytes that its port says. Waits
+  // while the memory limit leaves no workspace free. `step_ns`, unless null, receives one duration for each run step.
   void run(const uint8_t* const* inputs, uint8_t* const* outputs, uint64_t* step_ns = nullptr);
 
   const Program& program() const { return program_; }

@@ -12,20 +12,23 @@ namespace cloister {
 namespace {
 
 constexpr uint64_t kTooMuch = UINT64_MAX;
-constexpr uint64_t kRecordBytes = 24;        // constants, ports and operands
+constexpr uint64_t kRecordBytes = 24;  // constants, ports and operands
 constexpr uint64_t kPackedRecordBytes = 72;
 constexpr uint64_t kStepHeadBytes = 16;
 constexpr uint32_t kWindowWords = 16;
-constexpr uint64_t kMaxVolume = uint64_t{1} << 44;  // elements; far above any model, far below overflow in a kernel's sizes
+constexpr uint64_t kMaxVolume = uint64_t{1}
+                                << 44;  // elements; far above any model, far below overflow in a kernel's sizes
 
-constexpr uint64_t kDTypeBytes[] = {4, 8, 2, 2, 1, 1, 2, 2, 4, 4, 8, 8, 1};  // f32 f64 f16 bf16 i8 u8 i16 u16 i32 u32 i64 u64 bool
+constexpr uint64_t kDTypeBytes[] = {4, 8, 2, 2, 1, 1, 2,
+                                    2, 4, 4, 8, 8, 1};  // f32 f64 f16 bf16 i8 u8 i16 u16 i32 u32 i64 u64 bool
 constexpr uint32_t kDTypes = sizeof(kDTypeBytes) / sizeof(kDTypeBytes[0]);
 
 const char* const kStepNames[] = {"?",     "load",   "pack",    "gemm",   "conv", "pool",
                                   "unary", "binary", "softmax", "reduce", "copy", "concat"};
 const char* const kSpaceNames[] = {"?", "temporary", "permanent", "staging", "packed"};
 
-// A product that stays at kTooMuch once it has overflowed, so that it equals no length that was checked against an arena.
+// A product that stays at kTooMuch once it has overflowed, so that it equals no length that was checked against an
+// arena.
 uint64_t product(std::initializer_list<uint64_t> factors) {
   uint64_t result = 1;
   for (const uint64_t factor : factors) {
@@ -38,7 +41,8 @@ uint64_t product(std::initializer_list<uint64_t> factors) {
 uint64_t sum(uint64_t a, uint64_t b) { return a > kTooMuch - b ? kTooMuch : a + b; }
 
 uint64_t aligned(uint64_t bytes) {
-  return bytes > kTooMuch - kArenaAlignment ? kTooMuch : (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  return bytes > kTooMuch - kArenaAlignment ? kTooMuch
+                                            : (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
 
 struct Operand {
@@ -74,8 +78,8 @@ class Verifier {
         out_(*out) {}
 
   Verdict run() {
-    if (header() && constants() && packed_weights() && ports() && steps(true) && packed_filled() && steps(false) && results() &&
-        inline_section()) {
+    if (header() && constants() && packed_weights() && ports() && steps(true) && packed_filled() && steps(false) &&
+        results() && inline_section()) {
       total();
     }
     return verdict_;
@@ -98,8 +102,8 @@ class Verifier {
   // Whether `count` more bytes are there.
   bool need(uint64_t count, const char* what) {
     if (count <= length_ - at_) return true;
-    return fail("exact-length", "%s needs %" PRIu64 " bytes at %" PRIu64 ", the program has %" PRIu64 " left", what, count, at_,
-                length_ - at_);
+    return fail("exact-length", "%s needs %" PRIu64 " bytes at %" PRIu64 ", the program has %" PRIu64 " left", what,
+                count, at_, length_ - at_);
   }
 
   // ---- refusing ----
@@ -120,7 +124,8 @@ class Verifier {
 
   bool over_memory(const char* what, uint64_t bytes) {
     char text[160];
-    std::snprintf(text, sizeof text, "%s needs %" PRIu64 " bytes, the limit is %" PRIu64 " [total-memory]", what, bytes, limit_);
+    std::snprintf(text, sizeof text, "%s needs %" PRIu64 " bytes, the limit is %" PRIu64 " [total-memory]", what, bytes,
+                  limit_);
     verdict_.code = "OUT_OF_MEMORY";
     verdict_.message = where() + text;
     return false;
@@ -129,7 +134,8 @@ class Verifier {
   std::string where() const {
     if (phase_ == nullptr) return "";
     char text[64];
-    std::snprintf(text, sizeof text, "%s step %u (%s): ", phase_, index_, kind_ < kStepKindEnd ? kStepNames[kind_] : "?");
+    std::snprintf(text, sizeof text, "%s step %u (%s): ", phase_, index_,
+                  kind_ < kStepKindEnd ? kStepNames[kind_] : "?");
     return text;
   }
 
@@ -151,14 +157,16 @@ class Verifier {
     for (int i = 0; i < 3; i++) {
       const uint64_t bytes = u64(24 + 8 * i);
       if (bytes > kMaxArenaBytes) {
-        return fail("arena-size", "the %s is at most %" PRIu64 " bytes, got %" PRIu64, arenas[i], kMaxArenaBytes, bytes);
+        return fail("arena-size", "the %s is at most %" PRIu64 " bytes, got %" PRIu64, arenas[i], kMaxArenaBytes,
+                    bytes);
       }
     }
     arena_[kPermanent] = u64(24);
     arena_[kTemporary] = u64(32);
     arena_[kStaging] = u64(40);
     const uint32_t most[] = {kMaxConstants, kMaxPacked, kMaxPorts, kMaxPorts, kMaxSteps, kMaxSteps, kMaxInlineBytes};
-    const char* const counted[] = {"constants", "packed weights", "inputs", "outputs", "setup steps", "run steps", "inline bytes"};
+    const char* const counted[] = {"constants",   "packed weights", "inputs",      "outputs",
+                                   "setup steps", "run steps",      "inline bytes"};
     for (int i = 0; i < 7; i++) {
       count_[i] = u32(48 + 4 * i);
       if (count_[i] > most[i]) return fail("count", "at most %u %s, got %u", most[i], counted[i], count_[i]);
@@ -172,8 +180,8 @@ class Verifier {
 
   // Refused before anything is allocated, and again whenever a size has grown.
   bool total() {
-    const uint64_t bytes =
-        sum(sum(out_.permanent_bytes, aligned(out_.temporary_bytes)), sum(aligned(out_.staging_bytes), out_.scratch_bytes));
+    const uint64_t bytes = sum(sum(out_.permanent_bytes, aligned(out_.temporary_bytes)),
+                               sum(aligned(out_.staging_bytes), out_.scratch_bytes));
     return bytes <= limit_ || over_memory("the program", bytes);
   }
 
@@ -183,10 +191,13 @@ class Verifier {
     for (uint32_t i = 0; i < count_[0]; i++, at_ += kRecordBytes) {
       const uint32_t source = u32(at_);
       const uint64_t offset = u64(at_ + 8), bytes = u64(at_ + 16);
-      if (source > 1 || u32(at_ + 4) != 0) return fail("constant", "constant %u: source %u, pad %u", i, source, u32(at_ + 4));
+      if (source > 1 || u32(at_ + 4) != 0)
+        return fail("constant", "constant %u: source %u, pad %u", i, source, u32(at_ + 4));
       const uint64_t most = source == 0 ? model_bytes_ : count_[6];
       if (bytes == 0 || offset > most || bytes > most - offset) {
-        return fail("constant", "constant %u: expected 1 or more bytes within the %" PRIu64 " of the %s, got %" PRIu64 " at %" PRIu64,
+        return fail("constant",
+                    "constant %u: expected 1 or more bytes within the %" PRIu64 " of the %s, got %" PRIu64
+                    " at %" PRIu64,
                     i, most, source == 0 ? "model" : "inline section", bytes, offset);
       }
       constants_.push_back({source == 0, offset, bytes});
@@ -199,7 +210,8 @@ class Verifier {
     packed_.reserve(count_[1]);
     for (uint32_t i = 0; i < count_[1]; i++, at_ += kPackedRecordBytes) {
       const uint32_t layout = u32(at_);
-      if (layout > 1 || u32(at_ + 4) != 0) return fail("packed-layout", "packed weight %u: layout %u, pad %u", i, layout, u32(at_ + 4));
+      if (layout > 1 || u32(at_ + 4) != 0)
+        return fail("packed-layout", "packed weight %u: layout %u, pad %u", i, layout, u32(at_ + 4));
       PackedWeight weight;
       weight.conv = layout == 1;
       uint32_t words[kWindowWords];
@@ -215,10 +227,12 @@ class Verifier {
         weight.transposed = words[2] == 1;
         if (!dim(words[0], "k") || !dim(words[1], "n") || !flag(words[2], "transposed")) return false;
         for (uint32_t j = 3; j < kWindowWords; j++) {
-          if (words[j] != 0) return fail("packed-layout", "packed weight %u: word %u must be zero, got %u", i, j, words[j]);
+          if (words[j] != 0)
+            return fail("packed-layout", "packed weight %u: word %u must be zero, got %u", i, j, words[j]);
         }
         weight.source_bytes = product({weight.k, weight.n, 4});
-        if (weight.source_bytes > kMaxArenaBytes) return fail("no-overflow", "packed weight %u: %u x %u", i, words[0], words[1]);
+        if (weight.source_bytes > kMaxArenaBytes)
+          return fail("no-overflow", "packed weight %u: %u x %u", i, words[0], words[1]);
         elements = row_.gemm_packed_elements(weight.k, weight.n);
       }
       weight.offset = out_.permanent_bytes;
@@ -238,14 +252,15 @@ class Verifier {
       const uint32_t dtype = u32(at_), space = u32(at_ + 4);
       const uint64_t offset = u64(at_ + 8), bytes = u64(at_ + 16);
       if (dtype >= kDTypes) return fail("port", "%s %u: dtype %u of %u", side, number, dtype, kDTypes);
-      if (space != kTemporary && (input || space != kPermanent)) return fail("port", "%s %u: space %u", side, number, space);
+      if (space != kTemporary && (input || space != kPermanent))
+        return fail("port", "%s %u: space %u", side, number, space);
       if (bytes % kDTypeBytes[dtype] != 0) {
         return fail("port", "%s %u: %" PRIu64 " bytes are no whole number of elements of %" PRIu64, side, number, bytes,
                     kDTypeBytes[dtype]);
       }
       if (offset > arena_[space] || bytes > arena_[space] - offset) {
-        return fail("operand-in-arena", "%s %u: %" PRIu64 " bytes at %" PRIu64 " of %" PRIu64, side, number, bytes, offset,
-                    arena_[space]);
+        return fail("operand-in-arena", "%s %u: %" PRIu64 " bytes at %" PRIu64 " of %" PRIu64, side, number, bytes,
+                    offset, arena_[space]);
       }
       const Port port = {dtype, {static_cast<Space>(space), offset}, bytes};
       if (input) {
@@ -311,8 +326,8 @@ class Verifier {
       const uint32_t operands = u32(at_ + 4), words = u32(at_ + 8);
       if (kind_ == 0 || kind_ >= kStepKindEnd) return fail("step-form", "kind %u", kind_);
       if (operands > kMaxOperands || words > kMaxParameters || u32(at_ + 12) != 0) {
-        return fail("step-form", "at most %u operands and %u parameters, got %u and %u, pad %u", kMaxOperands, kMaxParameters,
-                    operands, words, u32(at_ + 12));
+        return fail("step-form", "at most %u operands and %u parameters, got %u and %u, pad %u", kMaxOperands,
+                    kMaxParameters, operands, words, u32(at_ + 12));
       }
       at_ += kStepHeadBytes;
       const uint64_t parameter_bytes = (words + 1u) / 2 * 8;
@@ -323,7 +338,8 @@ class Verifier {
       }
       words_.clear();
       for (uint32_t i = 0; i < words; i++) words_.push_back(u32(at_ + 4 * i));
-      if (words % 2 == 1 && u32(at_ + 4 * words) != 0) return fail("step-form", "the word after the parameters is not zero");
+      if (words % 2 == 1 && u32(at_ + 4 * words) != 0)
+        return fail("step-form", "the word after the parameters is not zero");
       at_ += parameter_bytes;
 
       Step step;
@@ -406,7 +422,8 @@ class Verifier {
       const PackedWeight* weight = packed_operand(1, false, step);
       if (weight == nullptr) return false;
       if (weight->k != k || weight->n != n || !b_shared || step->b_transposed) {
-        return fail("packed-layout", "b is packed as %zu x %zu, the step is of k %" PRIu64 " and n %" PRIu64, weight->k, weight->n, k, n);
+        return fail("packed-layout", "b is packed as %zu x %zu, the step is of k %" PRIu64 " and n %" PRIu64, weight->k,
+                    weight->n, k, n);
       }
     } else if (!reads(1, product({b_shared ? 1 : batches, k, n, 4}), 4, &step->w)) {
       return false;
@@ -418,7 +435,8 @@ class Verifier {
   }
 
   bool conv(Step* step) {
-    if (!form(3, 4, kWindowWords + 3) || !window(words_.data(), false, &step->window) || !epilogue(kWindowWords, step)) return false;
+    if (!form(3, 4, kWindowWords + 3) || !window(words_.data(), false, &step->window) || !epilogue(kWindowWords, step))
+      return false;
     const Window& w = step->window;
     if (!reads(0, product({w.batch, w.in_c, w.in_h, w.in_w, 4}), 4, &step->x)) return false;
     step->w_packed = operands_[1].space == kPacked;
@@ -431,14 +449,16 @@ class Verifier {
     } else if (!reads(1, weight_bytes(w), 4, &step->w)) {
       return false;
     }
-    if (!bias(3, w.out_c, step) || !writes(2, product({w.batch, w.out_c, w.out_h, w.out_w, 4}), 4, &step->y)) return false;
+    if (!bias(3, w.out_c, step) || !writes(2, product({w.batch, w.out_c, w.out_h, w.out_w, 4}), 4, &step->y))
+      return false;
     uint64_t bytes = aligned(product({row_.conv_workspace_elements(w), 4}));
     if (!step->w_packed) bytes = sum(bytes, aligned(product({row_.conv_packed_elements(w), 4})));
     return apart(2) && workspace(bytes) && define(2);
   }
 
   bool pool(Step* step) {
-    if (!form(2, 2, kWindowWords + 1) || !window(words_.data(), true, &step->window) || !op(words_[kWindowWords], kPoolOpCount, step)) {
+    if (!form(2, 2, kWindowWords + 1) || !window(words_.data(), true, &step->window) ||
+        !op(words_[kWindowWords], kPoolOpCount, step)) {
       return false;
     }
     const Window& w = step->window;
@@ -452,7 +472,8 @@ class Verifier {
     step->p1 = bits(words_[2]);
     if (step->op == kClip && !ordered(step)) return false;
     const uint64_t bytes = operands_[1].length;
-    if (bytes == 0 || bytes % 4 != 0) return fail("operand-size", "y: expected one or more elements of 4 bytes, got %" PRIu64, bytes);
+    if (bytes == 0 || bytes % 4 != 0)
+      return fail("operand-size", "y: expected one or more elements of 4 bytes, got %" PRIu64, bytes);
     step->count = bytes / 4;
     return reads(0, bytes, 4, &step->x) && writes(1, bytes, 4, &step->y) && (same(0, 1) || apart(1)) && define(1);
   }
@@ -497,7 +518,8 @@ class Verifier {
     if (words_.size() < 2 || !rank(words_[1], step)) return fail_form();
     if (!form(2, 2, 2 + 3 * step->rank)) return false;
     const uint32_t bytes = words_[0];
-    if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) return fail("enum", "element bytes 1, 2, 4 or 8, got %u", bytes);
+    if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8)
+      return fail("enum", "element bytes 1, 2, 4 or 8, got %u", bytes);
     step->element_bytes = bytes;
     uint64_t dense = bytes, up = 0, down = 0;
     for (uint32_t i = 0; i < step->rank; i++) {
@@ -507,12 +529,14 @@ class Verifier {
       const bool negative = high >> 31;
       const uint64_t magnitude = negative ? ~stride + 1 : stride;
       if (!dim(step->dims[i], "dimension")) return false;
-      if (magnitude > kMaxArenaBytes) return fail("dimension", "stride %u: its magnitude is over %" PRIu64, i, kMaxArenaBytes);
+      if (magnitude > kMaxArenaBytes)
+        return fail("dimension", "stride %u: its magnitude is over %" PRIu64, i, kMaxArenaBytes);
       step->strides[i] = negative ? -static_cast<int64_t>(magnitude) : static_cast<int64_t>(magnitude);
       dense = product({dense, step->dims[i]});
       (negative ? down : up) = sum(negative ? down : up, product({step->dims[i] - 1u, magnitude}));
     }
-    if (!reads(0, product({sum(sum(up, down), 1), bytes}), bytes, &step->x) || !writes(1, dense, bytes, &step->y)) return false;
+    if (!reads(0, product({sum(sum(up, down), 1), bytes}), bytes, &step->x) || !writes(1, dense, bytes, &step->y))
+      return false;
     step->start = down * bytes;
     return apart(1) && define(1);
   }
@@ -524,7 +548,8 @@ class Verifier {
     for (size_t i = 1; i < operands_.size(); i++) {
       const uint64_t bytes = operands_[i].length;
       if (bytes == 0 || bytes % step->outer != 0) {
-        return fail("operand-size", "operand %zu: expected a multiple of %zu rows, got %" PRIu64 " bytes", i, step->outer, bytes);
+        return fail("operand-size", "operand %zu: expected a multiple of %zu rows, got %" PRIu64 " bytes", i,
+                    step->outer, bytes);
       }
       Ref part;
       if (!reads(static_cast<uint32_t>(i), bytes, 1, &part)) return false;
@@ -537,9 +562,7 @@ class Verifier {
 
   // ---- the invariants that steps share ----
 
-  bool fail_form() {
-    return verdict_.ok() ? fail("step-form", "too few parameters: %zu", words_.size()) : false;
-  }
+  bool fail_form() { return verdict_.ok() ? fail("step-form", "too few parameters: %zu", words_.size()) : false; }
 
   bool form(uint32_t least, uint32_t most, uint32_t words) {
     if (operands_.size() < least || operands_.size() > most || words_.size() != words) {
@@ -553,7 +576,9 @@ class Verifier {
     return (value >= 1 && value <= kMaxDim) || fail("dimension", "%s: expected 1 to %u, got %u", what, kMaxDim, value);
   }
 
-  bool flag(uint32_t value, const char* what) { return value <= 1 || fail("enum", "%s: expected 0 or 1, got %u", what, value); }
+  bool flag(uint32_t value, const char* what) {
+    return value <= 1 || fail("enum", "%s: expected 0 or 1, got %u", what, value);
+  }
 
   bool op(uint32_t value, uint32_t count, Step* step) {
     step->op = value;
@@ -574,13 +599,15 @@ class Verifier {
 
   bool ordered(const Step* step) {
     if (std::isnan(step->p0) || std::isnan(step->p1) || step->p0 > step->p1) {
-      return fail("enum", "clip: expected lo <= hi, got %g and %g", static_cast<double>(step->p0), static_cast<double>(step->p1));
+      return fail("enum", "clip: expected lo <= hi, got %g and %g", static_cast<double>(step->p0),
+                  static_cast<double>(step->p1));
     }
     return true;
   }
 
   bool epilogue(uint32_t first, Step* step) {
-    if (words_[first] >= kActCount) return fail("enum", "activation: expected 0 to %u, got %u", kActCount - 1, words_[first]);
+    if (words_[first] >= kActCount)
+      return fail("enum", "activation: expected 0 to %u, got %u", kActCount - 1, words_[first]);
     step->activation = static_cast<Activation>(words_[first]);
     step->p0 = bits(words_[first + 1]);
     step->p1 = bits(words_[first + 2]);
@@ -592,13 +619,18 @@ class Verifier {
     return !step->has_bias || reads(i, product({count, 4}), 4, &step->bias);
   }
 
-  // One axis of a window: every position overlaps the input before dilation, so no kernel meets a window that lies outside.
-  bool window_axis(const char* name, uint64_t in, uint64_t out, uint64_t kernel, uint64_t stride, uint64_t dilation, uint64_t pad) {
+  // One axis of a window: every position overlaps the input before dilation, so no kernel meets a window that lies
+  // outside.
+  bool window_axis(const char* name, uint64_t in, uint64_t out, uint64_t kernel, uint64_t stride, uint64_t dilation,
+                   uint64_t pad) {
     const uint64_t extent = (kernel - 1) * dilation + 1;
     if (extent > kMaxDim) return fail("window", "%s: a dilated kernel of %" PRIu64, name, extent);
-    if (pad >= extent) return fail("window", "%s: padding %" PRIu64 " must be below the dilated kernel, %" PRIu64, name, pad, extent);
+    if (pad >= extent)
+      return fail("window", "%s: padding %" PRIu64 " must be below the dilated kernel, %" PRIu64, name, pad, extent);
     if ((out - 1) * stride >= in + pad) {
-      return fail("window", "%s: window %" PRIu64 " at stride %" PRIu64 " starts after the input of %" PRIu64 " with padding %" PRIu64,
+      return fail("window",
+                  "%s: window %" PRIu64 " at stride %" PRIu64 " starts after the input of %" PRIu64
+                  " with padding %" PRIu64,
                   name, out - 1, stride, in, pad);
     }
     return true;
@@ -639,7 +671,8 @@ class Verifier {
   const PackedWeight* packed_operand(uint32_t i, bool conv, Step* step) {
     const Operand& operand = operands_[i];
     if (operand.packed >= packed_.size() || operand.offset != 0 || operand.length != 0) {
-      fail("packed-layout", "operand %u: packed weight %u of %zu, offset and length zero", i, operand.packed, packed_.size());
+      fail("packed-layout", "operand %u: packed weight %u of %zu, offset and length zero", i, operand.packed,
+           packed_.size());
       return nullptr;
     }
     const PackedWeight& weight = packed_[operand.packed];
@@ -664,11 +697,12 @@ class Verifier {
       return fail("space", "operand %u: may not %s %s", i, write ? "write" : "read",
                   operand.space <= kPacked ? kSpaceNames[operand.space] : "an unknown space");
     }
-    if (operand.packed != 0) return fail("step-form", "operand %u: packed index %u on a plain operand", i, operand.packed);
+    if (operand.packed != 0)
+      return fail("step-form", "operand %u: packed index %u on a plain operand", i, operand.packed);
     const uint64_t arena = arena_[operand.space];
     if (operand.offset > arena || operand.length > arena - operand.offset) {
-      return fail("operand-in-arena", "operand %u: %" PRIu64 " bytes at %" PRIu64 " of the %" PRIu64 " of the %s arena", i,
-                  operand.length, operand.offset, arena, kSpaceNames[operand.space]);
+      return fail("operand-in-arena", "operand %u: %" PRIu64 " bytes at %" PRIu64 " of the %" PRIu64 " of the %s arena",
+                  i, operand.length, operand.offset, arena, kSpaceNames[operand.space]);
     }
     if (operand.length != bytes) {
       return fail("operand-size", "operand %u: expected %" PRIu64 " bytes, got %" PRIu64, i, bytes, operand.length);
@@ -685,8 +719,9 @@ class Verifier {
     const Operand& operand = operands_[i];
     const uint64_t end = operand.offset + operand.length;
     const uint64_t missing = defined_[operand.space].first_missing(operand.offset, end);
-    return missing == end || fail("defined", "operand %u: byte %" PRIu64 " of the %s arena is read before it is written", i, missing,
-                                  kSpaceNames[operand.space]);
+    return missing == end ||
+           fail("defined", "operand %u: byte %" PRIu64 " of the %s arena is read before it is written", i, missing,
+                kSpaceNames[operand.space]);
   }
 
   bool writes(uint32_t i, uint64_t bytes, uint32_t element, Ref* ref) { return place(i, bytes, element, true, ref); }
@@ -707,7 +742,8 @@ class Verifier {
     return fail("aliasing", "operand %u, which is written, overlaps operand %u", b, a);
   }
 
-  // Nothing that the step reads overlaps what it writes. Packed weights lie outside every offset that a program can name.
+  // Nothing that the step reads overlaps what it writes. Packed weights lie outside every offset that a program can
+  // name.
   bool apart(uint32_t written) {
     for (uint32_t i = 0; i < operands_.size(); i++) {
       if (i != written && operands_[i].space != kPacked && !apart_from(i, written)) return false;
@@ -736,7 +772,8 @@ class Verifier {
     if (step.kind == kStepPool) cost = sum(cost, taps);
     out_.work = sum(out_.work, cost);
     return out_.work <= limit_work_ ||
-           fail("bounded-work", "at most %" PRIu64 " operations in all, the program comes to %" PRIu64, limit_work_, out_.work);
+           fail("bounded-work", "at most %" PRIu64 " operations in all, the program comes to %" PRIu64, limit_work_,
+                out_.work);
   }
 
   bool workspace(uint64_t bytes) {
@@ -767,8 +804,8 @@ class Verifier {
 
 }  // namespace
 
-Verdict verify_program(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes, uint64_t limit_bytes,
-                       uint64_t limit_work, Program* out) {
+Verdict verify_program(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes,
+                       uint64_t limit_bytes, uint64_t limit_work, Program* out) {
   *out = Program();
   return Verifier(bytes, length, row, model_bytes, limit_bytes, limit_work, out).run();
 }

@@ -1,6 +1,6 @@
 // The program: what a guest's planner hands to native code. Bytes in, a verified list of kernel calls out.
 //
-// All integers little-endian; every section starts 8-byte aligned; sections follow one another with nothing between them.
+// All integers little-endian; every section starts 8-byte aligned; sections follow one another with no gap.
 //
 //   offset  size  header (80 bytes)
 //        0     4  magic 0x52504C43, the bytes "CLPR"
@@ -44,8 +44,8 @@
 //  10 copy        x, y                        element_bytes rank dims[rank] strides[rank] (i64: low word, high word)
 //  11 concat      y, x...                     outer
 //
-// A float parameter is its IEEE 754 bits. Sizes that depend on the row of the dispatch table (packed weights, workspace) are
-// not in the program: the verifier computes them, so one program runs on every row.
+// A float parameter is its IEEE 754 bits. Sizes that depend on the row of the dispatch table (packed weights,
+// workspace) are not in the program: the verifier computes them, so one program runs on every row.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -75,8 +75,18 @@ constexpr uint64_t kMaxWork = uint64_t{1} << 44;  // minutes; a sooner end is fo
 enum Space : uint32_t { kTemporary = 1, kPermanent = 2, kStaging = 3, kPacked = 4 };
 
 enum StepKind : uint32_t {
-  kStepLoad = 1, kStepPack, kStepGemm, kStepConv, kStepPool, kStepUnary, kStepBinary, kStepSoftmax, kStepReduce, kStepCopy,
-  kStepConcat, kStepKindEnd
+  kStepLoad = 1,
+  kStepPack,
+  kStepGemm,
+  kStepConv,
+  kStepPool,
+  kStepUnary,
+  kStepBinary,
+  kStepSoftmax,
+  kStepReduce,
+  kStepCopy,
+  kStepConcat,
+  kStepKindEnd
 };
 
 // A place in an arena. A packed weight is resolved to its place in the permanent arena.
@@ -98,7 +108,7 @@ struct Step {
   uint32_t op = 0;  // UnaryOp, BinaryOp, ReduceOp, PoolOp
   Ref x, w, y, bias;
   bool has_bias = false;
-  bool w_packed = false;  // gemm, conv: w lies packed in the permanent arena; else it is packed into scratch at each run
+  bool w_packed = false;  // gemm, conv: w lies packed in the permanent arena; else each run packs it into scratch
   Activation activation = kActNone;
   float p0 = 0, p1 = 0;  // unary parameters; lo and hi of an epilogue
   Window window = {};
@@ -113,7 +123,7 @@ struct Step {
   int64_t strides[kMaxRank] = {};
   uint64_t start = 0;  // copy: bytes from the lowest byte of x to its first element
   uint32_t element_bytes = 4;
-  bool from_model = false;    // load
+  bool from_model = false;          // load
   uint64_t source = 0, length = 0;  // load: where in the model file or the inline section, and how many bytes
   std::vector<Ref> parts;           // concat
   std::vector<uint64_t> row_bytes;
@@ -138,10 +148,10 @@ struct Verdict {
   bool ok() const { return code == nullptr; }
 };
 
-// Decodes and verifies `bytes` as if a hostile guest had written them. Reads nothing outside them, allocates at most about
-// thirty times their length, runs nothing. On success every call in `out` keeps each invariant of INVARIANTS.md on `row`.
-// `limit_work` is at most kMaxWork.
-Verdict verify_program(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes, uint64_t limit_bytes,
-                       uint64_t limit_work, Program* out);
+// Decodes and verifies `bytes` as if a hostile guest had written them. Reads nothing outside them, allocates at most
+// about thirty times their length, runs nothing. On success every call in `out` keeps each invariant of INVARIANTS.md
+// on `row`. `limit_work` is at most kMaxWork.
+Verdict verify_program(const uint8_t* bytes, size_t length, const Kernels& row, uint64_t model_bytes,
+                       uint64_t limit_bytes, uint64_t limit_work, Program* out);
 
 }  // namespace cloister

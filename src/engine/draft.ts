@@ -269,8 +269,8 @@ export function epilogueWords(activation: 'none' | 'relu' | 'clip', lo = 0, hi =
 }
 
 /**
- * The loop over `dims` with these strides, with as few dimensions as tell the same: sizes of 1 are dropped, neighbours that
- * every operand walks in one go are joined. At least one dimension is left.
+ * The loop over `dims` with these strides, with as few dimensions as tell the same: sizes of 1 are dropped, neighbours
+ * that every operand walks in one go are joined. At least one dimension is left.
  */
 export function collapse(
   dims: readonly number[],

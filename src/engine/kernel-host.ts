@@ -25,10 +25,13 @@ export interface LoadedProgram {
   /**
    * Runs on the calling thread. `inputs` are read; `outputs` are overwritten whole. Sizes must be exact.
    *
-   * @throws {CloisterError} `INPUT_MISMATCH` on another size or number, or a buffer that is shared or detached; `CLOSED`.
+   * @throws {CloisterError} `INPUT_MISMATCH` on another size or number, or a buffer that is shared or detached;
+   *   `CLOSED`.
    */
   run(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): void;
-  /** {@link LoadedProgram.run} on another thread: inputs are copied at once, outputs written just before it resolves. */
+  /**
+   * {@link LoadedProgram.run} on another thread: inputs are copied at once, outputs written just before it resolves.
+   */
   runAsync(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Promise<void>;
   close(): void;
 }
@@ -37,7 +40,8 @@ export interface LoadedProgram {
 export interface ProgramHost {
   readonly info: KernelInfo;
   /**
-   * Verifies `program` as if a hostile guest had written it, copies the weight ranges out of `model`, runs the setup steps.
+   * Verifies `program` as if a hostile guest had written it, copies the weight ranges out of `model`, runs the setup
+   * steps.
    *
    * @throws {CloisterError} `INVALID_PROGRAM` with the first violation; `OUT_OF_MEMORY` over `limitBytes`.
    */

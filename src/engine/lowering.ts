@@ -220,8 +220,8 @@ interface Tail {
 }
 
 /**
- * Follows the only consumers of `out`: an Add of a constant of shape `biasShape` (if `mayAdd`; leading ones aside), then a Relu
- * or a Clip. What it takes along is absorbed.
+ * Follows the only consumers of `out`: an Add of a constant of shape `biasShape` (where one is given; leading ones
+ * aside), then a Relu or a Clip. What it takes along is absorbed.
  */
 function followTail(d: Draft, out: ValueId, biasShape: Shape | undefined): Tail {
   let bias: ValueId | undefined;
@@ -628,7 +628,10 @@ function lowerAlias(d: Draft, node: Node): void {
   d.alias(node.outputs[0]!, node.inputs[0]!);
 }
 
-/** Copies `x`, read from its first byte at `strides` (elements), into the dense `y` of `shape`. Negative strides start at the end. */
+/**
+ * Copies `x`, read from its first byte at `strides` (elements), into the dense `y` of `shape`. Negative strides start
+ * at the end.
+ */
 function emitCopy(d: Draft, x: View, elementBytes: number, shape: Shape, strides: readonly number[], y: View): void {
   const {
     dims,
@@ -693,7 +696,10 @@ function lowerSplit(d: Draft, node: Node): void {
   }
 }
 
-/** `y` = the elements of `x` at `strides` from element `first`. Takes the bytes between the lowest and the highest of them. */
+/**
+ * `y` = the elements of `x` at `strides` from element `first`. Takes the bytes between the lowest and the highest of
+ * them.
+ */
 function strided(d: Draft, x: ValueId, y: ValueId, strides: readonly number[], first: number): void {
   const shape = d.shape(y);
   const source = d.read(x);

@@ -24,8 +24,9 @@ export interface MemoryPlan {
 export const ARENA_ALIGNMENT = 64;
 
 /**
- * Assigns offsets: the largest buffer first, each into the tightest gap that is free for its whole life, or behind everything
- * that lives beside it. Two buffers that share a step never share a byte. Time is quadratic in the number of buffers at worst.
+ * Assigns offsets: the largest buffer first, each into the tightest gap that is free for its whole life, or behind
+ * everything that lives beside it. Two buffers that share a step never share a byte. Time is quadratic in the number of
+ * buffers at worst.
  *
  * @see Pisarchyk & Lee 2020, Efficient Memory Management for Deep Neural Net Inference, §5.2 (greedy by size),
  *   https://arxiv.org/abs/2001.03288

@@ -20,14 +20,17 @@ import { checkInputs } from './reference.ts';
 
 /** What {@link nativeBackend} may be told. */
 export interface NativeBackendOptions {
-  /** How many programs an executable keeps, one for each set of sizes that it met; the longest unused is closed. Default 4. */
+  /**
+   * How many programs an executable keeps, one for each set of sizes that it met; the longest unused is closed. Default
+   * 4.
+   */
   readonly programs?: number;
 }
 
 /**
- * Returns the backend that runs whole graphs as verified programs on `host`. A graph with symbolic dimensions is planned anew
- * for each set of sizes, and the last few programs are kept; each keeps its own packed weights. A graph whose sizes are all
- * known is planned by `prepare`, so that everything that can be refused is refused there.
+ * Returns the backend that runs whole graphs as verified programs on `host`. A graph with symbolic dimensions is
+ * planned anew for each set of sizes, and the last few programs are kept; each keeps its own packed weights. A graph
+ * whose sizes are all known is planned by `prepare`, so that everything that can be refused is refused there.
  *
  * `run` computes on another thread; an abort while it computes takes effect when it ends, and drops the result.
  */
@@ -38,7 +41,8 @@ export function nativeBackend(host: ProgramHost, options: NativeBackendOptions =
     supports: (node, inputs, outputs) => refusal(node, inputs, outputs) === undefined,
     prepare(graph, prepare) {
       if (!isConcrete(graph, prepare)) {
-        // What folds away only at known sizes is refused here all the same: better early than in the middle of the work.
+        // What folds away only at known sizes is refused here all the same: better early than in the middle of the
+        // work.
         const folded = foldConstants(graph, { constants: prepare.constants });
         const lines = refusals(folded, analyse(folded).nodes);
         if (lines.length > 0) throwUnsupported(lines);
@@ -143,7 +147,9 @@ function isConcrete(graph: Graph, options: PrepareOptions): boolean {
   );
 }
 
-/** The `range` constants of `graph`, read and laid one behind another: the model file, without what is not needed of it. */
+/**
+ * The `range` constants of `graph`, read and laid one behind another: the model file, without what is not needed of it.
+ */
 function compact(graph: Graph, reader: ConstantReader): { graph: Graph; reader: ConstantReader; bytes: Uint8Array } {
   const ranges = [...graph.constants.values()].filter(constant => constant.kind === 'range');
   const bytes = new Uint8Array(ranges.reduce((sum, { length }) => sum + length, 0));
@@ -177,7 +183,10 @@ function fits(ports: readonly PlannedPort[], inputs: NamedTensors): boolean {
   return true;
 }
 
-/** The size of every symbol, from the shapes of the inputs. @throws {CloisterError} when they are not those of the graph. */
+/**
+ * The size of every symbol, from the shapes of the inputs. @throws {CloisterError} when they are not those of the
+ * graph.
+ */
 function bind(graph: Graph, inputs: NamedTensors, given: Readonly<Record<string, number>>): Record<string, number> {
   const dims: Record<string, number> = { ...given };
   for (const [id, { shape }] of checkInputs(graph, inputs)) {

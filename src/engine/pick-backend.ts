@@ -22,8 +22,8 @@ export interface BackendChoice {
 }
 
 /**
- * Picks the native backend when it runs every node of `graph` that a step is needed for, else the reference backend for the
- * whole graph: a graph never runs on two backends. `reasons` name the nodes that the native backend lacks.
+ * Picks the native backend when it runs every node of `graph` that a step is needed for, else the reference backend for
+ * the whole graph: a graph never runs on two backends. `reasons` name the nodes that the native backend lacks.
  */
 export function pickBackend(graph: Graph, candidates: BackendCandidates): BackendChoice {
   const { native, reference, constants } = candidates;

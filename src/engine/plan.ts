@@ -60,16 +60,18 @@ export interface PlannedProgram {
 }
 
 /**
- * Returns the program that computes `graph` at the sizes `dims`. The same arguments give the same bytes. Reads no weights and
- * computes on none: what depends on constants alone becomes setup steps, so a guest can plan a model it has never seen whole.
+ * Returns the program that computes `graph` at the sizes `dims`. The same arguments give the same bytes. Reads no
+ * weights and computes on none: what depends on constants alone becomes setup steps, so a guest can plan a model it has
+ * never seen whole.
  *
- * @throws {CloisterError} `UNSUPPORTED_MODEL` listing every node that has no native form, with the reason; `SHAPE_MISMATCH`
- *   when a dimension is left unbound; `INVALID_GRAPH`; `MODEL_TOO_LARGE` over a limit of the format; `INVALID_ARGUMENT` when
- *   `kernel` verifies another version of the format.
+ * @throws {CloisterError} `UNSUPPORTED_MODEL` listing every node that has no native form, with the reason;
+ *   `SHAPE_MISMATCH` when a dimension is left unbound; `INVALID_GRAPH`; `MODEL_TOO_LARGE` over a limit of the format;
+ *   `INVALID_ARGUMENT` when `kernel` verifies another version of the format.
  */
 export function planProgram(graph: Graph, options: PlanOptions): PlannedProgram {
   if (options.kernel.programVersion !== PROGRAM_VERSION) {
-    const message = `programs of version ${PROGRAM_VERSION} are planned here, the native side runs ${options.kernel.programVersion}`;
+    const theirs = options.kernel.programVersion;
+    const message = `programs of version ${PROGRAM_VERSION} are planned here, the native side runs ${theirs}`;
     throw new CloisterError('INVALID_ARGUMENT', message);
   }
   const bound = foldConstants(inferFacts(graph, { dims: options.dims ?? {} }), { constants: options.constants });
@@ -123,8 +125,8 @@ export interface Analysis {
 }
 
 /**
- * Finds the nodes whose results reach an output through data, not only through a shape, an axis or another parameter that is
- * known while planning.
+ * Finds the nodes whose results reach an output through data, not only through a shape, an axis or another parameter
+ * that is known while planning.
  */
 export function analyse(graph: Graph): Analysis {
   const needed = new Set<ValueId>(graph.outputs);
@@ -223,7 +225,10 @@ interface Layout {
   readonly memory: PlannedMemory;
 }
 
-/** Gives every buffer its place. Time 0 copies the inputs in, step i is time i + 1, the time after the last copies outputs out. */
+/**
+ * Gives every buffer its place. Time 0 copies the inputs in, step i is time i + 1, the time after the last copies
+ * outputs out.
+ */
 function layOut(draft: Draft, inputs: readonly number[], outputs: readonly number[]): Layout {
   const { buffers, setup, run } = draft;
   const root = shareBytes(draft, outputs);
@@ -266,8 +271,8 @@ function layOut(draft: Draft, inputs: readonly number[], outputs: readonly numbe
 }
 
 /**
- * Lets the result of an elementwise step take over the bytes of an operand that nobody needs afterwards. Returns, for each
- * buffer, the one whose bytes it uses.
+ * Lets the result of an elementwise step take over the bytes of an operand that nobody needs afterwards. Returns, for
+ * each buffer, the one whose bytes it uses.
  */
 function shareBytes({ buffers, run }: Draft, outputs: readonly number[]): readonly number[] {
   const root = buffers.map((_, i) => i);

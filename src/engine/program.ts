@@ -1,6 +1,6 @@
 /**
- * The program format: how a plan for native kernels is written as bytes. The executor verifies them before it runs them;
- * nothing here is trusted.
+ * The program format: how a plan for native kernels is written as bytes. The executor verifies them before it runs
+ * them; nothing here is trusted.
  *
  * Little-endian; every section starts 8-byte aligned; sections follow one another with nothing between them.
  *
@@ -30,8 +30,9 @@
  * outH, outW, kernelH, kernelW, strideH, strideW, dilationH, dilationW, padTop, padLeft, groups. The steps and their
  * parameters are in {@link STEP_KINDS}.
  *
- * Sizes that depend on the machine (packed weights, workspace) are not in a program: the executor computes them while it
- * verifies, so a plan needs no knowledge of instruction sets, and one program runs on every row of the dispatch table.
+ * Sizes that depend on the machine (packed weights, workspace) are not in a program: the executor computes them while
+ * it verifies, so a plan needs no knowledge of instruction sets, and one program runs on every row of the dispatch
+ * table.
  * @module
  */
 import { CloisterError } from '../base/index.ts';
@@ -185,8 +186,8 @@ export interface ProgramSource {
 }
 
 /**
- * Writes `source` as bytes. The same source gives the same bytes. Checks limits only: whether a program makes sense is for
- * the executor to say.
+ * Writes `source` as bytes. The same source gives the same bytes. Checks limits only: whether a program makes sense is
+ * for the executor to say.
  *
  * @throws {CloisterError} `MODEL_TOO_LARGE` when a count or a size is over {@link PROGRAM_LIMITS}.
  */

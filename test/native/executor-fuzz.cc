@@ -1,10 +1,11 @@
-// Feeds corrupted programs to the verifier and the executor, for a sanitised build: executor-sanitize.test.ts compiles it with
-// AddressSanitizer and UndefinedBehaviorSanitizer and runs it.
+// Feeds corrupted programs to the verifier and the executor, for a sanitised build: executor-sanitize.test.ts compiles
+// it with AddressSanitizer and UndefinedBehaviorSanitizer and runs it.
 //
 //   executor-fuzz RUNS SEED NAME.program NAME.model [NAME.program NAME.model ...]
 //
-// Each run corrupts one program, loads it on one row of the dispatch table, and, when it is not refused, runs it twice over
-// workspaces filled with different bytes: equal results show that nothing unwritten was read. Prints one line of JSON.
+// Each run corrupts one program, loads it on one row of the dispatch table, and, when it is not refused, runs it twice
+// over workspaces filled with different bytes: equal results show that nothing unwritten was read. Prints one line of
+// JSON.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -32,7 +33,8 @@ std::vector<uint8_t> read_file(const char* path) {
   if (file == nullptr) std::abort();
   std::vector<uint8_t> bytes;
   uint8_t block[4096];
-  for (size_t count; (count = std::fread(block, 1, sizeof block, file)) > 0;) bytes.insert(bytes.end(), block, block + count);
+  for (size_t count; (count = std::fread(block, 1, sizeof block, file)) > 0;)
+    bytes.insert(bytes.end(), block, block + count);
   std::fclose(file);
   return bytes;
 }
@@ -51,7 +53,8 @@ void corrupt(std::vector<uint8_t>* bytes) {
   if (words == 0) return;
   const size_t at = next() % words * 4;
   const uint32_t was = word_at(*bytes, at);
-  const uint32_t interesting[] = {0, 1, 2, 3, 4, 8, 64, 255, 1024, 1u << 20, 1u << 30, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fc00000};
+  const uint32_t interesting[] = {0,    1,        2,        3,          4,          8,          64,        255,
+                                  1024, 1u << 20, 1u << 30, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fc00000};
   switch (next() % 8) {
     case 0: put_word(bytes, at, was ^ (1u << (next() % 32))); break;
     case 1: put_word(bytes, at, was + 1); break;
@@ -66,8 +69,10 @@ void corrupt(std::vector<uint8_t>* bytes) {
       break;
     }
     case 7:
-      if (next() % 16 == 0) bytes->resize(next() % (bytes->size() + 1));
-      else put_word(bytes, at, next() % 100);
+      if (next() % 16 == 0)
+        bytes->resize(next() % (bytes->size() + 1));
+      else
+        put_word(bytes, at, next() % 100);
       break;
   }
 }
@@ -138,7 +143,9 @@ int main(int count, char** arguments) {
       std::FILE* file = std::fopen("leak.program", "wb");
       std::fwrite(program.data(), 1, program.size(), file);
       std::fclose(file);
-      return std::fprintf(stderr, "run %ld, program %zu, row %s: the result depends on stale bytes\n", i, which, row.isa), 1;
+      return std::fprintf(stderr, "run %ld, program %zu, row %s: the result depends on stale bytes\n", i, which,
+                          row.isa),
+             1;
     }
     if (!intact) harmless++;
   }

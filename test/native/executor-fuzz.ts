@@ -1,6 +1,6 @@
 /**
- * Run by `executor-fuzz.test.ts` in a child process: corrupts valid programs and feeds them to the executor. Prints one line of
- * JSON. A crash ends this process and nothing else.
+ * Run by `executor-fuzz.test.ts` in a child process: corrupts valid programs and feeds them to the executor. Prints one
+ * line of JSON. A crash ends this process and nothing else.
  * @module
  */
 

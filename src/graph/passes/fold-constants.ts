@@ -13,14 +13,17 @@ import { removeDeadNodes } from './dead-nodes.ts';
 export interface FoldOptions {
   /** Where the bytes of `range` constants are; where left out, they are not folded. */
   readonly constants?: ConstantReader;
-  /** The most bytes that a folded value, or a constant that is read for it, may have. Default 64 KiB: shapes, not weights. */
+  /**
+   * The most bytes that a folded value, or a constant that is read for it, may have. Default 64 KiB: shapes, not
+   * weights.
+   */
   readonly limitBytes?: number;
 }
 
 /**
- * Returns `graph` with every node that has a known result replaced by that result, computed by the reference kernels: nodes
- * over small constants, and nodes whose integers follow from shapes (`Shape` and what is computed from it). Facts must have
- * been inferred. A node that fails to compute stays, and fails where it is run.
+ * Returns `graph` with every node that has a known result replaced by that result, computed by the reference kernels:
+ * nodes over small constants, and nodes whose integers follow from shapes (`Shape` and what is computed from it). Facts
+ * must have been inferred. A node that fails to compute stays, and fails where it is run.
  */
 export function foldConstants(graph: Graph, options: FoldOptions = {}): Graph {
   const limitBytes = options.limitBytes ?? 65_536;
