@@ -158,7 +158,7 @@ for (const [what, file] of hostile)
   ];
   for (const [what, source] of runaways) {
     const { outcome, value, wallMs } = await sandbox.evaluate(source);
-    const how = outcome === 'error' ? `${value}` : `after ${milliseconds(wallMs)}`;
+    const how = outcome === 'error' ? JSON.stringify(value) : `after ${milliseconds(wallMs)}`;
     console.log(
       `${what.padEnd(26)} ${outcome === 'ok' ? red('RAN    ') : green('stopped')} ${outcome.padEnd(15)} ${dim(how.slice(0, 70))}`,
     );

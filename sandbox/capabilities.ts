@@ -3,7 +3,7 @@
  * @module
  */
 
-import type { Isolation } from './sandbox.ts';
+import type { Isolation } from './walls.ts';
 import { canMeter } from './worker/process.ts';
 
 /** Whether one layer of protection stands. */

@@ -8,14 +8,12 @@ export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
 export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 export {
-  type Evaluation,
   type EvaluationOptions,
-  type Isolation,
   type LoadOptions,
   openSandbox,
   type Sandbox,
-  type SandboxedModel,
   type SandboxOptions,
   sandboxSchema,
 } from './sandbox.ts';
-export type { ModelSummary, ValueSummary } from './untrusted.ts';
+export type { ModelSummary, NodeSummary, ValueSummary } from './untrusted.ts';
+export type { Evaluation, Isolation, SandboxedModel } from './walls.ts';

@@ -7,7 +7,7 @@ import { evaluateGuest, Guest, loadIsolatedVm } from './isolate.ts';
 import { loadKernels } from './kernels.ts';
 import { LocalModel } from './local-model.ts';
 import { outcomeOf } from './outcome.ts';
-import type { Walls } from './sandbox.ts';
+import type { Walls } from './walls.ts';
 
 /** @throws {CloisterError} `MISSING_DEPENDENCY` without isolated-vm. */
 export function openIsolateWalls(): Walls {

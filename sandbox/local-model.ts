@@ -7,8 +7,8 @@ import type { NamedTensors } from '../src/engine/index.ts';
 import { bindInputs } from './binding.ts';
 import { limitError } from './limit-error.ts';
 import type { Limits } from './limits.ts';
-import type { SandboxedModel } from './sandbox.ts';
 import type { ModelReport } from './untrusted.ts';
+import type { SandboxedModel } from './walls.ts';
 
 /** What runs a model here. */
 export interface LocalExecutable {

@@ -7,8 +7,8 @@ import { type Executable, nativeBackend, pickBackend, referenceBackend } from '.
 import { bytesSource, parseOnnx } from '../src/formats/index.ts';
 import { loadKernels } from './kernels.ts';
 import { LocalModel } from './local-model.ts';
-import type { Walls } from './sandbox.ts';
 import { summarise } from './summary.ts';
+import type { Walls } from './walls.ts';
 
 /** Opens the sandbox that is none. */
 export function openNoWalls(): Walls {

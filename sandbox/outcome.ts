@@ -3,7 +3,7 @@
  * @module
  */
 import type { CloisterError } from '../src/base/index.ts';
-import type { Evaluation } from './sandbox.ts';
+import type { Evaluation } from './walls.ts';
 
 /** The outcome that an error stands for. */
 export function outcomeOf(error: CloisterError): Evaluation['outcome'] {

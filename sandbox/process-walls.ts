@@ -3,8 +3,8 @@
  * @module
  */
 import { assertIsolatedVm } from './isolate.ts';
-import type { Walls } from './sandbox.ts';
 import { evaluateInWorker, SupervisedModel, WorkerPool } from './supervisor.ts';
+import type { Walls } from './walls.ts';
 
 /** @throws {CloisterError} `MISSING_DEPENDENCY` when the workers would not find isolated-vm. */
 export function openProcessWalls(warm: number): Walls {

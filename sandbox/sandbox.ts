@@ -4,17 +4,12 @@
  */
 import { z } from 'zod';
 import { CloisterError } from '../src/base/index.ts';
-import type { MemoryReport, NamedTensors } from '../src/engine/index.ts';
 import { type Capabilities, probeCapabilities } from './capabilities.ts';
-import type { LimitName } from './limit-error.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
-import type { ModelSummary } from './untrusted.ts';
+import type { Evaluation, Isolation, SandboxedModel, Walls } from './walls.ts';
 
 /** Characters of a script. */
 const MAX_SOURCE = 16 * 1_048_576;
-
-/** Where guests run. */
-export type Isolation = 'process' | 'isolate' | 'none';
 
 /** Options of {@link openSandbox}: what is left out takes its default. */
 export interface SandboxOptions {
@@ -51,47 +46,6 @@ export interface EvaluationOptions {
   /** Over those of the sandbox. */
   readonly limits?: LimitsInput;
   readonly signal?: AbortSignal;
-}
-
-/** How a script ended, and what it used. */
-export interface Evaluation {
-  /** `error`: it threw. `killed`: its process died of something other than a limit. */
-  readonly outcome: 'ok' | 'error' | 'killed' | `limit:${LimitName}`;
-  /**
-   * Its last value as text, or what it threw, or why it was stopped. The first is as the script made it: not safe to print on a
-   * terminal as it is.
-   */
-  readonly value: string | undefined;
-  /** Milliseconds from its start to its end, the end of its process included. */
-  readonly wallMs: number;
-  /** Milliseconds of processor time. Undefined where the system does not tell. */
-  readonly cpuMs: number | undefined;
-  /** The most MiB that were resident at once beyond an empty worker. Undefined where the system does not tell. */
-  readonly peakMb: number | undefined;
-}
-
-/** A model that was loaded. Behaves alike under every isolation; the walls differ. */
-export interface SandboxedModel extends AsyncDisposable {
-  readonly name: string;
-  /** What the model is, as its file says: checked for form, not for truth. */
-  readonly summary: ModelSummary;
-  readonly backend: 'native' | 'reference';
-  /** Why this backend runs, and not the other. */
-  readonly why: string;
-  /** What the prepared model holds, in bytes. */
-  readonly memory: MemoryReport;
-  /**
-   * Computes all outputs of the model. The inputs are read, and may be changed when the promise has settled, not before; the
-   * outputs belong to the caller. Concurrent runs are served one after the other.
-   *
-   * When the worker was stopped or died, the next run is served by a fresh one, which loads the model again by itself.
-   *
-   * @throws {CloisterError} `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH` before anything runs; `LIMIT_EXCEEDED`
-   *   (`detail.limit`), `WORKER_CRASHED`, `GUEST_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, `CLOSED`.
-   */
-  run(inputs: NamedTensors, options?: { readonly signal?: AbortSignal }): Promise<NamedTensors>;
-  /** Frees everything; resolves when nothing of the worker is left. Later runs throw `CLOSED`. Harmless twice. */
-  close(): Promise<void>;
 }
 
 /** A place where guests run. Holds processes: close it. */
@@ -150,15 +104,6 @@ export async function openSandbox(options: SandboxOptions = {}): Promise<Sandbox
   const { isolation, limits, warm } = result.data;
   const walls = await openWalls(isolation, warm);
   return new OpenSandbox(isolation, parseLimits(limits), walls);
-}
-
-/** What one isolation provides; {@link OpenSandbox} does the rest. */
-export interface Walls {
-  /** `model` belongs to the callee. */
-  load(model: Uint8Array, name: string, limits: Limits, signal: AbortSignal | undefined): Promise<SandboxedModel>;
-  evaluate(source: string, limits: Limits, signal: AbortSignal | undefined): Promise<Evaluation>;
-  settled(): Promise<void>;
-  close(): Promise<void>;
 }
 
 /** Each isolation loads only what it needs. */

@@ -3,9 +3,9 @@
  * @module
  */
 import { CloisterError } from '../src/base/index.ts';
-import type { Graph, ValueId } from '../src/graph/index.ts';
+import type { Graph, Node, ValueId } from '../src/graph/index.ts';
 import { elementCount } from '../src/tensor/index.ts';
-import { isSafeName, type ModelSummary, type ValueSummary } from './untrusted.ts';
+import { isSafeName, MAX_OUTLINE, type ModelSummary, type ValueSummary } from './untrusted.ts';
 
 /**
  * Returns the summary of `graph`, which was read from a file of `bytes` bytes.
@@ -21,11 +21,20 @@ export function summarise(graph: Graph, bytes: number): ModelSummary {
     return { name, dtype: facts.dtype, shape: [...facts.shape] };
   };
   const counts = new Map<string, number>();
-  for (const { domain, op } of graph.nodes) {
-    const name = domain === '' ? op : `${domain}::${op}`;
+  const operatorOf = ({ domain, op }: Node): string => (domain === '' ? op : `${domain}::${op}`);
+  for (const node of graph.nodes) {
+    const name = operatorOf(node);
     assertSafe(name, 'operator');
     counts.set(name, (counts.get(name) ?? 0) + 1);
   }
+  const outline = graph.nodes.slice(0, MAX_OUTLINE).map(node => {
+    assertSafe(node.name, 'node');
+    return {
+      name: node.name,
+      op: operatorOf(node),
+      outputs: node.outputs.filter(id => id !== undefined).map(describe),
+    };
+  });
   let parameters = 0;
   let parameterBytes = 0;
   for (const [id, constant] of graph.constants) {
@@ -41,6 +50,7 @@ export function summarise(graph: Graph, bytes: number): ModelSummary {
       .map(([op, count]) => ({ op, count }))
       .sort((a, b) => b.count - a.count || (a.op < b.op ? -1 : 1)),
     nodes: graph.nodes.length,
+    outline,
     parameters,
     parameterBytes,
   };

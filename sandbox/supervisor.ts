@@ -7,9 +7,9 @@ import type { NamedTensors } from '../src/engine/index.ts';
 import { assertOutputs, bindInputs } from './binding.ts';
 import type { Limits } from './limits.ts';
 import { outcomeOf } from './outcome.ts';
-import type { Evaluation, SandboxedModel } from './sandbox.ts';
 import { packTensors, unpackTensors } from './tensors.ts';
 import { type ModelReport, parseReport, refuseGuest } from './untrusted.ts';
+import type { Evaluation, SandboxedModel } from './walls.ts';
 import { type WorkerCommand, WorkerProcess } from './worker/process.ts';
 
 /** How many workers a model may end while it is being loaded, in a row, before it is refused. */

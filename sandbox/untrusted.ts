@@ -14,6 +14,15 @@ export interface ValueSummary {
   readonly shape: readonly Dim[];
 }
 
+/** One node of a model's graph. */
+export interface NodeSummary {
+  /** The name in the file, or `Op#index`. */
+  readonly name: string;
+  /** As in {@link ModelSummary.operators}. */
+  readonly op: string;
+  readonly outputs: readonly ValueSummary[];
+}
+
 /** What a model is, as the guest read it out of the file. Checked for form, not for truth: the file's author wrote it. */
 export interface ModelSummary {
   /** The name in the file, or the empty string. */
@@ -25,6 +34,8 @@ export interface ModelSummary {
   /** How many nodes apply each operator, the most used first. Operators of a domain other than ONNX's are `domain::op`. */
   readonly operators: readonly { readonly op: string; readonly count: number }[];
   readonly nodes: number;
+  /** The first {@link MAX_OUTLINE} nodes, in the order in which they run. */
+  readonly outline: readonly NodeSummary[];
   /** Elements of all constants. */
   readonly parameters: number;
   /** Bytes of all constants. */
@@ -40,6 +51,8 @@ export interface ModelReport {
   readonly memory: { readonly permanentBytes: number; readonly temporaryBytes: number; readonly scratchBytes: number };
 }
 
+/** Nodes that a summary lists. */
+export const MAX_OUTLINE = 512;
 const MAX_LIST = 100_000;
 const MAX_RANK = 16;
 
@@ -110,6 +123,14 @@ export function parseSummary(value: unknown): ModelSummary {
       count: count(item['count'], 'summary.operators.count'),
     });
   });
+  const outline = list(value['outline'], 'summary.outline').map(item => {
+    if (!isRecord(item)) throw refuseGuest('summary.outline', 'an object', item);
+    return Object.freeze({
+      name: text(item['name'], 'summary.outline.name'),
+      op: text(item['op'], 'summary.outline.op'),
+      outputs: values(item['outputs'], 'summary.outline.outputs'),
+    });
+  });
   return Object.freeze({
     name: text(value['name'], 'summary.name'),
     bytes: count(value['bytes'], 'summary.bytes'),
@@ -117,6 +138,7 @@ export function parseSummary(value: unknown): ModelSummary {
     outputs: values(value['outputs'], 'summary.outputs'),
     operators: Object.freeze(operators),
     nodes: count(value['nodes'], 'summary.nodes'),
+    outline: Object.freeze(outline),
     parameters: count(value['parameters'], 'summary.parameters'),
     parameterBytes: count(value['parameterBytes'], 'summary.parameterBytes'),
   });

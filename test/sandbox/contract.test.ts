@@ -63,6 +63,15 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
         { op: 'Relu', count: 1 },
       ],
       nodes: 3,
+      outline: [
+        {
+          name: expect.any(String),
+          op: 'MatMul',
+          outputs: [{ name: expect.any(String), dtype: 'f32', shape: ['n', 2] }],
+        },
+        { name: expect.any(String), op: 'Add', outputs: [{ name: expect.any(String), dtype: 'f32', shape: ['n', 2] }] },
+        { name: expect.any(String), op: 'Relu', outputs: [{ name: 'y', dtype: 'f32', shape: ['n', 2] }] },
+      ],
       parameters: 8,
       parameterBytes: 32,
     });

@@ -174,7 +174,7 @@ describe('a worker that lies about its outputs', () => {
       outputs: [{ ...value, name: 'y', shape: ['n', 2] }],
     };
     const report = {
-      summary: { ...summary, operators: [], nodes: 1, parameters: 0, parameterBytes: 0 },
+      summary: { ...summary, operators: [], nodes: 1, outline: [], parameters: 0, parameterBytes: 0 },
       backend: 'native',
       why: 'so it says',
       memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 },

@@ -74,6 +74,7 @@ describe('what a guest says of itself', () => {
         outputs: fc.anything(),
         operators: fc.array(fc.anything()),
         nodes: fc.anything(),
+        outline: fc.anything(),
       },
       { requiredKeys: [] },
     );

@@ -31,13 +31,19 @@ export function inspectCommand(): Command {
             '▪'.repeat(Math.max(1, Math.round((row.count / most) * 20))),
           ]),
         );
+        const shown = report.outline.map(node => [node.name, node.op, node.outputs.map(fact).join(' ')]);
+        const more = report.nodes - shown.length;
         return [
           `${paint('bold', report.name)}  ${formatBytes(report.bytes)}  ${report.parameters.toLocaleString('en')} parameters  ${report.nodes} nodes`,
           `sha256   ${report.digest}`,
           values('input', report.inputs),
           values('output', report.outputs),
           `runs on  ${report.backend}${report.why ? ` (${report.why})` : ''}`,
+          '',
           operators,
+          '',
+          table(['node', 'operator', 'gives'], shown),
+          ...(more > 0 ? [paint('dim', `… ${more} more nodes`)] : []),
         ].join('\n');
       });
     });
