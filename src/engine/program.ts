@@ -42,7 +42,21 @@ import { DTYPES, type DType } from '../tensor/index.ts';
 export const PROGRAM_VERSION = 1;
 
 /** Limits of the format. The executor refuses what is over them. */
-export const PROGRAM_LIMITS = {
+export const PROGRAM_LIMITS: Readonly<
+  Record<
+    | 'programBytes'
+    | 'arenaBytes'
+    | 'constants'
+    | 'packed'
+    | 'ports'
+    | 'steps'
+    | 'operands'
+    | 'inlineBytes'
+    | 'dim'
+    | 'rank',
+    number
+  >
+> = {
   programBytes: 64 * 2 ** 20,
   arenaBytes: 2 ** 40,
   constants: 2 ** 16,
@@ -53,7 +67,7 @@ export const PROGRAM_LIMITS = {
   inlineBytes: 16 * 2 ** 20,
   dim: 2 ** 30,
   rank: 8,
-} as const;
+};
 
 /**
  * The steps: number, operands in order, parameter words. `f32` words are IEEE 754 bits; an epilogue is
