@@ -74,4 +74,16 @@ describe('the package', () => {
     expect(Object.keys(shipped).filter(name => name.startsWith('node-'))).toEqual(['node-gyp-build']);
     expect(execFileSync(process.execPath, ['--version'], { encoding: 'utf8' })).toMatch(/^v(2[4-9]|[3-9]\d)\./);
   });
+
+  test('asks no dependency to compile or fetch anything at install', () => {
+    // npm forgets `gypfile: false` when it writes the lock, and then `npm ci` runs node-gyp for a package that brings its binary.
+    const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
+      packages: Record<string, { hasInstallScript?: boolean; gypfile?: boolean; resolved?: string }>;
+    };
+    expect(lock.packages['node_modules/better-sqlite3']).toMatchObject({ gypfile: false });
+    const scripted = Object.entries(lock.packages).filter(([path, entry]) => path !== '' && entry.hasInstallScript);
+    for (const [path] of scripted)
+      expect(manifest['allowScripts']).toHaveProperty(path.replace('node_modules/', ''), false);
+    expect(Object.values(lock.packages).filter(entry => entry.resolved?.startsWith('http'))).toEqual([]);
+  });
 });
