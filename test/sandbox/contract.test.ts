@@ -4,6 +4,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { nativeStatus } from '../../native/index.ts';
 import { type Isolation, openSandbox, type Sandbox } from '../../sandbox/index.ts';
 import { type ErrorCode, isCloisterError } from '../../src/base/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
@@ -41,7 +42,7 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
   it('is interpreted where there is no native kernel for it, and says why', async () => {
     await using model = await sandbox.load(unaryModel('Atan'));
     expect(model.backend).toBe('reference');
-    expect(model.why).toContain('Atan');
+    expect(model.why).toContain(nativeStatus().kind === 'loaded' ? 'Atan' : 'no native kernels');
     for (const scale of [0, 1, -2]) {
       const { y } = await model.run({ x: Tensor.of('f32', [0, scale, 2 * scale, 3 * scale]) });
       y!.values().forEach((value, i) => {
