@@ -22,6 +22,8 @@ export interface NativeProgram {
   /** Bytes of each input and output, in the program's order. */
   readonly inputBytes: readonly number[];
   readonly outputBytes: readonly number[];
+  /** Multiply-adds and element visits of its setup and of one run, as the verifier counted them. */
+  readonly work: number;
   /** @throws {CloisterError} `CLOSED`. */
   readonly memory: ProgramMemory;
   /**
@@ -91,7 +93,7 @@ interface ProgramObject {
   run(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): undefined | string;
   runAsync(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Promise<undefined | string> | string;
   time(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Float64Array | string;
-  ports(): { inputs: number[]; outputs: number[] };
+  ports(): { inputs: number[]; outputs: number[]; work: number };
   memory(): ProgramMemory | string;
   close(): void;
 }
@@ -125,10 +127,11 @@ export function openProgramHost(binding: Binding, options: ProgramHostOptions = 
 }
 
 function wrap(object: ProgramObject): NativeProgram {
-  const { inputs, outputs } = object.ports();
+  const { inputs, outputs, work } = object.ports();
   return Object.freeze({
     inputBytes: Object.freeze(inputs),
     outputBytes: Object.freeze(outputs),
+    work,
     get memory() {
       const memory = object.memory();
       if (typeof memory === 'string') throw toError(memory);

@@ -223,7 +223,7 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     return info.Env().Undefined();
   }
 
-  // {inputs, outputs}: bytes of each.
+  // {inputs, outputs: bytes of each; work: operations of setup and one run}.
   Napi::Value ports(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     if (!executor_) return text(env, "CLOSED: the program is closed");
@@ -236,6 +236,7 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     Napi::Object result = Napi::Object::New(env);
     result.Set("inputs", lengths(executor_->program().inputs));
     result.Set("outputs", lengths(executor_->program().outputs));
+    result.Set("work", static_cast<double>(executor_->program().work));
     return result;
   }
 

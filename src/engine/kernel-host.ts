@@ -20,6 +20,8 @@ export interface LoadedProgram {
   /** Bytes of each input and output, in the program's order. */
   readonly inputBytes: readonly number[];
   readonly outputBytes: readonly number[];
+  /** Multiply-adds and element visits of its setup and of one run, as the verifier counted them. */
+  readonly work: number;
   /** What it holds, and the most that was held at once so far, overlapping runs and setup included. */
   readonly memory: MemoryReport & { readonly peakBytes: number };
   /**

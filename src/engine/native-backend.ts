@@ -58,6 +58,12 @@ interface Ready {
   readonly program: LoadedProgram;
 }
 
+/**
+ * Operations up to which a run stays on the calling thread: some 50 microseconds at most. A thread that has to wake up costs as much, and
+ * on an idle machine several times that.
+ */
+const INLINE_WORK = 2 ** 22;
+
 class NativeExecutable implements Executable {
   readonly #host: ProgramHost;
   readonly #graph: Graph;
@@ -88,6 +94,12 @@ class NativeExecutable implements Executable {
   async run(inputs: NamedTensors, signal?: AbortSignal): Promise<NamedTensors> {
     throwIfAborted(signal);
     const ready = this.#find(inputs);
+    if (ready.program.work <= INLINE_WORK) {
+      const outputs = this.runSync(inputs);
+      await undefined; // whoever aborts right after the call is heard, as on the long way
+      throwIfAborted(signal);
+      return outputs;
+    }
     const outputs = ready.plan.outputs.map(allocate);
     await ready.program.runAsync(inputBytes(ready.plan, inputs), outputs.map(bytesOf));
     throwIfAborted(signal);
