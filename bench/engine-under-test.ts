@@ -2,8 +2,7 @@
  * Our side of the engine benches: a model made ready on a backend, in the clear.
  * @module
  */
-import { loadBinding } from '../native/loader.ts';
-import { openProgramHost } from '../native/program-host.ts';
+import { loadBinding, openProgramHost } from '../native/index.ts';
 import { type Backend, type Executable, nativeBackend, referenceBackend } from '../src/engine/index.ts';
 import { bytesSource, parseOnnx, writeOnnx } from '../src/formats/index.ts';
 import type { Graph } from '../src/graph/index.ts';

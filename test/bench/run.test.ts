@@ -1,0 +1,40 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import type { Row } from '../../bench/rows.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+const folder = mkdtempSync(join(tmpdir(), 'cloister-bench-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const bench = (...args: string[]) =>
+  spawnSync(process.execPath, ['--no-node-snapshot', join(root, 'bench', 'run.ts'), ...args], {
+    cwd: folder,
+    encoding: 'utf8',
+  });
+
+describe('the benches', () => {
+  test('name the suites when asked for another, with exit code 2', () => {
+    const { status, stderr } = bench('fast');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/engine\|kernels\|sandbox\|ledger/);
+  });
+
+  test('write rows of the agreed form, after their checks passed', () => {
+    const { status, stdout } = bench('ledger', '--json', 'rows.json');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/ok {6}the ledger holds every charge that was timed/);
+    const rows = JSON.parse(readFileSync(join(folder, 'rows.json'), 'utf8')) as Row[];
+    expect(rows.length).toBeGreaterThanOrEqual(3);
+    for (const row of rows) {
+      expect(row).toMatchObject({ suite: 'ledger', case: expect.any(String), unit: 'charges/s', threads: 1 });
+      expect(row.ours).toBeGreaterThan(0);
+      expect(row.peerName).toEqual(expect.any(String));
+      // Both sides are rates here, so the ratio is ours over theirs; it is paired by round, so it need not be the quotient.
+      expect(row.ratio! / (row.ours / row.peer!)).toBeGreaterThan(0.2);
+      expect(row.ratio! / (row.ours / row.peer!)).toBeLessThan(5);
+    }
+  }, 120_000);
+});
