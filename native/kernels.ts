@@ -164,7 +164,9 @@ export interface NativeAddon {
  * @example
  * ```ts
  * const c = new Float32Array(1);
- * loadNative()?.gemm({ m: 1, n: 1, k: 2 }, Float32Array.of(1, 2), Float32Array.of(3, 4), c); // c[0] is 11
+ * const native = loadNative();
+ * native?.gemm({ m: 1, n: 1, k: 2 }, Float32Array.of(1, 2), Float32Array.of(3, 4), c);
+ * c[0] === (native ? 11 : 0); // true
  * ```
  */
 export function loadNative(): NativeAddon | undefined {
@@ -178,6 +180,11 @@ export function loadNative(): NativeAddon | undefined {
  * Returns what runs here, or `undefined` when there is no binary.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when `CLOISTER_ISA` names a row that this build or this CPU does not have.
+ * @example
+ * ```ts
+ * const { isa, supported } = kernelInfo() ?? { isa: 'none', supported: ['none'] }; // such as 'avx2'
+ * supported.includes(isa); // true
+ * ```
  */
 export function kernelInfo(): KernelDetails | undefined {
   const binding = loadBinding();

@@ -16,7 +16,7 @@ using namespace cloister;
 // The bytes behind a Uint8Array; null when they cannot be relied on. `why` says so: a shared buffer may change under a
 // reader, a detached one has none.
 bool bytes_of(napi_env env, napi_value value, uint8_t** data, size_t* length, const char** why) {
-  napi_typedarray_type type;
+  napi_typedarray_type type = napi_int8_array;  // some Nodes leave it alone for arrays that they cannot name
   napi_value buffer;
   void* start = nullptr;
   bool is = false;
@@ -35,22 +35,30 @@ std::string mismatch(const char* side, size_t i, const std::string& what) {
   return std::string("INPUT_MISMATCH: ") + side + " " + std::to_string(i) + " " + what;
 }
 
-// Takes the bytes of every element of `list`, which must fit `ports` one to one. Empty when all is well, else what is
-// not.
-std::string take(napi_env env, napi_value list, const char* side, const std::vector<Port>& ports, uint8_t** data) {
+// The elements of `list`, as many as `ports`. Reading an element may run code of the caller (an array can have getters),
+// which may detach any buffer or close the program: no pointer may be taken before all lists are read. Empty when all
+// is well, else what is not.
+std::string read_list(napi_env env, napi_value list, const char* side, size_t ports, napi_value* items) {
   bool is = false;
   uint32_t count = 0;
   if (napi_is_array(env, list, &is) != napi_ok || !is || napi_get_array_length(env, list, &count) != napi_ok ||
-      count != ports.size()) {
-    return std::string("INPUT_MISMATCH: expected an array of ") + std::to_string(ports.size()) + " " + side + "s";
+      count != ports) {
+    return std::string("INPUT_MISMATCH: expected an array of ") + std::to_string(ports) + " " + side + "s";
   }
   for (uint32_t i = 0; i < count; i++) {
-    napi_value item;
+    if (napi_get_element(env, list, i, &items[i]) != napi_ok) return mismatch(side, i, "cannot be read");
+  }
+  return {};
+}
+
+// Takes the bytes of every item, which must fit `ports` one to one. Runs no JavaScript, so the pointers hold until some
+// is run. Empty when all is well, else what is not.
+std::string take(napi_env env, const napi_value* items, const char* side, const std::vector<Port>& ports,
+                 uint8_t** data) {
+  for (size_t i = 0; i < ports.size(); i++) {
     size_t length = 0;
-    const char* why = "cannot be read";
-    if (napi_get_element(env, list, i, &item) != napi_ok || !bytes_of(env, item, &data[i], &length, &why)) {
-      return mismatch(side, i, why);
-    }
+    const char* why = "";
+    if (!bytes_of(env, items[i], &data[i], &length, &why)) return mismatch(side, i, why);
     if (length != ports[i].length) {
       return mismatch(side, i, "has " + std::to_string(length) + " bytes, expected " + std::to_string(ports[i].length));
     }
@@ -58,23 +66,43 @@ std::string take(napi_env env, napi_value list, const char* side, const std::vec
   return {};
 }
 
-// Pointers of a run's buffers: on the stack for programs with few ports.
-class Pointers {
+// One entry for each buffer of a run: on the stack for programs with few ports.
+template <typename T>
+class List {
  public:
-  explicit Pointers(size_t count) : many_(count > kFew ? count : 0) {}
-  uint8_t** data() { return many_.empty() ? few_ : many_.data(); }
+  explicit List(size_t count) : many_(count > kFew ? count : 0) {}
+  T* data() { return many_.empty() ? few_ : many_.data(); }
 
  private:
   static constexpr size_t kFew = 16;
-  uint8_t* few_[kFew];
-  std::vector<uint8_t*> many_;
+  T few_[kFew];
+  std::vector<T> many_;
+};
+
+// What a run is called with.
+struct Buffers {
+  explicit Buffers(const Program& program)
+      : inputs(program.inputs.size()), outputs(program.outputs.size()), targets(program.outputs.size()) {}
+
+  // Empty when all is well, else what is not.
+  std::string take_all(napi_env env, const Program& program, napi_value from, napi_value to) {
+    List<napi_value> sources(program.inputs.size());
+    std::string wrong = read_list(env, from, "input", program.inputs.size(), sources.data());
+    if (wrong.empty()) wrong = read_list(env, to, "output", program.outputs.size(), targets.data());
+    if (wrong.empty()) wrong = take(env, sources.data(), "input", program.inputs, inputs.data());
+    if (wrong.empty()) wrong = take(env, targets.data(), "output", program.outputs, outputs.data());
+    return wrong;
+  }
+
+  List<uint8_t*> inputs, outputs;
+  List<napi_value> targets;  // the arrays that `outputs` point into
 };
 
 // One run on a thread of the pool. It works on its own copy of the inputs and its own block for the outputs, so
 // whatever JavaScript does to its buffers meanwhile (write, transfer, drop) cannot reach the kernels.
 class RunWorker final : public Napi::AsyncWorker {
  public:
-  RunWorker(Napi::Env env, std::shared_ptr<Executor> executor, uint8_t* const* inputs, const Napi::Value& outputs)
+  RunWorker(Napi::Env env, std::shared_ptr<Executor> executor, uint8_t* const* inputs, const napi_value* targets)
       : AsyncWorker(env, "cloister.run"), executor_(std::move(executor)), deferred_(Napi::Promise::Deferred::New(env)) {
     const Program& program = executor_->program();
     for (const Port& port : program.inputs) input_blocks_.emplace_back(port.length);
@@ -83,7 +111,9 @@ class RunWorker final : public Napi::AsyncWorker {
       if (complete() && program.inputs[i].length > 0)
         std::memcpy(input_blocks_[i].data(), inputs[i], program.inputs[i].length);
     }
-    outputs_ = Napi::Persistent(outputs.As<Napi::Object>());
+    for (size_t i = 0; i < program.outputs.size(); i++) {
+      targets_.push_back(Napi::Persistent(Napi::Object(env, targets[i])));
+    }
   }
 
   bool complete() const {
@@ -110,12 +140,13 @@ class RunWorker final : public Napi::AsyncWorker {
     const Napi::Env env = Env();
     const Napi::HandleScope scope(env);
     const std::vector<Port>& ports = executor_->program().outputs;
-    std::vector<uint8_t*> targets(ports.size());
-    const std::string wrong =
-        take(env, outputs_.Value(), "output", ports, targets.data());  // they may have changed meanwhile
+    std::vector<napi_value> targets;
+    for (const Napi::ObjectReference& target : targets_) targets.push_back(target.Value());
+    std::vector<uint8_t*> data(ports.size());
+    const std::string wrong = take(env, targets.data(), "output", ports, data.data());  // they may have changed
     if (!wrong.empty()) return deferred_.Resolve(Napi::String::New(env, wrong));
     for (size_t i = 0; i < ports.size(); i++) {
-      if (ports[i].length > 0) std::memcpy(targets[i], output_blocks_[i].data(), ports[i].length);
+      if (ports[i].length > 0) std::memcpy(data[i], output_blocks_[i].data(), ports[i].length);
     }
     deferred_.Resolve(env.Undefined());
   }
@@ -125,7 +156,7 @@ class RunWorker final : public Napi::AsyncWorker {
  private:
   const std::shared_ptr<Executor> executor_;  // keeps the arenas when the program is closed during the run
   const Napi::Promise::Deferred deferred_;
-  Napi::ObjectReference outputs_;
+  std::vector<Napi::ObjectReference> targets_;
   std::vector<Arena> input_blocks_, output_blocks_;
 };
 
@@ -182,7 +213,7 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
 
   // run(inputs, outputs) and the nanoseconds of each run step, as a Float64Array.
   Napi::Value time(const Napi::CallbackInfo& info) {
-    std::vector<uint64_t> step_ns(executor_ ? executor_->program().run.size() : 0);
+    std::vector<uint64_t> step_ns;
     const Napi::Value wrong = run_here(info, &step_ns);
     if (!wrong.IsUndefined()) return wrong;
     Napi::Float64Array result = Napi::Float64Array::New(info.Env(), step_ns.size());
@@ -193,24 +224,24 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
   Napi::Value run_here(const Napi::CallbackInfo& info, std::vector<uint64_t>* step_ns) {
     const Napi::Env env = info.Env();
     if (!executor_) return text(env, "CLOSED: the program is closed");
-    const Program& program = executor_->program();
-    Pointers inputs(program.inputs.size()), outputs(program.outputs.size());
-    std::string wrong = take(env, info[0], "input", program.inputs, inputs.data());
-    if (wrong.empty()) wrong = take(env, info[1], "output", program.outputs, outputs.data());
+    const std::shared_ptr<Executor> executor = executor_;  // whatever a getter closes
+    const Program& program = executor->program();
+    Buffers buffers(program);
+    const std::string wrong = buffers.take_all(env, program, info[0], info[1]);
     if (!wrong.empty()) return text(env, wrong);
-    executor_->run(inputs.data(), outputs.data(), step_ns != nullptr ? step_ns->data() : nullptr);
+    if (step_ns != nullptr) step_ns->resize(program.run.size());
+    executor->run(buffers.inputs.data(), buffers.outputs.data(), step_ns != nullptr ? step_ns->data() : nullptr);
     return env.Undefined();
   }
 
   Napi::Value run_async(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     if (!executor_) return text(env, "CLOSED: the program is closed");
-    const Program& program = executor_->program();
-    Pointers inputs(program.inputs.size()), outputs(program.outputs.size());
-    std::string wrong = take(env, info[0], "input", program.inputs, inputs.data());
-    if (wrong.empty()) wrong = take(env, info[1], "output", program.outputs, outputs.data());
+    const std::shared_ptr<Executor> executor = executor_;  // whatever a getter closes
+    Buffers buffers(executor->program());
+    const std::string wrong = buffers.take_all(env, executor->program(), info[0], info[1]);
     if (!wrong.empty()) return text(env, wrong);
-    auto worker = std::make_unique<RunWorker>(env, executor_, inputs.data(), info[1]);
+    auto worker = std::make_unique<RunWorker>(env, executor, buffers.inputs.data(), buffers.targets.data());
     if (!worker->complete())
       return text(env, "OUT_OF_MEMORY: the system refused the copies of the run's inputs and outputs");
     const Napi::Promise promise = worker->promise();

@@ -656,12 +656,16 @@ class Verifier {
     }
     // What kernels compute sizes from: unrolled patches, and the input with its padding on both sides.
     const uint64_t patches = product({w->in_c / w->groups, w->kernel_h, w->kernel_w, w->out_h, w->out_w});
-    const uint64_t padded = product({w->in_c, w->in_h + 2 * (uint64_t{w->kernel_h} - 1) * w->dilation_h,
-                                     w->in_w + 2 * (uint64_t{w->kernel_w} - 1) * w->dilation_w});
-    if (patches > kMaxVolume || padded > kMaxVolume || weight_bytes(*w) > kMaxArenaBytes) {
+    if (patches > kMaxVolume || padded_elements(*w) > kMaxVolume || weight_bytes(*w) > kMaxArenaBytes) {
       return fail("no-overflow", "the window's volume is over %" PRIu64 " elements", kMaxVolume);
     }
     return true;
+  }
+
+  // An image with as much padding on both sides as a window may have.
+  static uint64_t padded_elements(const Window& w) {
+    return product({w.in_c, w.in_h + 2 * (uint64_t{w.kernel_h} - 1) * w.dilation_h,
+                    w.in_w + 2 * (uint64_t{w.kernel_w} - 1) * w.dilation_w});
   }
 
   static uint64_t weight_bytes(const Window& w) {
@@ -760,7 +764,7 @@ class Verifier {
     return true;
   }
 
-  // What a step costs: multiply-adds of products and windows, elements of everything else.
+  // What a step costs: multiply-adds of products and windows, bytes of everything that is moved.
   bool affordable(const Step& step) {
     const Window& w = step.window;
     const uint64_t taps = product({w.batch, w.out_c, w.out_h, w.out_w, w.kernel_h, w.kernel_w});
@@ -768,7 +772,11 @@ class Verifier {
     for (const Operand& operand : operands_) bytes = sum(bytes, operand.length);
     uint64_t cost = sum(bytes, step.kind == kStepConcat ? product({step.outer, operands_.size()}) : 0);
     if (step.kind == kStepGemm) cost = sum(cost, product({step.batches, step.m, step.n, step.k}));
-    if (step.kind == kStepConv) cost = sum(cost, product({taps, w.in_c / w.groups}));
+    if (step.kind == kStepConv) {
+      cost = sum(cost, product({taps, w.in_c / w.groups}));
+      // The image is staged with its padding, which a dilated kernel makes far larger than the image.
+      cost = sum(cost, product({w.batch, padded_elements(w)}));
+    }
     if (step.kind == kStepPool) cost = sum(cost, taps);
     out_.work = sum(out_.work, cost);
     return out_.work <= limit_work_ ||

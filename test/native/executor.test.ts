@@ -243,6 +243,60 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('program executor', () => {
     expect(() => strict.load(encodeProgram(valid), model, LIMIT)).toThrow(/at most 100 operations .*\[bounded-work\]/);
   });
 
+  test('counts the padding that a convolution has to lay around its images', () => {
+    const spread = { ...pooling, batch: 4, inH: 1, inW: 1, outH: 1, outW: 1, kernelH: 2, kernelW: 2 };
+    const words = [...windowWords({ ...spread, dilationH: 256, dilationW: 256 }), 0, 0, 0];
+    const padded = encodeProgram(only('conv', [x, at('permanent', 0, 16), y], words));
+    const strict = openProgramHost(loadBinding()!, { limitWork: 1_000_000 });
+    expect(() => strict.load(padded, model, LIMIT)).toThrow(/\[bounded-work\]/);
+    host.load(padded, model, LIMIT).close();
+  });
+
+  /** An array whose only element runs `trap` when it is read. */
+  const trapped = (bytes: Uint8Array, trap: () => void): Uint8Array[] =>
+    Object.defineProperty([], 0, {
+      get: () => {
+        trap();
+        return bytes;
+      },
+    });
+
+  test('an array that detaches a buffer while it is read reaches no freed memory', async () => {
+    const program = host.load(encodeProgram(valid), model, LIMIT);
+    const both = (): [Uint8Array[], Uint8Array[]] => {
+      const input = bytesOf(1, 2, 3, 4);
+      return [[input], trapped(new Uint8Array(16), () => input.buffer.transfer())];
+    };
+    expect(codeOf(() => program.run(...both()))).toBe('INPUT_MISMATCH');
+    await expect(program.runAsync(...both())).rejects.toMatchObject({ code: 'INPUT_MISMATCH' });
+    expect(codeOf(() => program.time(...both()))).toBe('INPUT_MISMATCH');
+  });
+
+  test('an array that closes the program while it is read does not take it away under the run', async () => {
+    for (const way of ['run', 'runAsync', 'time'] as const) {
+      const program = host.load(encodeProgram(valid), model, LIMIT);
+      const out = new Uint8Array(16);
+      await program[way](
+        trapped(bytesOf(-1, 1, 0, 2), () => program.close()),
+        [out],
+      );
+      expect(floats(out)).not.toEqual([0, 0, 0, 0]);
+      expect(codeOf(() => program.memory)).toBe('CLOSED');
+    }
+  });
+
+  test('an array is read once: what it says after an asynchronous run does not matter', async () => {
+    const program = big();
+    const output = new Uint8Array(program.outputBytes[0]!);
+    let reads = 0;
+    const outputs = trapped(output, () => {
+      if (++reads > 1) throw new Error('read again');
+    });
+    await program.runAsync([new Uint8Array(program.inputBytes[0]!).fill(1)], outputs);
+    expect(reads).toBe(1);
+    expect(output.some(byte => byte !== 0)).toBe(true);
+  });
+
   test.each<[string, () => [readonly Uint8Array[], readonly Uint8Array[]]]>([
     ['too few inputs', () => [[], [new Uint8Array(16)]]],
     ['an input that is too short', () => [[new Uint8Array(12)], [new Uint8Array(16)]]],
