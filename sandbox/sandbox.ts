@@ -69,6 +69,7 @@ export interface Sandbox extends AsyncDisposable {
    * @throws {CloisterError} `INVALID_ARGUMENT` under isolation `none`; `MISSING_DEPENDENCY`, `ABORTED`, `CLOSED`.
    * @example
    * ```ts
+   * await using sandbox = await openSandbox();
    * const { outcome } = await sandbox.evaluate('for (;;);', { limits: { wallMs: 200 } }); // 'limit:wallMs'
    * ```
    */
@@ -88,9 +89,10 @@ export interface Sandbox extends AsyncDisposable {
  *   isolated-vm is not installed.
  * @example
  * ```ts
- * await using sandbox = await openSandbox();
+ * await using sandbox = await openSandbox({ limits: { wallMs: 2000 } });
  * const model = await sandbox.load(await readFile('digits.onnx'));
- * const { scores } = await model.run({ image: Tensor.zeros('f32', [1, 1, 28, 28]) });
+ * const { logits } = await model.run({ image: Tensor.zeros('f32', [1, 1, 28, 28]) });
+ * logits?.shape; // [1, 10]
  * ```
  */
 export async function openSandbox(options: SandboxOptions = {}): Promise<Sandbox> {

@@ -186,9 +186,12 @@ export interface Ledger {
  *   store throws.
  * @example
  * ```ts
- * const ledger = await openLedger({ store, clock: systemClock, budgets: [{ scope: 'clinic-a', limit: limitOf(2) }] });
- * const charge = await ledger.spend({ scope: 'clinic-a', cost: spendOf(0.5), requestDigest });
- * if (charge.kind === 'charged') await ledger.release(charge, computeNoisyAnswer());
+ * const budgets = [{ scope: 'clinic-a', limit: limitOf(2) }];
+ * await using ledger = await openLedger({ store: memoryStore(), clock: systemClock, budgets });
+ * const charge = await ledger.spend({ scope: 'clinic-a', cost: spendOf(0.5), requestDigest: '0'.repeat(64) });
+ * if (charge.kind === 'charged') await ledger.release(charge, encodeUtf8('the noised answer'));
+ * const [state] = await ledger.scopes();
+ * state?.remaining; // 1500000
  * ```
  */
 export async function openLedger(options: LedgerOptions): Promise<Ledger> {

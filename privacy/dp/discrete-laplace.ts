@@ -24,6 +24,11 @@ export interface NoiseScale {
  * @param bits - Independent uniform bits, from `randomBits(osRandom)` in production.
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when a part is not positive.
  * @see Canonne, Kamath & Steinke 2020, Algorithms 1 and 2, https://arxiv.org/abs/2004.00010
+ * @example
+ * ```ts
+ * const noise = sampleDiscreteLaplace({ numerator: 2n, denominator: 1n }, randomBits(osRandom));
+ * typeof noise; // 'bigint'
+ * ```
  */
 export function sampleDiscreteLaplace(scale: NoiseScale, bits: Bits): bigint {
   const { numerator, denominator } = scale;

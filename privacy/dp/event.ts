@@ -28,6 +28,11 @@ export type DpEvent = DiscreteLaplaceEvent | CompositionEvent;
  * Theorem 3.16), which holds for adaptive choices too, and is not tight when a positive delta would be allowed.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when a part is not a positive integer or the sum is over 2^53 - 1.
+ * @example
+ * ```ts
+ * const { event } = laplaceMechanism({ sensitivity: l1Sensitivity(1), cells: 10, cost: spendOf(0.5) });
+ * pureLoss({ kind: 'composition', events: [event, event] }); // 1000000: twice 0.5
+ * ```
  */
 export function pureLoss(event: DpEvent): MicroEpsilon {
   switch (event.kind) {

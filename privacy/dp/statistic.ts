@@ -50,10 +50,12 @@ export interface HistogramOptions {
  * @throws {CloisterError} `INVALID_ARGUMENT` when an option is missing, unknown or out of range.
  * @example
  * ```ts
- * const digits = histogram({ of: 'argmax', classes: 10 });
+ * const digits = histogram({ of: 'argmax', classes: 3 });
  * const tally = digits.start();
- * for (const { subject, scores } of records) digits.accumulate(tally, subject, scores);
- * const released = laplaceMechanism({ ...digits, cost: spendOf(0.5) }).release(digits.finish(tally));
+ * digits.accumulate(tally, 'subject-1', [0.1, 0.7, 0.2]);
+ * const mechanism = laplaceMechanism({ ...digits, cost: spendOf(0.5) });
+ * const { value } = mechanism.release(digits.finish(tally));
+ * value.length; // 3
  * ```
  */
 export function histogram(options: HistogramOptions): Statistic {
@@ -74,6 +76,11 @@ export type CountOptions =
  * Returns a count of subjects: of all, or of those predicted to be of one class. One integer, L1 sensitivity 1.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when an option is missing, unknown or out of range.
+ * @example
+ * ```ts
+ * count({ of: 'subjects' }).cells; // 1
+ * count({ of: 'argmax', classes: 10, equals: 3 }).schema; // { kind: 'count', of: 'argmax', classes: 10, equals: 3 }
+ * ```
  */
 export function count(options: CountOptions): Statistic {
   if (options?.of === 'subjects') {

@@ -126,6 +126,13 @@ export function rootAt(size: number, node: NodeReader, hasher: Hasher = pureHash
  * @param spine - Hashes of the incomplete subtrees [lo, size) by lo, as far as they are known. Pass one map for several proofs
  *   of one size, and each such hash is computed once.
  * @throws {CloisterError} `INVALID_ARGUMENT` unless `0 <= index < size`.
+ * @example
+ * ```ts
+ * const leaves = [1, 2].map(byte => pureHasher.leaf(Uint8Array.of(byte)));
+ * const read = (level: number, index: number) => (level === 0 ? leaves[index]! : pureHasher.node(leaves[0]!, leaves[1]!));
+ * const proof = inclusionProof(0, 2, read);
+ * verifyInclusion(0, 2, leaves[0]!, proof, rootAt(2, read)); // { ok: true }
+ * ```
  */
 export function inclusionProof(
   index: number,

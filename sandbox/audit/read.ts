@@ -34,8 +34,11 @@ export interface RecordQuery {
  * @throws {CloisterError} `AUDIT_INVALID` at the first damaged record, `detail.index` saying which; `STORE_FAILED`.
  * @example
  * ```ts
+ * await using log = await openLog('./cloister-data/audit');
+ * const object = { kind: 'model', id: 'digits' } as const;
+ * await log.append({ actor: 'ward-3', action: 'refuse', object, decision: { outcome: 'refuse', reason: 'POLICY_REFUSED' } });
  * for await (const record of readRecords('./cloister-data/audit', { action: 'refuse', limit: 10 })) {
- *   console.log(record.seq, record.decision.reason);
+ *   record.decision; // { outcome: 'refuse', reason: 'POLICY_REFUSED' }
  * }
  * ```
  */

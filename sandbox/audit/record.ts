@@ -203,6 +203,11 @@ export function decodeRecord(bytes: Uint8Array): AuditRecord {
  *
  * @param salt - At least 16 random bytes, fresh for each value; kept outside the log.
  * @throws {CloisterError} `INVALID_ARGUMENT` when the salt is shorter: short values could then be guessed.
+ * @example
+ * ```ts
+ * const salt = crypto.getRandomValues(new Uint8Array(16));
+ * commit(salt, 'record 4711').startsWith('sha256:'); // true
+ * ```
  */
 export function commit(salt: Uint8Array, value: string): string {
   if (salt.length < 16)

@@ -85,8 +85,11 @@ export interface VerifyOptions {
  *   `ABORTED`.
  * @example
  * ```ts
- * const verdict = await verifyLog('./cloister-data/audit', { vkey });
- * if (!verdict.ok) console.error(`record ${verdict.index}: ${verdict.kind}`);
+ * const log = await openLog('./cloister-data/audit');
+ * const object = { kind: 'model', id: 'digits' } as const;
+ * await log.append({ actor: 'ward-3', action: 'load', object, decision: { outcome: 'allow' } });
+ * await log.close();
+ * await verifyLog('./cloister-data/audit', { vkey: log.vkey }); // { ok: true, size: 1, … }
  * ```
  */
 export function verifyLog(dir: string, options: VerifyOptions = {}): Promise<LogVerdict> {

@@ -64,8 +64,11 @@ export const receiptSchema: z.ZodType<Receipt> = z.strictObject({
  * @throws {CloisterError} `INVALID_ARGUMENT` when `vkey` is not a vkey.
  * @example
  * ```ts
- * const verdict = verifyReceipt(JSON.parse(text), vkey);
- * if (!verdict.ok) throw new Error(verdict.reason);
+ * await using log = await openLog('./cloister-data/audit');
+ * const object = { kind: 'model', id: 'digits' } as const;
+ * const receipt = await log.append({ actor: 'ward-3', action: 'load', object, decision: { outcome: 'allow' } });
+ * verifyReceipt(JSON.parse(JSON.stringify(receipt)), log.vkey); // { ok: true, index: 0, … }
+ * verifyReceipt({ ...receipt, index: 7 }, log.vkey).ok; // false
  * ```
  */
 export function verifyReceipt(receipt: unknown, vkey: string, record?: AuditRecord): ReceiptVerdict {
@@ -102,6 +105,15 @@ export function verifyReceipt(receipt: unknown, vkey: string, record?: AuditReco
  * @param proof - Consistency proof, base64 hashes, from {@link AuditLog.extension}.
  * @param vkey - The log's public key.
  * @throws {CloisterError} `INVALID_ARGUMENT` when `vkey` is not a vkey.
+ * @example
+ * ```ts
+ * await using log = await openLog('./cloister-data/audit');
+ * const event = { actor: 'ward-3', action: 'run', object: { kind: 'model', id: 'digits' }, decision: { outcome: 'allow' } } as const;
+ * const { checkpoint: earlier } = await log.append(event);
+ * await log.append(event);
+ * const { checkpoint: later, proof } = log.extension(1);
+ * verifyExtension(earlier, later, proof, log.vkey); // { ok: true }
+ * ```
  */
 export function verifyExtension(earlier: string, later: string, proof: readonly string[], vkey: string): Verdict {
   const key = parseVkey(vkey);

@@ -34,6 +34,11 @@ export function spendOf(epsilon: number): MicroEpsilon {
  *
  * @param epsilon - Pure differential-privacy epsilon, unitless: finite, above 0, at most 1e6.
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when `epsilon` is not such a number.
+ * @example
+ * ```ts
+ * limitOf(0.5); // 500000
+ * limitOf(0.0000019); // 1: rounded down
+ * ```
  */
 export function limitOf(epsilon: number): MicroEpsilon {
   return micro(scale(epsilon, 'a limit').scaled);
@@ -55,7 +60,13 @@ export function microEpsilon(value: number): MicroEpsilon {
   return value as MicroEpsilon;
 }
 
-/** Returns the amount as a float64 epsilon, for display and for mechanisms that re-derive their own rounding. */
+/**
+ * Returns the amount as a float64 epsilon, for display and for mechanisms that re-derive their own rounding.
+ * @example
+ * ```ts
+ * toEpsilon(spendOf(0.5)); // 0.5
+ * ```
+ */
 export function toEpsilon(amount: MicroEpsilon): number {
   return amount / 1e6;
 }

@@ -6,7 +6,13 @@ import { CloisterError } from './errors.ts';
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
-/** Lower-case hexadecimal of `bytes`. */
+/**
+ * Lower-case hexadecimal of `bytes`.
+ * @example
+ * ```ts
+ * toHex(Uint8Array.of(0, 255)); // '00ff'
+ * ```
+ */
 export function toHex(bytes: Uint8Array): string {
   let text = '';
   for (const byte of bytes) text += HEX[byte];
@@ -30,7 +36,13 @@ export function fromHex(text: string): Uint8Array {
 
 const BASE64 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
 
-/** Standard base64 (RFC 4648 §4) with padding. */
+/**
+ * Standard base64 (RFC 4648 §4) with padding.
+ * @example
+ * ```ts
+ * toBase64(encodeUtf8('hi')); // 'aGk='
+ * ```
+ */
 export function toBase64(bytes: Uint8Array): string {
   let text = '';
   for (let i = 0; i < bytes.length; i += 3) {

@@ -99,7 +99,15 @@ export class CloisterError extends Error {
   }
 }
 
-/** Whether `error` is a {@link CloisterError}, and, if a code is given, one of that code. */
+/**
+ * Whether `error` is a {@link CloisterError}, and, if a code is given, one of that code.
+ * @example
+ * ```ts
+ * const error: unknown = new CloisterError('CLOSED', 'the cloister is closed');
+ * isCloisterError(error); // true
+ * isCloisterError(error, 'LOCKED'); // false
+ * ```
+ */
 export function isCloisterError(error: unknown, code?: ErrorCode): error is CloisterError {
   return error instanceof CloisterError && (code === undefined || error.code === code);
 }

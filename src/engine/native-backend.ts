@@ -33,6 +33,16 @@ export interface NativeBackendOptions {
  * whose sizes are all known is planned by `prepare`, so that everything that can be refused is refused there.
  *
  * `run` computes on another thread; an abort while it computes takes effect when it ends, and drops the result.
+ * @example
+ * ```ts
+ * const source = bytesSource(await readFile('digits.onnx'));
+ * const graph = parseOnnx(source);
+ * const binding = loadBinding(); // undefined where there is no binary
+ * const backend = binding ? nativeBackend(openProgramHost(binding)) : referenceBackend;
+ * const model = backend.prepare(graph, { constants: source, modelBytes: await readFile('digits.onnx') });
+ * const { logits } = await model.run({ image: Tensor.zeros('f32', [2, 1, 28, 28]) });
+ * logits?.shape; // [2, 10]
+ * ```
  */
 export function nativeBackend(host: ProgramHost, options: NativeBackendOptions = {}): Backend {
   const programs = Math.max(1, options.programs ?? 4);

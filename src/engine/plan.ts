@@ -67,6 +67,14 @@ export interface PlannedProgram {
  * @throws {CloisterError} `UNSUPPORTED_MODEL` listing every node that has no native form, with the reason;
  *   `SHAPE_MISMATCH` when a dimension is left unbound; `INVALID_GRAPH`; `MODEL_TOO_LARGE` over a limit of the format;
  *   `INVALID_ARGUMENT` when `kernel` verifies another version of the format.
+ * @example
+ * ```ts
+ * const source = bytesSource(await readFile('digits.onnx'));
+ * const kernel = { isa: 'scalar', programVersion: PROGRAM_VERSION, gemmPanel: 16 };
+ * const options = { kernel, constants: source, modelBytes: source.size, dims: { batch: 1 } };
+ * const { outputs } = planProgram(parseOnnx(source), options);
+ * outputs; // [{ name: 'logits', dtype: 'f32', shape: [1, 10] }]
+ * ```
  */
 export function planProgram(graph: Graph, options: PlanOptions): PlannedProgram {
   if (options.kernel.programVersion !== PROGRAM_VERSION) {

@@ -19,7 +19,18 @@ import {
 import { DTYPES, elementCount, formatShape, Tensor } from '../tensor/index.ts';
 import type { Backend, Executable, NamedTensors, PrepareOptions } from './backend.ts';
 
-/** Runs any graph whose operators are in the table, on the calling thread, in plain TypeScript. */
+/**
+ * Runs any graph whose operators are in the table, on the calling thread, in plain TypeScript.
+ * @example
+ * ```ts
+ * const b = new GraphBuilder('double');
+ * const x = b.input('x', { dtype: 'f32', shape: ['N'] });
+ * b.output(b.node({ op: 'Add', inputs: [x, x], outputs: ['y'] })[0]!);
+ * const model = referenceBackend.prepare(b.build(), {});
+ * const { y } = await model.run({ x: Tensor.of('f32', [1, 2]) });
+ * y?.toArray(); // [2, 4]
+ * ```
+ */
 export const referenceBackend: Backend = {
   name: 'reference',
   supports: node => findVersion(OPERATORS, node) !== undefined,

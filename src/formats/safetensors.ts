@@ -70,6 +70,12 @@ const NAMES: Readonly<Record<string, DType>> = {
  *
  * @throws {CloisterError} `INVALID_MODEL` with what breaks the format; `MODEL_TOO_LARGE`; `UNSUPPORTED_MODEL` for an element type
  *   that has no dtype here.
+ * @example
+ * ```ts
+ * const header = encodeUtf8('{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}  '); // padded to 56 bytes
+ * const file = concatBytes(Uint8Array.of(56, 0, 0, 0, 0, 0, 0, 0), header, new Uint8Array(8));
+ * parseSafetensors(bytesSource(file)).tensors.get('w'); // { dtype: 'f32', shape: [2], offset: 64, length: 8 }
+ * ```
  */
 export function parseSafetensors(source: ModelSource, limits: Partial<SafetensorsLimits> = {}): Safetensors {
   const { headerBytes, tensors: most } = { ...DEFAULT_SAFETENSORS_LIMITS, ...limits };

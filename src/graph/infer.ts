@@ -34,7 +34,11 @@ export interface InferOptions {
  *   operator is unknown; `INVALID_ARGUMENT` when `dims` names no dimension or holds a size that is none.
  * @example
  * ```ts
- * const atFour = inferFacts(graph, { dims: { N: 4 } });
+ * const b = new GraphBuilder('double');
+ * const x = b.input('x', { dtype: 'f32', shape: ['N'] });
+ * const y = b.node({ op: 'Add', inputs: [x, x], outputs: ['y'] })[0]!;
+ * b.output(y);
+ * inferFacts(b.build(), { dims: { N: 4 } }).values[y]?.facts.shape; // [4]
  * ```
  */
 export function inferFacts(graph: Graph, options: InferOptions = {}): Graph {

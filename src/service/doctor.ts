@@ -29,7 +29,14 @@ export interface Diagnosis {
 
 const NODE_FLOOR = 24;
 
-/** Looks at Node, the kernels, the isolate, the worker process and the store, by using each once. */
+/**
+ * Looks at Node, the kernels, the isolate, the worker process and the store, by using each once.
+ * @example
+ * ```ts
+ * const { ok, checks } = await diagnose();
+ * if (!ok) console.error(checks.filter(({ state }) => state === 'missing').map(({ name, mend }) => `${name}: ${mend}`));
+ * ```
+ */
 export async function diagnose(): Promise<Diagnosis> {
   const checks = [
     checkNode(),

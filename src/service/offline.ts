@@ -25,6 +25,13 @@ import { type PolicyInput, parsePolicy } from './policy.ts';
  * Returns every scope of the ledger in `dir`, as it stands. May run beside the service.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
+ * const [scope] = await readBudgets('./cloister-data');
+ * scope?.remaining; // 2000000
+ * ```
  */
 export async function readBudgets(dir: string): Promise<readonly ScopeState[]> {
   await using store = await openExisting(dir);
@@ -48,6 +55,12 @@ export async function readHistory(dir: string, scope: string): Promise<readonly 
  * log must also extend what the ledger last saw of it. Takes no lock.
  *
  * @throws {CloisterError} `STORE_FAILED` when a file cannot be read; `INVALID_ARGUMENT` on a malformed key, or when there is no log.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * await verifyAudit('./cloister-data', { key: cloister.auditKey }); // { ok: true, size: 2, … }
+ * ```
  */
 export async function verifyAudit(
   dir: string,
@@ -68,7 +81,16 @@ export async function verifyAudit(
   });
 }
 
-/** Reads the records of the audit log in `dir`, in order. Checks form and numbering; {@link verifyAudit} checks the rest. */
+/**
+ * Reads the records of the audit log in `dir`, in order. Checks form and numbering; {@link verifyAudit} checks the rest.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * const actions = await Array.fromAsync(readAudit('./cloister-data'), record => record.action);
+ * actions; // ['open', 'close']
+ * ```
+ */
 export function readAudit(dir: string, query: RecordQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
   return readRecords(paths(dir).auditDir, query);
 }
@@ -119,6 +141,11 @@ export interface ModelReport extends ModelSummary {
  * Reads a model file inside the sandbox and returns what it is. Nothing is recorded, nothing is kept.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read; what the sandbox finds wrong with it.
+ * @example
+ * ```ts
+ * const { operators } = await inspectModel('digits.onnx');
+ * operators[0]; // { op: 'Conv', count: 2 }
+ * ```
  */
 export async function inspectModel(
   file: string,

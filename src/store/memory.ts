@@ -8,6 +8,12 @@ import type { Entry, Row, Store } from './store.ts';
 /**
  * Opens a store in this process's memory: every promise of {@link Store} but durability. What it holds is gone with the
  * process, so a budget kept in it starts anew after a restart.
+ * @example
+ * ```ts
+ * await using store = memoryStore();
+ * await store.transaction(tx => tx.append('events', encodeUtf8('first'))); // 0
+ * store.durable; // false
+ * ```
  */
 export function memoryStore(): Store {
   return new SerialStore(new MemoryMedium(), Number.POSITIVE_INFINITY);

@@ -44,8 +44,10 @@ export interface SqliteOptions {
  *   a Cloister store, is damaged, or was written by a newer version; `LOCKED` when another process holds it too long.
  * @example
  * ```ts
- * await using store = await openSqliteStore({ path: './cloister-data/state.db' });
- * await store.transaction(async tx => tx.put('greeting', 'hello', encodeUtf8('world'), 0));
+ * await using store = await openSqliteStore({ path: './state.db' });
+ * await store.transaction(tx => tx.put('greeting', 'hello', encodeUtf8('world'), 0));
+ * const row = await store.transaction(tx => tx.get('greeting', 'hello'));
+ * row?.revision; // 1
  * ```
  */
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {

@@ -5,7 +5,14 @@
 
 const word = new DataView(new ArrayBuffer(4));
 
-/** The binary16 bits nearest to `value`. NaN becomes the quiet NaN 0x7e00; what is too large becomes infinite. */
+/**
+ * The binary16 bits nearest to `value`. NaN becomes the quiet NaN 0x7e00; what is too large becomes infinite.
+ * @example
+ * ```ts
+ * toF16Bits(1); // 0x3c00
+ * fromF16Bits(toF16Bits(0.1)); // 0.0999755859375: eleven bits of precision
+ * ```
+ */
 export function toF16Bits(value: number): number {
   if (Number.isNaN(value)) return 0x7e00;
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
@@ -29,7 +36,14 @@ export function fromF16Bits(bits: number): number {
   return sign * (1024 + mantissa) * 2 ** (exponent - 25);
 }
 
-/** The bfloat16 bits nearest to `value` after it is rounded to float32. NaN becomes the quiet NaN 0x7fc0. */
+/**
+ * The bfloat16 bits nearest to `value` after it is rounded to float32. NaN becomes the quiet NaN 0x7fc0.
+ * @example
+ * ```ts
+ * toBf16Bits(1); // 0x3f80
+ * fromBf16Bits(toBf16Bits(0.1)); // 0.10009765625: eight bits of precision
+ * ```
+ */
 export function toBf16Bits(value: number): number {
   if (Number.isNaN(value)) return 0x7fc0;
   word.setFloat32(0, value);

@@ -46,7 +46,13 @@ export function elementCount(shape: Shape, limitElements: number = MAX_ELEMENTS)
   return count;
 }
 
-/** The strides, in elements, of a dense row-major tensor of `shape`. */
+/**
+ * The strides, in elements, of a dense row-major tensor of `shape`.
+ * @example
+ * ```ts
+ * denseStrides([2, 3, 4]); // [12, 4, 1]
+ * ```
+ */
 export function denseStrides(shape: Shape): readonly number[] {
   const strides = new Array<number>(shape.length);
   let step = 1;
@@ -96,6 +102,10 @@ export function broadcastShapes(a: Shape, b: Shape, where = 'broadcast'): Shape 
  * Returns `axis` as an index from 0, where negative axes count from the end.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when it is not an integer from `-rank` to `rank - 1`.
+ * @example
+ * ```ts
+ * normaliseAxis(-1, 4); // 3
+ * ```
  */
 export function normaliseAxis(axis: number, rank: number, where = 'axis'): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {

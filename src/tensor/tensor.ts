@@ -79,7 +79,15 @@ export class Tensor<D extends DType = DType> {
     }
   }
 
-  /** A tensor of zeros. Allocates. @throws {CloisterError} `OUT_OF_MEMORY` over the element limit, before allocating. */
+  /**
+   * A tensor of zeros. Allocates.
+   *
+   * @throws {CloisterError} `OUT_OF_MEMORY` over the element limit, before allocating.
+   * @example
+   * ```ts
+   * Tensor.zeros('f32', [2, 2]).toArray(); // [[0, 0], [0, 0]]
+   * ```
+   */
   static zeros<D extends DType>(dtype: D, shape: Shape): Tensor<D> {
     return new Tensor(dtype, shape, newArray(dtype, elementCount(shape)));
   }
@@ -88,6 +96,10 @@ export class Tensor<D extends DType = DType> {
    * A tensor over exactly the elements of `data`, which it shares. f16 and bf16 elements are raw bits.
    *
    * @throws {CloisterError} `SHAPE_MISMATCH` when `shape` does not have as many elements as `data`.
+   * @example
+   * ```ts
+   * Tensor.from('i32', [2, 2], Int32Array.of(1, 2, 3, 4)).toArray(); // [[1, 2], [3, 4]]
+   * ```
    */
   static from<D extends DType>(dtype: D, shape: Shape, data: ArrayOf<D>): Tensor<D> {
     const size = elementCount(shape);
@@ -103,6 +115,10 @@ export class Tensor<D extends DType = DType> {
    * nearest.
    *
    * @throws {CloisterError} `SHAPE_MISMATCH` when rows differ in length; `INVALID_ARGUMENT` on anything but numbers.
+   * @example
+   * ```ts
+   * Tensor.of('f32', [[1, 2, 3], [4, 5, 6]]).shape; // [2, 3]
+   * ```
    */
   static of<D extends DType>(dtype: D, values: Nested): Tensor<D> {
     const shape: number[] = [];
@@ -131,6 +147,10 @@ export class Tensor<D extends DType = DType> {
    * does not write them), copies them otherwise.
    *
    * @throws {CloisterError} `SHAPE_MISMATCH` when there are not exactly as many bytes as `shape` needs.
+   * @example
+   * ```ts
+   * Tensor.fromBytes('u16', [2], Uint8Array.of(1, 0, 0, 1)).toArray(); // [1, 256]: little-endian
+   * ```
    */
   static fromBytes<D extends DType>(dtype: D, shape: Shape, bytes: Uint8Array): Tensor<D> {
     const size = elementCount(shape);
@@ -161,6 +181,10 @@ export class Tensor<D extends DType = DType> {
    * otherwise. One dimension may be -1: it takes what is left.
    *
    * @throws {CloisterError} `SHAPE_MISMATCH` when the element counts differ.
+   * @example
+   * ```ts
+   * Tensor.of('i32', [1, 2, 3, 4]).reshape([2, -1]).toArray(); // [[1, 2], [3, 4]]
+   * ```
    */
   reshape(shape: Shape): Tensor<D> {
     const target = [...shape];

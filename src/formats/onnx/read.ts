@@ -44,9 +44,11 @@ export interface OnnxOptions {
  *   data, strings, subgraphs, values that are no tensors); `INVALID_GRAPH` naming the node or value that does not fit.
  * @example
  * ```ts
- * const source = bytesSource(bytes);
+ * const source = bytesSource(await readFile('digits.onnx'));
  * const graph = parseOnnx(source);
- * const run = referenceBackend.prepare(graph, { constants: source });
+ * const model = referenceBackend.prepare(graph, { constants: source });
+ * const { logits } = await model.run({ image: Tensor.zeros('f32', [1, 1, 28, 28]) });
+ * logits?.shape; // [1, 10]
  * ```
  */
 export function parseOnnx(source: ModelSource, options: OnnxOptions = {}): Graph {

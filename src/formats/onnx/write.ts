@@ -33,6 +33,14 @@ export interface WriteOnnxOptions {
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when nodes of one domain have different opsets, an attribute has no form in ONNX, or
  *   `range` constants come without a reader.
+ * @example
+ * ```ts
+ * const b = new GraphBuilder('double');
+ * const x = b.input('x', { dtype: 'f32', shape: ['N'] });
+ * b.output(b.node({ op: 'Add', inputs: [x, x], outputs: ['y'] })[0]!);
+ * const bytes = writeOnnx(b.build());
+ * parseOnnx(bytesSource(bytes)).name; // 'double'
+ * ```
  */
 export function writeOnnx(graph: Graph, options: WriteOnnxOptions = {}): Uint8Array {
   const opsets = opsetsOf(graph);
@@ -116,7 +124,14 @@ function writeAttribute(
   });
 }
 
-/** Returns `tensor` as the bytes of a TensorProto, as test cases store their inputs and outputs. */
+/**
+ * Returns `tensor` as the bytes of a TensorProto, as test cases store their inputs and outputs.
+ * @example
+ * ```ts
+ * const bytes = writeTensorProto('x', Tensor.of('i64', [1, 2, 3]));
+ * parseTensorProto(bytesSource(bytes)).tensor.toArray(); // [1n, 2n, 3n]
+ * ```
+ */
 export function writeTensorProto(name: string, tensor: Tensor): Uint8Array {
   return concatBytes(
     ...tensor.shape.map(dim => varint(1, dim)),

@@ -24,6 +24,14 @@ export interface FoldOptions {
  * Returns `graph` with every node that has a known result replaced by that result, computed by the reference kernels:
  * nodes over small constants, and nodes whose integers follow from shapes (`Shape` and what is computed from it). Facts
  * must have been inferred. A node that fails to compute stays, and fails where it is run.
+ * @example
+ * ```ts
+ * const b = new GraphBuilder('half folded');
+ * const x = b.input('x', { dtype: 'f32', shape: ['N'] });
+ * const six = b.node({ op: 'Mul', inputs: [2, 3].map(n => b.constant(`c${n}`, Tensor.of('f32', n))), outputs: ['six'] })[0]!;
+ * b.output(b.node({ op: 'Add', inputs: [x, six], outputs: ['y'] })[0]!);
+ * foldConstants(b.build()).nodes.map(node => node.op); // ['Add']
+ * ```
  */
 export function foldConstants(graph: Graph, options: FoldOptions = {}): Graph {
   const limitBytes = options.limitBytes ?? 65_536;
