@@ -65,8 +65,10 @@ export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' 
  *   `MISSING_DEPENDENCY`.
  * @example
  * ```ts
- * await using cloister = await openCloister({ dir: './cloister-data', policy: { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } } });
+ * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
  * const model = await cloister.load('digits.onnx');
+ * model.summary.inputs; // [{ name: 'image', dtype: 'f32', shape: ['batch', 1, 28, 28] }]
  * ```
  */
 export async function openCloister(options: CloisterOptions): Promise<Cloister> {
@@ -252,6 +254,15 @@ export class Model {
    * @returns Outputs that the caller owns, and the receipt of the record.
    * @throws {CloisterError} `POLICY_REFUSED`; `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH`; `LIMIT_EXCEEDED`,
    *   `WORKER_CRASHED` (the next call gets a fresh worker); `ABORTED`; `CLOSED`; what the log throws, and then nothing leaves.
+   * @example
+   * ```ts
+   * await using cloister = await openCloister({ dir: './cloister-data', policy: { rawOutputs: 'allow' } });
+   * const model = await cloister.load('digits.onnx');
+   * const image = new Float32Array(28 * 28);
+   * const { outputs, receipt } = await model.run({ image }, { actor: 'ward-3', purpose: 'triage' });
+   * outputs['logits']?.shape; // [1, 10]
+   * verifyReceipt(receipt, cloister.auditKey).ok; // true
+   * ```
    */
   async run(inputs: InputValues, caller: Caller): Promise<RunReply & { readonly timings: Timings }> {
     const answer = await this.#drive(originOf(caller), origin =>
@@ -271,6 +282,22 @@ export class Model {
    * @throws {CloisterError} `DP_INVALID_PARAMETER`, `UNKNOWN_SCOPE`, `INVALID_ARGUMENT`, `UNSUPPORTED_MODEL` and whatever the model
    *   does on zeros, all before anything is charged; `IDEMPOTENCY_CONFLICT`, `RELEASE_LOST`; `ABORTED` and whatever the
    *   iterable throws, after the charge; `STORE_FAILED`, `CLOSED`.
+   * @example
+   * ```ts
+   * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 0.6 } } };
+   * await using cloister = await openCloister({ dir: './cloister-data', policy });
+   * const model = await cloister.load('digits.onnx');
+   * const request = {
+   *   records: [{ subject: 'a', inputs: { image: new Float32Array(28 * 28) } }],
+   *   statistic: histogram({ of: 'argmax', classes: 10 }),
+   *   epsilon: 0.5,
+   *   scope: 'clinic-a/2026-q4',
+   * };
+   * const first = await model.release(request);
+   * first.kind; // 'released': ten noised counts in `value`
+   * const second = await model.release(request);
+   * second.kind; // 'refused': 0.1 of epsilon is left
+   * ```
    */
   async release(request: ReleaseRequest & Partial<Caller>): Promise<ReleaseReply & { readonly timings: Timings }> {
     const caller = { actor: request.actor ?? 'service', purpose: request.purpose ?? 'release' };
