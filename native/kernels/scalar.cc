@@ -61,9 +61,10 @@ struct Span {
   int64_t first, last;
 };
 Span inside(int64_t offset, int64_t stride, int64_t in, int64_t out) {
-  const int64_t first = offset < 0 ? (-offset + stride - 1) / stride : 0;
-  const int64_t last = in > offset ? (in - offset + stride - 1) / stride : 0;
-  return {first, last < out ? last : out};
+  const int64_t before = offset < 0 ? (-offset + stride - 1) / stride : 0;
+  const int64_t end = in > offset ? (in - offset + stride - 1) / stride : 0;
+  const int64_t first = before < out ? before : out, last = end < out ? end : out;
+  return {first, last > first ? last : first};
 }
 
 void conv(const Window& w, const float* x, const float* weights, float* y, const Epilogue& e, float*) {
@@ -79,12 +80,17 @@ void conv(const Window& w, const float* x, const float* weights, float* y, const
         for (size_t ic = 0; ic < in_group; ic++) {
           for (int64_t kh = 0; kh < w.kernel_h; kh++) {
             const int64_t ih = oh * w.stride_h - w.pad_top + kh * w.dilation_h;
-            if (ih < 0 || ih >= w.in_h) continue;
-            const float* in_row = planes + ic * in_plane + ih * w.in_w;
+            const bool outside = ih < 0 || ih >= w.in_h;
+            const float* in_row = outside ? nullptr : planes + ic * in_plane + ih * w.in_w;
             for (int64_t kw = 0; kw < w.kernel_w; kw++) {
               const int64_t offset = kw * w.dilation_w - int64_t{w.pad_left};
-              const Span span = inside(offset, w.stride_w, w.in_w, w.out_w);
+              const Span span = outside ? Span{0, 0} : inside(offset, w.stride_w, w.in_w, w.out_w);
               const float weight = kernel[ic * taps + kh * w.kernel_w + kw];
+              // Padding is zeros, and zero times a NaN or an infinity is NaN, as on every other row.
+              if (const float padding = weight * 0; padding != 0) {
+                for (int64_t ow = 0; ow < span.first; ow++) row[ow] += padding;
+                for (int64_t ow = span.last; ow < w.out_w; ow++) row[ow] += padding;
+              }
               for (int64_t ow = span.first; ow < span.last; ow++) row[ow] += weight * in_row[ow * w.stride_w + offset];
             }
           }
