@@ -217,7 +217,7 @@ export class AuditLog {
    *   `STORE_FAILED` when it could not be made durable (the log stops); `CLOSED`.
    */
   async append(event: AuditEvent): Promise<Receipt> {
-    this.#assertOpen();
+    this.assertOpen();
     const record: AuditRecord = {
       ...event,
       v: 1,
@@ -238,7 +238,7 @@ export class AuditLog {
    * @throws {CloisterError} `STORE_FAILED`; `CLOSED`.
    */
   async checkpoint(): Promise<string> {
-    this.#assertOpen();
+    this.assertOpen();
     return new Promise((resolve, reject) => {
       this.#asked.push({ size: this.#nextSeq, resolve, reject });
       this.#kick();
@@ -252,7 +252,7 @@ export class AuditLog {
    * @throws {CloisterError} `INVALID_ARGUMENT` unless `0 <= index < head().size`; `CLOSED`.
    */
   receipt(index: number): Receipt {
-    this.#assertOpen();
+    this.assertOpen();
     const proof = inclusionProof(index, this.#size, this.#node, nodeHasher);
     return receiptOf(this.origin, index, this.#node(0, index), undefined, proof, this.#note);
   }
@@ -264,7 +264,7 @@ export class AuditLog {
    * @throws {CloisterError} `INVALID_ARGUMENT` unless `1 <= size <= head().size`; `CLOSED`.
    */
   extension(size: number): { readonly checkpoint: string; readonly proof: readonly string[] } {
-    this.#assertOpen();
+    this.assertOpen();
     return { checkpoint: this.#note, proof: consistencyProof(size, this.#size, this.#node, nodeHasher).map(base64) };
   }
 
@@ -297,7 +297,12 @@ export class AuditLog {
     }
   }
 
-  #assertOpen(): void {
+  /**
+   * Throws what {@link append} would throw at once: for what must not be done when no record of it can be made.
+   *
+   * @throws {CloisterError} `STORE_FAILED` when the log has stopped; `CLOSED`.
+   */
+  assertOpen(): void {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#closing !== undefined) throw new CloisterError('CLOSED', 'the audit log is closed');
   }

@@ -3,7 +3,6 @@
  * @module
  */
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Ledger, openLedger, type ScopeState } from '../../privacy/budget/index.ts';
 import { type AuditEvent, type AuditLog, openLog } from '../../sandbox/audit/index.ts';
@@ -11,9 +10,11 @@ import { openSandbox, type Sandbox, type SandboxedModel } from '../../sandbox/in
 import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
 import { makeDirectory, openSqliteStore, type Store } from '../store/index.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
+import { readRegularFile } from './files.ts';
 import type { InputValues } from './inputs.ts';
 import {
   abandon,
+  assertUnclosed,
   compute,
   type Decoded,
   decodeRelease,
@@ -120,6 +121,7 @@ export class Cloister {
   readonly #policyDigest: string;
   readonly #session: string = randomUUID();
   #resources: AsyncDisposableStack | undefined;
+  readonly #ending = new AbortController();
   #closing: Promise<void> | undefined;
 
   /** @internal Call {@link openCloister}. */
@@ -134,9 +136,11 @@ export class Cloister {
   /** @internal Records the start, and anchors the log in the ledger's store. */
   async start(): Promise<void> {
     const { cutBytes } = this.#parts.log;
+    // Before the first record: a log with records and a store without an anchor is what a lost ledger looks like.
+    await this.#anchor();
     if (cutBytes > 0) await this.#append({ action: 'recover', measures: { cutBytes } });
     await this.#append({ action: 'open' });
-    await this.#parts.store.transaction(tx => writeAnchor(tx, this.#parts.log.head()));
+    await this.#anchor();
   }
 
   /** @internal Takes over what has to be closed. */
@@ -148,7 +152,7 @@ export class Cloister {
    * Loads a model. The file is read here and parsed in the sandbox; it is not trusted. What is wrong with it is recorded.
    *
    * @param source - A path, or the bytes of the file (copied).
-   * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read; `INVALID_MODEL`, `MODEL_TOO_LARGE`,
+   * @throws {CloisterError} `INVALID_ARGUMENT` when it is no regular file that can be read; `INVALID_MODEL`, `MODEL_TOO_LARGE`,
    *   `UNSUPPORTED_MODEL`, `INVALID_GRAPH`; `LIMIT_EXCEEDED`, `WORKER_CRASHED`; `CLOSED`; what the log throws.
    */
   async load(
@@ -156,32 +160,44 @@ export class Cloister {
     options: { readonly actor?: string; readonly signal?: AbortSignal } = {},
   ): Promise<Model> {
     this.#assertOpen();
-    const bytes = typeof source === 'string' ? await readModel(source, this.policy.limits.modelBytes) : source;
-    const name = typeof source === 'string' ? basename(source) : 'model';
-    const modelDigest = digestOf(bytes);
-    const actor = options.actor ?? 'service';
+    if (typeof source !== 'string' && !(source instanceof Uint8Array)) {
+      throw new CloisterError('INVALID_ARGUMENT', `load: expected a path or a Uint8Array, got ${typeof source}`);
+    }
+    const actor = checkText('actor', options.actor ?? 'service');
+    let modelDigest: string | undefined;
     let model: SandboxedModel;
     try {
+      const bytes =
+        typeof source === 'string'
+          ? await readRegularFile(source, this.policy.limits.modelBytes, 'MODEL_TOO_LARGE')
+          : source;
+      modelDigest = digestOf(bytes);
+      const name = typeof source === 'string' ? basename(source) : 'model';
       model = await this.#parts.sandbox.load(bytes, { name, ...(options.signal ? { signal: options.signal } : {}) });
     } catch (error) {
       await this.#append({
         ...failureOf(error),
         actor,
-        object: { kind: 'model', id: modelDigest },
-        model: modelDigest,
+        ...(modelDigest && { object: { kind: 'model', id: modelDigest }, model: modelDigest }),
       });
       throw error;
     }
-    await this.#append({
-      action: 'load',
-      actor,
-      object: { kind: 'model', id: modelDigest },
-      model: modelDigest,
-      backend: model.backend,
-    });
+    try {
+      await this.#append({
+        action: 'load',
+        actor,
+        object: { kind: 'model', id: modelDigest },
+        model: modelDigest,
+        backend: model.backend,
+      });
+    } catch (error) {
+      await model.close();
+      throw error;
+    }
     const { policy, log, ledger } = this.#parts;
     const anchor: PipelineContext['anchor'] = tx => writeAnchor(tx, log.head());
-    return new Model({ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest });
+    const closed = this.#ending.signal;
+    return new Model({ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest, closed });
   }
 
   /** Every scope that the ledger knows, as it stands. */
@@ -192,6 +208,7 @@ export class Cloister {
 
   /** Ends workers, gives back what was reserved and not charged, and writes the last checkpoint of the log. */
   close(): Promise<void> {
+    this.#ending.abort();
     this.#closing ??= this.#close();
     return this.#closing;
   }
@@ -203,10 +220,14 @@ export class Cloister {
   async #close(): Promise<void> {
     try {
       await this.#append({ action: 'close' });
-      await this.#parts.store.transaction(tx => writeAnchor(tx, this.#parts.log.head()));
+      await this.#anchor();
     } finally {
       await this.#resources?.disposeAsync();
     }
+  }
+
+  async #anchor(): Promise<void> {
+    await this.#parts.store.transaction(tx => writeAnchor(tx, this.#parts.log.head()));
   }
 
   async #append(event: Partial<AuditEvent> & Pick<AuditEvent, 'action'>): Promise<void> {
@@ -230,10 +251,11 @@ export class Model {
   /** `sha256:…` of the file. */
   readonly digest: string;
   readonly #context: PipelineContext;
+  readonly #ending = new AbortController();
 
   /** @internal Call `cloister.load`. */
   constructor(context: PipelineContext) {
-    this.#context = context;
+    this.#context = { ...context, closed: AbortSignal.any([context.closed, this.#ending.signal]) };
     this.digest = context.modelDigest;
   }
 
@@ -265,6 +287,7 @@ export class Model {
    * ```
    */
   async run(inputs: InputValues, caller: Caller): Promise<RunReply & { readonly timings: Timings }> {
+    checkRecord('caller', caller, 'actor, purpose');
     const answer = await this.#drive(originOf(caller), origin =>
       decodeRun(this.#context, inputs, origin, caller.signal),
     );
@@ -300,6 +323,7 @@ export class Model {
    * ```
    */
   async release(request: ReleaseRequest & Partial<Caller>): Promise<ReleaseReply & { readonly timings: Timings }> {
+    checkRecord('request', request, 'records, statistic, epsilon, scope');
     const caller = { actor: request.actor ?? 'service', purpose: request.purpose ?? 'release' };
     const answer = await this.#drive(originOf(caller), origin => decodeRelease(request, origin));
     return answer as ReleaseReply & { readonly timings: Timings };
@@ -307,6 +331,7 @@ export class Model {
 
   /** Ends its worker. Later calls throw `CLOSED`. */
   async close(): Promise<void> {
+    this.#ending.abort();
     await this.#context.model.close();
   }
 
@@ -314,12 +339,16 @@ export class Model {
     return this.close();
   }
 
-  /** Takes one request through all stages. What fails is recorded with its code before it is thrown. */
+  /**
+   * Takes one request through all stages. What fails is recorded with its code before it is thrown; where it cannot be recorded,
+   * the reason of that is thrown instead.
+   */
   async #drive(
     origin: Origin,
     decode: (origin: Origin) => Decoded,
   ): Promise<(RunReply | ReleaseReply) & { timings: Timings }> {
     const context = this.#context;
+    assertUnclosed(context);
     const timings = { decode: 0, plan: 0, reserve: 0, compute: 0, release: 0, record: 0 };
     const timed = async <T>(name: keyof Timings, stage: () => T | Promise<T>): Promise<T> => {
       const started = performance.now();
@@ -342,9 +371,9 @@ export class Model {
         recorded = await timed('record', () => record(context, released));
       }
     } catch (error) {
-      // A ledger or log that cannot be written is the reason of the failure, or will be that of the next one.
+      // A ledger that cannot be written is the reason of the failure, or will be that of the next one.
       if (open) await abandon(context, open).catch(() => undefined);
-      await this.#recordFailure(origin, error).catch(() => undefined);
+      await this.#recordFailure(origin, error);
       throw error;
     }
     return { ...reply(recorded), timings };
@@ -376,33 +405,22 @@ function failureOf(error: unknown): Pick<AuditEvent, 'action' | 'decision'> {
 }
 
 function originOf({ actor, purpose }: { readonly actor: string; readonly purpose: string }): Origin {
-  for (const [name, value] of Object.entries({ actor, purpose })) {
-    if (typeof value !== 'string' || value.length < 1 || value.length > 256 || !value.isWellFormed()) {
-      throw new CloisterError(
-        'INVALID_ARGUMENT',
-        `${name}: expected 1 to 256 characters, got ${typeof value === 'string' ? value.length : typeof value}`,
-      );
-    }
-  }
-  return { actor, purpose, request: randomUUID() };
+  return { actor: checkText('actor', actor), purpose: checkText('purpose', purpose), request: randomUUID() };
 }
 
-async function readModel(path: string, limitBytes: number): Promise<Uint8Array> {
-  try {
-    const bytes = await readFile(path);
-    if (bytes.length > limitBytes) {
-      throw new CloisterError('MODEL_TOO_LARGE', `${path} has ${bytes.length} bytes, the limit is ${limitBytes}`, {
-        limitBytes,
-      });
-    }
-    return bytes;
-  } catch (cause) {
-    if (cause instanceof CloisterError) throw cause;
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `the model file cannot be read: ${(cause as Error).message}`,
-      { path },
-      { cause },
-    );
-  }
+/** What the log takes as an actor or a purpose. */
+function checkText(name: string, value: unknown): string {
+  if (typeof value === 'string' && value.length >= 1 && value.length <= 256 && value.isWellFormed()) return value;
+  throw new CloisterError(
+    'INVALID_ARGUMENT',
+    `${name}: expected 1 to 256 characters, got ${typeof value === 'string' ? value.length : typeof value}`,
+  );
+}
+
+function checkRecord(name: string, value: unknown, keys: string): void {
+  if (typeof value === 'object' && value !== null) return;
+  throw new CloisterError(
+    'INVALID_ARGUMENT',
+    `${name}: expected { ${keys} }, got ${value === null ? 'null' : typeof value}`,
+  );
 }

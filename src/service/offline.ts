@@ -3,7 +3,6 @@
  * @module
  */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type LedgerEntry, openLedger, type ScopeState } from '../../privacy/budget/index.ts';
 import {
@@ -18,6 +17,7 @@ import { type ModelSummary, openSandbox } from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
 import { openSqliteStore, type Store } from '../store/index.ts';
 import { paths, readAnchor } from './directory.ts';
+import { readRegularFile } from './files.ts';
 import { digestOf } from './pipeline.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
 
@@ -112,8 +112,8 @@ export async function verifyReceiptFile(
   let receipt: unknown;
   let vkey: string;
   try {
-    vkey = key ?? (await readFile(join(paths(dir).auditDir, 'vkey'), 'utf8')).trim();
-    receipt = JSON.parse(await readFile(file, 'utf8'));
+    vkey = key ?? (await readText(join(paths(dir).auditDir, 'vkey'))).trim();
+    receipt = JSON.parse(await readText(file));
   } catch (cause) {
     throw new CloisterError(
       'INVALID_ARGUMENT',
@@ -152,21 +152,18 @@ export async function inspectModel(
   options: { readonly policy?: PolicyInput } = {},
 ): Promise<ModelReport> {
   const policy = parsePolicy(options.policy ?? {});
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(file);
-  } catch (cause) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `the model file cannot be read: ${(cause as Error).message}`,
-      { file },
-      { cause },
-    );
-  }
+  const bytes = await readRegularFile(file, policy.limits.modelBytes, 'MODEL_TOO_LARGE');
   await using sandbox = await openSandbox({ isolation: policy.isolation, limits: policy.limits, warm: 0 });
   const model = await sandbox.load(bytes, { name: basename(file) });
   const { summary, backend, why, memory } = model;
   return { ...summary, file: basename(file), digest: digestOf(bytes), backend, why, memory };
+}
+
+/** A key, or a receipt with a record of at most 16 KiB. */
+const TEXT_LIMIT_BYTES = 1_048_576;
+
+async function readText(file: string): Promise<string> {
+  return new TextDecoder().decode(await readRegularFile(file, TEXT_LIMIT_BYTES));
 }
 
 /** The store of an existing cloister; a missing one is not made. */

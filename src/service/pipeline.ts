@@ -13,6 +13,7 @@
 import { createHash } from 'node:crypto';
 import type { Charge, Ledger, Refusal, Replay } from '../../privacy/budget/index.ts';
 import {
+  type LaplaceMechanism,
   laplaceMechanism,
   type Released as NoisedRelease,
   type Prediction,
@@ -73,6 +74,8 @@ export interface PipelineContext {
   readonly model: SandboxedModel;
   /** `sha256:…` of the model file. */
   readonly modelDigest: string;
+  /** Aborted when the model or its cloister is being closed. */
+  readonly closed: AbortSignal;
 }
 
 declare const stage: unique symbol;
@@ -94,7 +97,8 @@ export interface Decoded extends Stage<'Decoded'> {
 /** The policy allows it, and says under which rule it may leave. */
 export interface Planned extends Stage<'Planned'> {
   readonly decoded: Decoded;
-  readonly requestDigest: string;
+  /** For a release: what makes it the same request, and what adds its noise. */
+  readonly rule: { readonly requestDigest: string; readonly mechanism: LaplaceMechanism } | undefined;
 }
 
 /** What it costs is durably charged (or nothing is). From here on, private bytes may be read. */
@@ -158,14 +162,16 @@ export function decodeRun(
 }
 
 /**
- * Stage 1 of a release. Looks at parameters alone: no record is read.
+ * Stage 1 of a release. Looks at parameters alone: no record is read. The request is copied: what the caller changes in it
+ * later changes nothing here.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` on an epsilon that is no amount; `INVALID_ARGUMENT` on records that cannot be
- *   iterated.
+ *   iterated, or something that is no statistic.
  */
-export function decodeRelease(request: ReleaseRequest, origin: Origin): Decoded {
+export function decodeRelease(given: ReleaseRequest, origin: Origin): Decoded {
+  const request = Object.freeze({ ...given });
   const cost = spendOf(request.epsilon);
-  const { records } = request;
+  const { records, statistic } = request;
   const iterable =
     typeof records === 'object' && records !== null && (Symbol.asyncIterator in records || Symbol.iterator in records);
   if (!iterable)
@@ -173,14 +179,19 @@ export function decodeRelease(request: ReleaseRequest, origin: Origin): Decoded 
       'INVALID_ARGUMENT',
       `records: expected an (async) iterable of { subject, inputs }, got ${typeof records}`,
     );
+  if (typeof statistic?.start !== 'function' || typeof statistic.schema !== 'object') {
+    const message = `statistic: expected one made by histogram or count, got ${statistic === null ? 'null' : typeof statistic}`;
+    throw new CloisterError('INVALID_ARGUMENT', message);
+  }
   return { origin, work: { kind: 'release', request, cost } } as Decoded;
 }
 
 /**
  * Stage 2: the policy.
  *
- * @throws {CloisterError} `POLICY_REFUSED` when raw outputs may not leave; `UNKNOWN_SCOPE`; `GUEST_FAILED`,
- *   `LIMIT_EXCEEDED` … when a release is asked of a model that does not even run on zeros.
+ * @throws {CloisterError} `POLICY_REFUSED` when raw outputs may not leave; `UNKNOWN_SCOPE`; `UNSUPPORTED_MODEL`,
+ *   `SHAPE_MISMATCH` when the statistic is not one of this model's output; `GUEST_FAILED`, `LIMIT_EXCEEDED` … when a release is
+ *   asked of a model that does not even run on zeros; `ABORTED`.
  */
 export async function plan(context: PipelineContext, decoded: Decoded): Promise<Planned> {
   const { work } = decoded;
@@ -191,7 +202,7 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
         "raw outputs may not leave under this policy: set rawOutputs to 'allow', or release a statistic",
       );
     }
-    return { decoded, requestDigest: '' } as unknown as Planned;
+    return { decoded, rule: undefined } as unknown as Planned;
   }
   const { request, cost } = work;
   if (!Object.hasOwn(context.policy.budgets, request.scope)) {
@@ -199,30 +210,43 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
     const message = `expected a scope of the policy (${scopes.join(', ') || 'it has none'}), got ${JSON.stringify(String(request.scope).slice(0, 200))}`;
     throw new CloisterError('UNKNOWN_SCOPE', message, { scopes });
   }
-  checkOutputs(context.model);
+  const { statistic } = request;
+  checkOutputs(context.model, statistic);
+  const mechanism = laplaceMechanism({ sensitivity: statistic.sensitivity, cells: statistic.cells, cost });
   await probe(context.model);
+  if (request.signal?.aborted) throw new CloisterError('ABORTED', 'the release was cancelled; nothing was charged');
   const canonical = canonicalJson({
     model: context.modelDigest,
-    statistic: request.statistic.schema,
+    statistic: statistic.schema,
     scope: request.scope,
     cost,
   });
-  return { decoded, requestDigest: createHash('sha256').update(canonical).digest('hex') } as unknown as Planned;
+  const requestDigest = createHash('sha256').update(canonical).digest('hex');
+  return { decoded, rule: { requestDigest, mechanism } } as unknown as Planned;
 }
 
-/** Stage 3: the charge, durable in the ledger and in the log; or the recorded refusal. */
+/**
+ * Stage 3: the charge, durable in the ledger and in the log; or the recorded refusal. Under a log that takes no more records
+ * nothing is charged; when it fails between the two, the charge stays spent and its key is told so.
+ */
 export async function reserve(context: PipelineContext, planned: Planned): Promise<Reserved | Recorded> {
   const { origin, work } = planned.decoded;
-  if (work.kind === 'run') return { planned, hold: undefined } as unknown as Reserved;
+  const { rule } = planned;
+  if (work.kind === 'run' || !rule) return { planned, hold: undefined } as unknown as Reserved;
   const { request, cost } = work;
   const hold = await context.ledger.spend(
     {
       scope: request.scope,
       cost,
-      requestDigest: planned.requestDigest,
+      requestDigest: rule.requestDigest,
       ...(request.idempotencyKey === undefined ? {} : { idempotencyKey: request.idempotencyKey }),
     },
-    { within: context.anchor },
+    {
+      within: async tx => {
+        context.log.assertOpen();
+        await context.anchor(tx);
+      },
+    },
   );
   if (hold.kind === 'refused') {
     const receipt = await context.log.append({
@@ -234,22 +258,29 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
     });
     return { receipt, outcome: { kind: 'refused', refusal: hold } } as unknown as Recorded;
   }
+  const reserved = { planned, hold } as unknown as Reserved;
   if (hold.kind === 'charged') {
-    await context.log.append({
-      ...eventOf(context, origin),
-      action: 'charge',
-      object: { kind: 'scope', id: hold.scope },
-      decision: { outcome: 'allow' },
-      budget: { scope: hold.scope, before: hold.totals.spent - hold.cost, after: hold.totals.spent },
-    });
+    try {
+      await context.log.append({
+        ...eventOf(context, origin),
+        action: 'charge',
+        object: { kind: 'scope', id: hold.scope },
+        decision: { outcome: 'allow' },
+        budget: { scope: hold.scope, before: hold.totals.spent - hold.cost, after: hold.totals.spent },
+      });
+    } catch (error) {
+      await abandon(context, reserved).catch(() => undefined);
+      throw error;
+    }
   }
-  return { planned, hold } as unknown as Reserved;
+  return reserved;
 }
 
 /**
  * Stage 4: the model runs. For a release, a record that fails contributes nothing (`docs/adr/0007-silent-records.md`).
  *
- * @throws {CloisterError} for a run, what the sandbox throws; for a release, `ABORTED` and whatever the iterable throws.
+ * @throws {CloisterError} for a run, what the sandbox throws; for a release, `ABORTED`, `CLOSED` when the model is closed meanwhile
+ *   (the rest of the records would silently be missing), and whatever the iterable throws.
  */
 export async function compute(context: PipelineContext, reserved: Reserved): Promise<Computed> {
   const { work } = reserved.planned.decoded;
@@ -262,11 +293,18 @@ export async function compute(context: PipelineContext, reserved: Reserved): Pro
   const { request } = work;
   const { statistic } = request;
   const tally = statistic.start();
-  for await (const entry of request.records) {
+  const assertGoing = (): void => {
+    assertUnclosed(context);
     if (request.signal?.aborted)
       throw new CloisterError('ABORTED', 'the release was cancelled; its charge stays spent');
-    statistic.accumulate(tally, entry?.subject, await predict(context.model, entry?.inputs));
+  };
+  for await (const entry of request.records) {
+    assertGoing();
+    const { subject, prediction } = await predict(context.model, entry);
+    assertGoing(); // a model that was closed under a record has not failed on it
+    statistic.accumulate(tally, subject as string, prediction);
   }
+  assertGoing();
   return { reserved, raw: { kind: 'answer', answer: statistic.finish(tally) } } as unknown as Computed;
 }
 
@@ -281,7 +319,7 @@ export async function abandon(context: PipelineContext, reserved: Reserved): Pro
 /** Stage 5: noise is added, once, and the noised bytes become durable. */
 export async function release(context: PipelineContext, computed: Computed): Promise<Released> {
   const { planned, hold } = computed.reserved;
-  const { origin, work } = planned.decoded;
+  const { origin } = planned.decoded;
   const { raw } = computed;
   if (raw.kind === 'outputs') return { origin, outcome: raw } as unknown as Released;
   if (raw.kind === 'replay') {
@@ -289,12 +327,7 @@ export async function release(context: PipelineContext, computed: Computed): Pro
     return { origin, outcome: { kind: 'released', scope, bytes: output, replayed: true } } as unknown as Released;
   }
   const charge = hold as Charge;
-  const { statistic } = (work as Extract<Work, { kind: 'release' }>).request;
-  const noised = laplaceMechanism({
-    sensitivity: statistic.sensitivity,
-    cells: statistic.cells,
-    cost: charge.cost,
-  }).release(raw.answer);
+  const noised = planned.rule!.mechanism.release(raw.answer);
   const bytes = encodeUtf8(canonicalJson(noised as unknown as Json));
   await context.ledger.release(charge, bytes, { within: context.anchor });
   return { origin, outcome: { kind: 'released', scope: charge.scope, bytes, replayed: false } } as unknown as Released;
@@ -348,15 +381,31 @@ export function eventOf(
   };
 }
 
-/** A statistic is of one output; a model with several has to be cut first. */
-function checkOutputs(model: SandboxedModel): void {
-  const names = model.summary.outputs.map(output => output.name);
+/** @throws {CloisterError} `CLOSED` when the model or its cloister is closed, or being closed. */
+export function assertUnclosed({ closed }: PipelineContext): void {
+  if (closed.aborted) throw new CloisterError('CLOSED', 'the model is closed');
+}
+
+/**
+ * A statistic is of one output; a model with several has to be cut first. And where it is of scores, the output must be able to
+ * hold as many: otherwise every record would fail, silently, after the charge.
+ */
+function checkOutputs(model: SandboxedModel, statistic: Statistic): void {
+  const { outputs } = model.summary;
+  const names = outputs.map(output => output.name);
   if (names.length !== 1) {
     throw new CloisterError(
       'UNSUPPORTED_MODEL',
       `a statistic needs a model with one output, this one has ${names.length}: ${names.join(', ')}`,
     );
   }
+  const { classes } = statistic.schema;
+  if (typeof classes !== 'number') return;
+  const { shape } = outputs[0]!;
+  const fixed = shape.reduce<number>((product, dim) => (typeof dim === 'number' ? product * dim : product), 1);
+  if (classes % fixed === 0 && (classes === fixed || shape.some(dim => typeof dim === 'string'))) return;
+  const message = `the statistic is over ${classes} classes, and the model's output ${names[0]} is [${shape.join(',')}]`;
+  throw new CloisterError('SHAPE_MISMATCH', message, { classes, shape });
 }
 
 /**
@@ -372,15 +421,20 @@ async function probe(model: SandboxedModel): Promise<void> {
 }
 
 /**
- * The elements of the model's one output for one record, or `undefined` where the record or the model fails: an error would
- * tell about the record.
+ * Whose the record is, and the elements of the model's one output for it; `undefined` where the record or the model fails: an
+ * error would tell about the record.
  */
-async function predict(model: SandboxedModel, inputs: unknown): Promise<Prediction | undefined> {
+async function predict(
+  model: SandboxedModel,
+  record: ReleaseRecord,
+): Promise<{ readonly subject: unknown; readonly prediction: Prediction | undefined }> {
+  let subject: unknown;
   try {
-    const outputs = await model.run(decodeInputs(inputs as InputValues, model.summary.inputs), {});
-    return Object.values(outputs)[0]?.values();
+    subject = record.subject;
+    const outputs = await model.run(decodeInputs(record.inputs, model.summary.inputs), {});
+    return { subject, prediction: Object.values(outputs)[0]?.values() };
   } catch {
-    return undefined;
+    return { subject, prediction: undefined };
   }
 }
 

@@ -1,0 +1,63 @@
+/**
+ * Files that a caller names: regular ones alone, and never more of them than a limit.
+ * @module
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { CloisterError } from '../base/index.ts';
+
+/** Not to wait for the other end of a pipe. Windows has no such flag. */
+const NONBLOCK: number = constants.O_NONBLOCK ?? 0;
+
+/**
+ * Opens a regular file to read. Directories, pipes and devices are refused: they have no size, and may never end.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT`.
+ */
+export async function openRegularFile(path: string): Promise<FileHandle> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, constants.O_RDONLY | NONBLOCK);
+    if ((await handle.stat()).isFile()) return handle;
+  } catch (cause) {
+    await handle?.close();
+    throw new CloisterError('INVALID_ARGUMENT', `cannot read ${path}: ${reasonOf(cause)}`, { path }, { cause });
+  }
+  await handle.close();
+  throw new CloisterError('INVALID_ARGUMENT', `cannot read ${path}: it is not a regular file`, { path });
+}
+
+/**
+ * Reads a regular file whole. Its size is checked before memory is taken.
+ *
+ * @param limitBytes - The most that it may hold.
+ * @param tooLarge - Code of the error when it holds more.
+ * @throws {CloisterError} `INVALID_ARGUMENT`, or `tooLarge`.
+ */
+export async function readRegularFile(
+  path: string,
+  limitBytes: number,
+  tooLarge: 'INVALID_ARGUMENT' | 'MODEL_TOO_LARGE' = 'INVALID_ARGUMENT',
+): Promise<Uint8Array<ArrayBuffer>> {
+  await using handle = await openRegularFile(path);
+  const { size } = await handle.stat();
+  if (size > limitBytes) {
+    const message = `${path} has ${size} bytes, the limit is ${limitBytes}`;
+    throw new CloisterError(tooLarge, message, { path, bytes: size, limitBytes });
+  }
+  const bytes = new Uint8Array(size + 1); // one more than expected, to see a file that is still being written
+  let length = 0;
+  try {
+    for (let read = -1; read !== 0 && length < bytes.length; length += read) {
+      read = (await handle.read(bytes, length)).bytesRead;
+    }
+  } catch (cause) {
+    throw new CloisterError('INVALID_ARGUMENT', `cannot read ${path}: ${reasonOf(cause)}`, { path }, { cause });
+  }
+  if (length > size) throw new CloisterError('INVALID_ARGUMENT', `${path} grew while it was read`, { path });
+  return bytes.subarray(0, length);
+}
+
+function reasonOf(cause: unknown): string {
+  return (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
+}
