@@ -149,9 +149,10 @@ class NativeExecutable implements Executable {
     const kernel = this.#host.info;
     const plan = planProgram(graph, { kernel, constants: reader, modelBytes: bytes.length, dims });
     while (this.#ready.size >= this.#limit) {
-      const [oldest, { program }] = this.#ready.entries().next().value!;
-      program.close();
-      this.#ready.delete(oldest);
+      const [key, oldest] = this.#ready.entries().next().value!;
+      oldest.program.close();
+      this.#ready.delete(key);
+      if (this.#latest === oldest) this.#latest = undefined;
     }
     const program = this.#host.load(plan.program, bytes, this.#options.limitBytes ?? Number.MAX_SAFE_INTEGER);
     const ready = { plan, program };
@@ -238,11 +239,7 @@ function isPrivate(tensor: Tensor): boolean {
 }
 
 function named(plan: PlannedProgram, outputs: readonly Tensor[]): NamedTensors {
-  const result: Record<string, Tensor> = {};
-  plan.outputs.forEach(({ name }, i) => {
-    result[name] = outputs[i]!;
-  });
-  return result;
+  return Object.fromEntries(plan.outputs.map(({ name }, i) => [name, outputs[i]!]));
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

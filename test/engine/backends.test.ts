@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { forceIsa, kernelInfo } from '../../native/index.ts';
 import { loadBinding } from '../../native/loader.ts';
 import { openProgramHost } from '../../native/program-host.ts';
+import { CloisterError } from '../../src/base/index.ts';
 import { nativeBackend, pickBackend, referenceBackend } from '../../src/engine/index.ts';
 import { filled, noFile, Sketch, seedGraphs } from '../native/program-seeds.ts';
 import { backendSuite } from '../suites/backend.ts';
@@ -56,4 +57,26 @@ test('picks the native backend for a graph that it runs whole, and says which no
   expect(choice.reasons).toEqual(['Reshape "Reshape#0": "shape" depends on data']);
   expect(pickBackend(odd, { native: undefined, reference: referenceBackend }).backend.name).toBe('reference');
   expect(() => native.prepare(odd, { constants: noFile })).toThrow(/Cast "Cast#0": no native kernel/);
+});
+
+test.skipIf(kernelInfo() === undefined)('sizes that cannot be loaded leave the program before them out of use', () => {
+  const real = openProgramHost(loadBinding()!);
+  let full = false;
+  const host: typeof real = {
+    info: real.info,
+    load(...given) {
+      if (full) throw new CloisterError('OUT_OF_MEMORY', 'full');
+      return real.load(...given);
+    },
+  };
+  const g = new Sketch('sizes');
+  const executable = nativeBackend(host, { programs: 1 }).prepare(g.build(g.op('Neg', [g.input('x', ['n'])])), {
+    constants: noFile,
+  });
+  const run = (n: number) => Object.values(executable.runSync({ x: filled([n], 1) }))[0]!.shape;
+  expect(run(2)).toEqual([2]);
+  full = true;
+  expect(() => run(3)).toThrow('full');
+  full = false;
+  expect(run(2)).toEqual([2]);
 });

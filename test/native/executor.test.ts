@@ -264,7 +264,7 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('program executor', () => {
   test('an array that detaches a buffer while it is read reaches no freed memory', async () => {
     const program = host.load(encodeProgram(valid), model, LIMIT);
     const both = (): [Uint8Array[], Uint8Array[]] => {
-      const input = bytesOf(1, 2, 3, 4);
+      const input = new Uint8Array(new ArrayBuffer(16));
       return [[input], trapped(new Uint8Array(16), () => input.buffer.transfer())];
     };
     expect(codeOf(() => program.run(...both()))).toBe('INPUT_MISMATCH');
