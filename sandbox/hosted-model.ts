@@ -5,12 +5,13 @@
  */
 
 import type { NativeProgram, NativeProgramHost } from '../native/index.ts';
-import { type ErrorCode, isCloisterError } from '../src/base/index.ts';
+import { CloisterError, type ErrorCode, isCloisterError } from '../src/base/index.ts';
 import type { NamedTensors } from '../src/engine/index.ts';
 import { DTYPES, Tensor } from '../src/tensor/index.ts';
 import { bindInputs, type Dims, dimsKey } from './binding.ts';
 import type { GuestAnswer } from './isolate.ts';
 import type { Kernels } from './kernels.ts';
+import { limitError } from './limit-error.ts';
 import { joinParts, packTensors, type TensorHead, unpackTensors } from './tensors.ts';
 import {
   isRecord,
@@ -53,6 +54,9 @@ export class HostedModel {
   readonly report: ModelReport;
   readonly #options: HostOptions;
   readonly #variants = new Map<string, Variant>();
+  /** Sizes that are being planned, until they are ready or have failed. */
+  readonly #planning = new Map<string, Promise<unknown>>();
+  #closed = false;
   /** Set once a native model met sizes that only the guest's interpreter runs. */
   #prepared: Promise<GuestAnswer> | undefined;
 
@@ -95,19 +99,23 @@ export class HostedModel {
   }
 
   /**
-   * Computes all outputs. The inputs are read, never kept; the outputs are new.
+   * Computes all outputs. The inputs are read, never kept; the outputs are new, of at most `outputBytes` bytes in all.
    *
-   * @throws {CloisterError} `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH`, `OUT_OF_MEMORY`, `GUEST_FAILED`.
+   * @throws {CloisterError} `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH`, `OUT_OF_MEMORY`, `GUEST_FAILED`;
+   *   `LIMIT_EXCEEDED` where a native program's outputs are larger, before they are allocated; `CLOSED`.
    */
-  run(inputs: NamedTensors): NamedTensors | Promise<NamedTensors> {
+  run(inputs: NamedTensors, outputBytes: number): NamedTensors | Promise<NamedTensors> {
     const dims = bindInputs(this.report.summary.inputs, inputs);
     if (this.report.backend === 'reference') return this.#interpret(inputs);
     const variant = this.#variants.get(dimsKey(dims));
-    return variant === undefined ? this.#planAndRun(dims, inputs) : runVariant(variant, inputs);
+    return variant === undefined
+      ? this.#planAndRun(dims, inputs, outputBytes)
+      : runVariant(variant, inputs, outputBytes);
   }
 
   /** Frees the programs. The guest belongs to the caller. */
   close(): void {
+    this.#closed = true;
     for (const { program } of this.#variants.values()) program.close();
     this.#variants.clear();
   }
@@ -118,8 +126,28 @@ export class HostedModel {
     return unpackTensors(header['tensors'], payload);
   }
 
-  async #planAndRun(dims: Dims, inputs: NamedTensors): Promise<NamedTensors> {
-    const planned = await plan(this.#options, this.#options.kernels.host!, this.report.summary, dims);
+  async #planAndRun(dims: Dims, inputs: NamedTensors, outputBytes: number): Promise<NamedTensors> {
+    const key = dimsKey(dims);
+    const other = this.#planning.get(key);
+    if (other !== undefined) {
+      await other;
+      return this.run(inputs, outputBytes);
+    }
+    const planning = plan(this.#options, this.#options.kernels.host!, this.report.summary, dims);
+    this.#planning.set(
+      key,
+      planning.catch(() => {}),
+    );
+    let planned: Planned;
+    try {
+      planned = await planning; // and goes on before those who wait for it
+    } finally {
+      this.#planning.delete(key);
+    }
+    if (this.#closed) {
+      if (planned.kind === 'native') planned.variant.program.close();
+      throw new CloisterError('CLOSED', 'the model is closed');
+    }
     if (planned.kind === 'reference') {
       this.#prepared ??= Promise.resolve(this.#options.call('prepare', { limitBytes: this.#options.limitBytes }));
       await this.#prepared;
@@ -130,8 +158,8 @@ export class HostedModel {
       this.#variants.get(oldest)!.program.close();
       this.#variants.delete(oldest);
     }
-    this.#variants.set(dimsKey(dims), planned.variant);
-    return runVariant(planned.variant, inputs);
+    this.#variants.set(key, planned.variant);
+    return runVariant(planned.variant, inputs, outputBytes);
   }
 }
 
@@ -193,9 +221,12 @@ function fits(heads: readonly TensorHead[], bytes: readonly number[]): boolean {
   return heads.length === bytes.length && heads.every((head, i) => size(head) === bytes[i]);
 }
 
-function runVariant({ program, inputs, outputs }: Variant, given: NamedTensors): NamedTensors {
+function runVariant({ program, inputs, outputs }: Variant, given: NamedTensors, outputBytes: number): NamedTensors {
+  const bytes = program.outputBytes.reduce((sum, length) => sum + length, 0);
+  if (bytes > outputBytes) throw limitError('outputBytes', outputBytes, bytes);
   const bytesIn = inputs.map(({ name }) => {
-    const elements = given[name]!.elements();
+    const tensor = given[name]!;
+    const elements = tensor.data.buffer instanceof ArrayBuffer ? tensor.elements() : tensor.clone().data;
     return new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength);
   });
   const bytesOut = program.outputBytes.map(length => new Uint8Array(length));

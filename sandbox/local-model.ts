@@ -13,7 +13,8 @@ import type { SandboxedModel } from './walls.ts';
 /** What runs a model here. */
 export interface LocalExecutable {
   readonly report: ModelReport;
-  run(inputs: NamedTensors): NamedTensors | Promise<NamedTensors>;
+  /** @param outputBytes - The most bytes of all outputs, for whoever can tell before it computes. */
+  run(inputs: NamedTensors, outputBytes: number): NamedTensors | Promise<NamedTensors>;
   close(): void;
 }
 
@@ -45,7 +46,7 @@ export class LocalModel implements SandboxedModel {
     if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
     if (signal?.aborted) throw new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal.reason });
     bindInputs(this.summary.inputs, inputs);
-    const outputs = await this.#executable.run(inputs);
+    const outputs = await this.#executable.run(inputs, this.#limits.outputBytes);
     let bytes = 0;
     for (const name in outputs) bytes += outputs[name]!.elements().byteLength;
     if (bytes > this.#limits.outputBytes) throw limitError('outputBytes', this.#limits.outputBytes, bytes);

@@ -142,8 +142,9 @@ class OpenSandbox implements Sandbox {
       new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal?.reason });
     if (signal?.aborted) throw aborted();
     const opened = await this.#walls.load(new Uint8Array(model), name, allowed, signal);
-    if (!signal?.aborted) return opened;
+    if (!signal?.aborted && !this.#closed) return opened;
     await opened.close();
+    this.#assertOpen();
     throw aborted();
   }
 

@@ -23,6 +23,7 @@ export const PREFIX_BYTES = 16;
 /** The most bytes of one header. */
 export const MAX_HEADER_BYTES: number = 4 * 1_048_576;
 
+const MAX_PAYLOAD_BYTES = 0xffff_ffff;
 const MAGIC = 0x31464c43; // 'CLF1'
 
 /** One message. */
@@ -45,11 +46,18 @@ export class ProtocolViolation extends Error {
   override readonly name = 'ProtocolViolation';
 }
 
-/** Prefix and header as one buffer; the payload's parts follow it on the wire. */
+/**
+ * Prefix and header as one buffer; the payload's parts follow it on the wire.
+ *
+ * @throws {ProtocolViolation} when a length is over what the prefix can say.
+ */
 export function encodeHead(id: number, header: object, payloadBytes: number): Buffer {
   const text = JSON.stringify(header);
   const headerBytes = Buffer.byteLength(text);
   if (headerBytes > MAX_HEADER_BYTES) throw new ProtocolViolation(`a header of ${headerBytes} bytes is over the limit`);
+  if (payloadBytes > MAX_PAYLOAD_BYTES) {
+    throw new ProtocolViolation(`a payload of ${payloadBytes} bytes is over the limit of ${MAX_PAYLOAD_BYTES}`);
+  }
   const head = Buffer.allocUnsafe(PREFIX_BYTES + headerBytes);
   head.writeUInt32LE(MAGIC, 0);
   head.writeUInt32LE(id, 4);

@@ -117,7 +117,7 @@ async function load(memoryMb: number, model: Uint8Array): Promise<Reply> {
 function run(header: Frame['header'], payload: Uint8Array): Reply | Promise<Reply> {
   if (hosted === undefined) throw new CloisterError('CLOSED', 'no model is loaded');
   const allowed = count(header['outputBytes'], 'outputBytes');
-  const outputs = hosted.run(unpackTensors(header['tensors'], payload));
+  const outputs = hosted.run(unpackTensors(header['tensors'], payload), allowed);
   return outputs instanceof Promise ? outputs.then(ready => pack(ready, allowed)) : pack(outputs, allowed);
 }
 

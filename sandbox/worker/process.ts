@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CloisterError } from '../../src/base/index.ts';
@@ -63,6 +63,7 @@ export class WorkerProcess {
   readonly exited: Promise<void>;
   readonly #child: ChildProcess;
   readonly #socket: Socket;
+  readonly #errors: Socket;
   readonly #meter: Meter;
   readonly #pending = new Map<number, Pending>();
   readonly #decoder: FrameDecoder;
@@ -90,7 +91,9 @@ export class WorkerProcess {
       detached: false,
     });
     this.pid = this.#child.pid ?? 0;
-    this.#socket = this.#child.stdio[3] as Socket;
+    // Without a free descriptor there are no pipes at all; the error event that follows says why.
+    this.#socket = (this.#child.stdio?.[3] as Socket | undefined) ?? new Socket();
+    this.#errors = (this.#child.stderr as Socket | null | undefined) ?? new Socket();
     this.#meter = new Meter(this.pid);
     this.#decoder = new FrameDecoder(id => this.#allow(id));
     this.#greeting.promise.catch(() => {}); // whoever asks hears of it; nobody has to ask
@@ -104,10 +107,10 @@ export class WorkerProcess {
     };
     this.#socket.on('error', lost);
     this.#socket.on('end', lost);
-    this.#child.stderr!.on('data', (chunk: Buffer) => {
+    this.#errors.on('data', (chunk: Buffer) => {
       this.#stderr = (this.#stderr + chunk.toString('latin1')).slice(-STDERR_BYTES);
     });
-    this.#child.stderr!.on('error', () => {});
+    this.#errors.on('error', () => {});
     this.#child.on('error', cause => {
       this.#end ??= new CloisterError(
         'WORKER_CRASHED',
@@ -116,7 +119,9 @@ export class WorkerProcess {
         { cause },
       );
       this.#finish();
-      if (this.pid === 0) reaped.resolve();
+      if (this.pid !== 0) return;
+      alive.delete(this.#child);
+      reaped.resolve();
     });
     this.#child.on('close', (code, signal) => {
       alive.delete(this.#child);
@@ -152,7 +157,8 @@ export class WorkerProcess {
   /**
    * Sends one request and waits for its answer. `parts` are read until the answer is there, not copied.
    *
-   * @throws {CloisterError} what the worker reported; `LIMIT_EXCEEDED`, `WORKER_CRASHED` when it was stopped or died.
+   * @throws {CloisterError} what the worker reported; `LIMIT_EXCEEDED`, `WORKER_CRASHED` when it was stopped or died;
+   *   `INVALID_ARGUMENT` when the request is larger than a frame can say.
    */
   request(header: object, parts: readonly Uint8Array[], limits: RequestLimits): Promise<WorkerAnswer> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
@@ -160,13 +166,23 @@ export class WorkerProcess {
       return Promise.reject(new CloisterError('OUT_OF_MEMORY', `${MAX_PENDING} requests wait for one worker`));
     }
     const id = this.#nextId;
+    const payloadBytes = parts.reduce((sum, part) => sum + part.length, 0);
+    let head: Buffer;
+    try {
+      head = encodeHead(id, header, payloadBytes);
+    } catch (error) {
+      if (!(error instanceof ProtocolViolation)) throw error;
+      return Promise.reject(
+        new CloisterError('INVALID_ARGUMENT', `the request does not fit a frame: ${error.message}`),
+      );
+    }
     this.#nextId = this.#nextId === 0xffff_ffff ? 1 : this.#nextId + 1;
     const answer = new Promise<WorkerAnswer>((resolve, reject) => {
       this.#pending.set(id, { limits, resolve, reject, start: performance.now(), cpuStart: undefined });
     });
     this.#reference();
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref();
-    this.#send(id, header, parts);
+    this.#send(head, parts, payloadBytes);
     return answer;
   }
 
@@ -201,13 +217,10 @@ export class WorkerProcess {
     const wanted = this.#pending.size > 0 || this.#waiting > 0;
     if (wanted === this.#referenced) return;
     this.#referenced = wanted;
-    const stderr = this.#child.stderr as Socket;
-    for (const handle of [this.#child, this.#socket, stderr]) wanted ? handle.ref() : handle.unref();
+    for (const handle of [this.#child, this.#socket, this.#errors]) wanted ? handle.ref() : handle.unref();
   }
 
-  #send(id: number, header: object, parts: readonly Uint8Array[]): void {
-    const payloadBytes = parts.reduce((sum, part) => sum + part.length, 0);
-    const head = encodeHead(id, header, payloadBytes);
+  #send(head: Buffer, parts: readonly Uint8Array[], payloadBytes: number): void {
     if (head.length + payloadBytes <= JOIN_BYTES) {
       this.#socket.write(parts.length === 0 ? head : Buffer.concat([head, ...parts], head.length + payloadBytes));
       return;
@@ -239,7 +252,12 @@ export class WorkerProcess {
   }
 
   #take({ id, header, payload }: Frame): void {
+    if (this.#end !== undefined) return;
     if (id === 0) {
+      if (this.#greeted) {
+        this.kill(this.#crash('it broke the protocol: it greeted twice'));
+        return;
+      }
       if (header['error'] !== undefined) {
         this.kill(guestError(header['error']));
         return;
@@ -250,9 +268,10 @@ export class WorkerProcess {
       this.#greeting.resolve(header);
       return;
     }
-    const pending = this.#pending.get(id);
-    if (pending === undefined) {
-      this.kill(this.#crash(`it broke the protocol: two answers to request ${id}`));
+    // In order, so that no request can be kept waiting past its limits while others are answered.
+    const [[first, pending] = []] = this.#pending;
+    if (pending === undefined || first !== id) {
+      this.kill(this.#crash(`it broke the protocol: an answer to request ${id}, whose turn it is not`));
       return;
     }
     this.#pending.delete(id);

@@ -159,6 +159,19 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
     expect((await model.run({ x }))['y']!.toArray()).toEqual([[0.5, 0]]);
   });
 
+  it('takes tensors that another thread shares', async () => {
+    await using model = await sandbox.load(affineModel());
+    const shared = new Float32Array(new SharedArrayBuffer(12));
+    expect((await model.run({ x: Tensor.from('f32', [1, 3], shared) }))['y']!.toArray()).toEqual([[0.5, 0]]);
+  });
+
+  it('is not left open when its sandbox is closed while it is loaded', async () => {
+    const other = await openSandbox({ isolation, warm: 0 });
+    const loading = codeOf(other.load(affineModel()));
+    await other.close();
+    expect(await loading).toBe('CLOSED');
+  });
+
   it('is closed for good, twice if need be', async () => {
     const model = await sandbox.load(affineModel());
     await model.close();

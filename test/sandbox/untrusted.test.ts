@@ -122,7 +122,7 @@ describe.skipIf(loadKernels().host === undefined)('a program of a hostile guest'
     };
     try {
       const hosted = await HostedModel.open({ call, kernels: loadKernels(), model, limitBytes: 1 << 26 });
-      const { y } = await hosted.run({ x: Tensor.of('f32', [[1, 1, 1]]) });
+      const { y } = await hosted.run({ x: Tensor.of('f32', [[1, 1, 1]]) }, 1_024);
       hosted.close();
       return y!.toArray();
     } catch (error) {
@@ -131,6 +131,44 @@ describe.skipIf(loadKernels().host === undefined)('a program of a hostile guest'
       guest.close();
     }
   }
+
+  it('is asked for once where many runs meet new sizes at once, and not kept past the end of its model', async () => {
+    const guest = Guest.open({ memoryMb: 64 });
+    guest.lend(model);
+    let plans = 0;
+    const call = (op: string, header: object, payload?: Uint8Array): GuestAnswer => {
+      if (op === 'plan') plans++;
+      return guest.callSync(op, header, payload, 5_000);
+    };
+    let open = 0;
+    const { host, why } = loadKernels();
+    const counting: NonNullable<typeof host> = {
+      info: host!.info,
+      load(...given) {
+        const program = host!.load(...given);
+        open++;
+        return {
+          ...program,
+          memory: program.memory,
+          close: () => {
+            open--;
+            program.close();
+          },
+        };
+      },
+    };
+    const hosted = await HostedModel.open({ call, kernels: { host: counting, why }, model, limitBytes: 1 << 26 });
+    const before = plans;
+    const batch = (n: number) => hosted.run({ x: Tensor.zeros('f32', [n, 3]) }, 1 << 20);
+    await Promise.all(Array.from({ length: 300 }, (_, i) => batch(2 + (i % 3))));
+    expect(plans - before).toBe(3);
+    expect(open).toBe(4);
+    const late = Promise.resolve(batch(9)).catch((error: unknown) => error);
+    hosted.close();
+    expect(await late).toMatchObject({ code: 'CLOSED' });
+    expect(open).toBe(0);
+    guest.close();
+  });
 
   it('that nobody touched runs (the control of those below)', async () => {
     expect(await open(answer => answer)).toEqual([[9.5, 0]]);

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parseLimits } from '../../sandbox/limits.ts';
@@ -7,7 +8,7 @@ import { isCloisterError } from '../../src/base/index.ts';
 const limits = parseLimits({ wallMs: 5_000, outputBytes: 1_024 });
 
 /** A process that speaks frames by hand: what it answers is whatever the test wants a hostile worker to say. */
-function liar(answers: string, greet = true): WorkerProcess {
+function liar(answers: string, greet = true, first = ''): WorkerProcess {
   const script = `
     const fs = require('node:fs');
     const head = (id, text, payload) => {
@@ -16,7 +17,7 @@ function liar(answers: string, greet = true): WorkerProcess {
       b.write(text, 16); return b;
     };
     const say = bytes => { try { fs.writeSync(3, bytes); } catch {} };
-    ${greet ? "say(head(0, '{}', 0));" : ''}
+    ${greet ? "say(head(0, '{}', 0));" : first}
     const s = new (require('node:net').Socket)({ fd: 3 });
     s.once('data', () => { ${answers} });
     s.on('error', () => process.exit());
@@ -53,6 +54,45 @@ describe('a worker process', () => {
       expect(isCloisterError(error, 'WORKER_CRASHED'), String(error)).toBe(true);
     });
   }
+
+  it('that answers a request before its turn is ended: none can be kept waiting past its limits', async () => {
+    const worker = liar("s.on('data', () => {}); setTimeout(() => say(head(2, '{}', 0)), 50)");
+    await worker.greeted();
+    const answers = await Promise.allSettled([1, 2].map(() => worker.request({ op: 'run' }, [], limits)));
+    expect(answers.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    await worker.close();
+  });
+
+  it('that greets twice in one breath is ended', async () => {
+    const twice = "const g = head(0, '{}', 0); say(Buffer.concat([g, g]));";
+    const error = await failure(liar("setTimeout(() => say(head(1, '{}', 0)), 50)", false, twice));
+    expect(isCloisterError(error, 'WORKER_CRASHED'), String(error)).toBe(true);
+  });
+
+  it('is not sent what does not fit a frame, and serves on', async () => {
+    const worker = liar("say(head(1, '{}', 0))");
+    await worker.greeted();
+    const error = await worker.request({ op: 'x'.repeat(5 << 20) }, [], limits).catch((cause: unknown) => cause);
+    expect(isCloisterError(error, 'INVALID_ARGUMENT'), String(error)).toBe(true);
+    expect((await worker.request({ op: 'run' }, [], limits)).header).toEqual({});
+    await worker.close();
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'that finds no free descriptor is an error, not the end of its caller',
+    () => {
+      const script = `
+      import { openSync } from 'node:fs';
+      import { WorkerProcess } from ${JSON.stringify(new URL('../../sandbox/worker/process.ts', import.meta.url).href)};
+      try { for (;;) openSync('/dev/null'); } catch {}
+      const worker = new WorkerProcess();
+      const error = await worker.greeted().catch(cause => cause);
+      await worker.close();
+      console.log(error.code);`;
+      const args = ['-c', 'ulimit -n 64; exec "$0" --input-type=module -e "$1"', process.execPath, script];
+      expect(execFileSync('sh', args, { encoding: 'utf8' }).trim()).toBe('WORKER_CRASHED');
+    },
+  );
 
   it('that answers in order is heard (the control of the lies above)', async () => {
     const worker = liar(`say(Buffer.concat([head(1, '{"x":1}', 3), Buffer.from([1, 2, 3])]))`);
