@@ -23,6 +23,10 @@ const green = (text: string): string => styleText('green', text, { stream: proce
 const red = (text: string): string => styleText('red', text, { stream: process.stdout, validateStream: true });
 const title = (text: string): void =>
   console.log(`\n${bold(`── ${text} `)}${dim('─'.repeat(Math.max(0, 76 - text.length)))}\n`);
+const columns = process.stdout.columns ?? Number.POSITIVE_INFINITY;
+/** What is left of `text` on a line that has `used` columns already. */
+const shorten = (text: string, used: number): string =>
+  text.length <= columns - used ? text : `${text.slice(0, Math.max(0, columns - used - 1))}…`;
 const milliseconds = (value: number): string => (value < 10 ? `${value.toFixed(2)} ms` : `${value.toFixed(0)} ms`);
 
 const started = performance.now();
@@ -39,7 +43,7 @@ console.log(
 console.log(`in       ${report.inputs.map(shape).join(', ')}`);
 console.log(`out      ${report.outputs.map(shape).join(', ')}`);
 console.log(`nodes    ${report.operators.map(({ op, count }) => (count > 1 ? `${op} ×${count}` : op)).join(', ')}`);
-console.log(`runs on  ${report.backend} ${dim(report.why)}`);
+console.log(`runs on  ${report.backend === 'native' ? report.why : `the reference backend: ${report.why}`}`);
 
 await using cloister = await openCloister({
   dir,
@@ -59,14 +63,14 @@ for (const { image } of digits) {
   predictions.push(argmax(outputs['logits']!.values() as number[]));
   last = timings;
 }
-const columns = process.stdout.columns ?? 80;
+const width = process.stdout.columns ?? 80;
 const captions = digits.map(({ digit }, i) =>
   predictions[i] === digit ? `${digit} ✓` : `${predictions[i]} ✗ (${digit})`,
 );
 console.log(
   asText(
     digits.map(({ image }) => image),
-    { captions, columns, style: columns < 150 ? 'dots' : 'blocks' },
+    { captions, columns: width, style: width < 150 ? 'dots' : 'blocks' },
   ),
 );
 const right = predictions.filter((predicted, i) => predicted === digits[i]!.digit).length;
@@ -106,9 +110,8 @@ for (let digit = 0; digit < CLASSES; digit++) {
     if (line[x] !== '█') line[x] = line[x] === '░' ? '░' : '─';
   line[at(noised + released.errorBar)] = '┤';
   line[at(noised - released.errorBar)] = '├';
-  console.log(
-    `  ${digit}   ${String(truth[digit]).padStart(6)}  ${String(noised).padStart(8)} ±${released.errorBar}    ${line.join('')}`,
-  );
+  const numbers = `  ${digit}   ${String(truth[digit]).padStart(6)}  ${String(noised).padStart(8)} ±${released.errorBar}`;
+  console.log(`${numbers}    ${line.join('').trimEnd()}`);
 }
 const again = await model.release({
   records: [],
@@ -144,10 +147,10 @@ const bytes = readFileSync(MODEL);
 const hostile: [string, Uint8Array][] = [
   ['cut in half', bytes.subarray(0, bytes.length / 2)],
   ['claims a field of 2 GiB', Uint8Array.from([0x3a, 0xff, 0xff, 0xff, 0xff, 0x07])],
-  ['nested without end', new Uint8Array(100_000).fill(0x3a)],
+  ['graphs nested 1,000 deep', nestedGraphs(1000)],
 ];
 for (const [what, file] of hostile)
-  console.log(`${what.padEnd(26)} ${await refusal(() => cloister.load(file, { actor: 'demo' }))}`);
+  console.log(`${what.padEnd(24)} ${await refusal(() => cloister.load(file, { actor: 'demo' }))}`);
 {
   await using sandbox = await openSandbox({ limits: { wallMs: 400, memoryMb: 128 } });
   const runaways: [string, string][] = [
@@ -160,7 +163,7 @@ for (const [what, file] of hostile)
     const { outcome, value, wallMs } = await sandbox.evaluate(source);
     const how = outcome === 'error' ? JSON.stringify(value) : `after ${milliseconds(wallMs)}`;
     console.log(
-      `${what.padEnd(26)} ${outcome === 'ok' ? red('RAN    ') : green('stopped')} ${outcome.padEnd(15)} ${dim(how.slice(0, 70))}`,
+      `${what.padEnd(24)} ${outcome === 'ok' ? red('RAN    ') : green('stopped')} ${outcome} ${dim(shorten(how, 34 + outcome.length))}`,
     );
   }
 }
@@ -178,7 +181,7 @@ for await (const record of readAudit(dir)) {
   actions.set(record.action, (actions.get(record.action) ?? 0) + 1);
   if (record.action === 'charge') charge ??= record.seq;
 }
-console.log(dim(`  ${[...actions].map(([action, count]) => `${action} ×${count}`).join(', ')}`));
+console.log(dim(`  ${[...actions].map(([action, count]) => (count > 1 ? `${action} ×${count}` : action)).join(', ')}`));
 const copy = join(dir, 'copy');
 cpSync(join(dir, 'audit'), join(copy, 'audit'), { recursive: true });
 flipByteInRecord(join(copy, 'audit', 'records'), '"action":"charge"');
@@ -208,11 +211,28 @@ async function refusal(attempt: () => Promise<unknown>): Promise<string> {
   try {
     await attempt();
   } catch (error) {
-    if (error instanceof CloisterError)
-      return `${green('refused')} ${error.code.padEnd(15)} ${dim(error.message.slice(0, 70))}`;
+    if (error instanceof CloisterError) return `${green('refused')} ${error.code}\n  ${dim(shorten(error.message, 2))}`;
     throw error;
   }
   return red('ACCEPTED');
+}
+
+/** A well-formed ONNX file whose one node holds a graph, whose one node holds a graph, and so on. */
+function nestedGraphs(depth: number): Uint8Array {
+  let graph = Buffer.alloc(0);
+  for (let i = 0; i < depth; i++) {
+    const body = Buffer.concat([field(1, Buffer.from('body')), Buffer.of(0xa0, 0x01, 5), field(6, graph)]); // type: GRAPH
+    graph = field(1, Buffer.concat([field(4, Buffer.from('Relu')), field(5, body)]));
+  }
+  return Buffer.concat([Buffer.of(0x08, 8), field(7, graph), field(8, Buffer.of(0x10, 21))]); // IR version 8, opset 21
+}
+
+/** A length-delimited protobuf field. */
+function field(number: number, content: Uint8Array): Buffer<ArrayBuffer> {
+  const length: number[] = [];
+  let rest = content.length;
+  for (; rest > 0x7f; rest >>>= 7) length.push((rest & 0x7f) | 0x80);
+  return Buffer.concat([Buffer.of((number << 3) | 2, ...length, rest), content]);
 }
 
 /** Flips one bit inside the first record that holds `marker`. */
