@@ -13,7 +13,7 @@ import { inspectCommand } from './commands/inspect.ts';
 import { releaseCommand } from './commands/release.ts';
 import { runCommand } from './commands/run.ts';
 import { EXIT_CODES, EXIT_MEANINGS, type Exit, exitFor } from './exit-codes.ts';
-import { paint, say } from './output.ts';
+import { paint, printable, say, toJson } from './output.ts';
 
 /** The `version` of the nearest package.json above this file: the source tree's or the installed package's. */
 function packageVersion(): string {
@@ -68,10 +68,11 @@ async function main(argv: readonly string[]): Promise<number> {
       return asked ? EXIT_CODES.ok : EXIT_CODES.usage;
     }
     if (argv.includes('--json') && error instanceof CloisterError) {
-      process.stdout.write(`${JSON.stringify({ error: error.toJSON() }, null, 2)}\n`);
+      process.stdout.write(`${toJson({ error: error.toJSON() })}\n`);
     }
     const code = error instanceof CloisterError ? ` ${paint('dim', `[${error.code}]`, process.stderr)}` : '';
-    say(`${paint('red', 'error', process.stderr)}: ${error instanceof Error ? error.message : String(error)}${code}`);
+    const message = (error instanceof Error ? error.message : String(error)).split('\n').map(printable).join('\n');
+    say(`${paint('red', 'error', process.stderr)}: ${message}${code}`);
     return exitFor(error);
   }
 }
@@ -81,4 +82,5 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT_CODES.ok);
   throw error;
 });
+process.stderr.on('error', () => {}); // nobody listens to the talk: the data matter
 process.exitCode = await main(process.argv);

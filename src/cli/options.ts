@@ -2,9 +2,9 @@
  * Options that several commands share, and how their text becomes values.
  * @module
  */
-import { readFile } from 'node:fs/promises';
 import { Option } from 'commander';
 import { CloisterError } from '../base/index.ts';
+import { readRegularFile } from '../service/files.ts';
 import { type PolicyInput, parsePolicy } from '../service/index.ts';
 
 /** `--dir DIR`: where ledger, audit log and keys live. */
@@ -17,6 +17,9 @@ export const policyOption = (): Option => new Option('--policy <file>', 'policy 
 /** `--json`. */
 export const jsonOption = (): Option => new Option('--json', 'print data as JSON').default(false);
 
+/** Bytes of a policy file, at most: room for a hundred thousand scopes. */
+const POLICY_LIMIT_BYTES = 16_777_216;
+
 /**
  * Reads and checks a policy file; `fallback` stands in where no file is named.
  *
@@ -26,7 +29,7 @@ export async function readPolicy(file: string | undefined, fallback: PolicyInput
   if (file === undefined) return fallback;
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(file, 'utf8'));
+    value = JSON.parse(new TextDecoder().decode(await readRegularFile(file, POLICY_LIMIT_BYTES)));
   } catch (cause) {
     throw new CloisterError('INVALID_POLICY', `${file}: ${(cause as Error).message}`, { file }, { cause });
   }

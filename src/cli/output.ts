@@ -12,14 +12,30 @@ export function paint(style: Style, text: string, stream: NodeJS.WriteStream = p
   return styleText(style, text, { stream, validateStream: true });
 }
 
+/**
+ * `text` that somebody else wrote (a model file, a caller of the service), safe to show: control characters, escape sequences
+ * and marks that turn the direction of writing are spelt out, so that it cannot take over the terminal.
+ */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, mark => `\\u{${mark.codePointAt(0)!.toString(16)}}`);
+}
+
 /** Writes data: as JSON with `--json`, otherwise as the text that `human` makes. */
 export function emit(json: boolean, data: unknown, human: () => string): void {
-  process.stdout.write(json ? `${JSON.stringify(data, plain, 2)}\n` : `${human()}\n`);
+  process.stdout.write(json ? `${toJson(data)}\n` : `${human()}\n`);
 }
 
 /** Writes a remark for the person at the terminal. */
 export function say(text: string): void {
   process.stderr.write(`${text}\n`);
+}
+
+/** JSON that a terminal takes as text: the control characters that JSON leaves as they are, U+007F to U+009F, are escaped too. */
+export function toJson(data: unknown): string {
+  return JSON.stringify(data, plain, 2).replace(
+    /[\u007f-\u009f]/g,
+    mark => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /** JSON for what JSON cannot say: 64-bit integers as decimal strings, bytes as hexadecimal. */
@@ -32,7 +48,9 @@ function plain(_key: string, value: unknown): unknown {
 /** Rows as aligned columns; a column of numbers is right-aligned. Cells may be painted. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const plainRows = rows.map(row => row.map(cell => stripVTControlCharacters(cell)));
-  const widths = header.map((title, i) => Math.max(title.length, ...plainRows.map(row => row[i]?.length ?? 0)));
+  const widths = header.map((title, i) =>
+    plainRows.reduce((width, row) => Math.max(width, row[i]?.length ?? 0), title.length),
+  );
   const numeric = header.map(
     (_, i) => rows.length > 0 && plainRows.every(row => /^(±?[-+]?[\d.,]+|–)$/.test(row[i] ?? '')),
   );

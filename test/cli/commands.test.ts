@@ -1,7 +1,9 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { drawDigit } from '../../examples/digits/draw.ts';
 
@@ -31,6 +33,12 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 function cloister(...args: readonly string[]): { status: number | null; stdout: string; stderr: string } {
   const env = { ...process.env, NO_COLOR: '1', CLOISTER_DIR: data };
   return spawnSync(process.execPath, ['--no-node-snapshot', MAIN, ...args], { cwd: folder, env, encoding: 'utf8' });
+}
+
+/** Processes that `pid` started, on Linux. */
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return text === '' ? [] : text.split(' ').map(Number);
 }
 
 const json = (result: { stdout: string }): never => JSON.parse(result.stdout) as never;
@@ -137,6 +145,13 @@ describe('the command line', () => {
     ['an input file that is missing', ['run', MODEL, '-i', 'image=nothing.json'], 2],
     ['an input that the model lacks', ['run', MODEL, '-i', 'pixels=digit.json'], 5],
     ['a model that is missing', ['inspect', 'nothing.onnx'], 2],
+    ['a model that is a directory', ['run', '.'], 2],
+    ['a model that never ends', ['inspect', '/dev/zero'], 2],
+    ['an input that never ends', ['run', MODEL, '-i', 'image=/dev/zero'], 2],
+    ['a policy that never ends', ['run', MODEL, '--policy', '/dev/zero'], 2],
+    ['records that never end', ['release', MODEL, ...RELEASE, '--epsilon', '0.1', '--records', '/dev/zero'], 2],
+    ['an input named as a prototype', ['run', MODEL, '-i', '__proto__=digit.json'], 5],
+    ['a limit below zero', ['audit', 'show', '--limit', '-1'], 2],
     ['a model that is none', ['inspect', 'digit.json'], 5],
     ['a policy with an unknown key', ['run', MODEL, '-i', 'image=digit.json', '--policy', 'digit.json'], 2],
     [
@@ -157,6 +172,55 @@ describe('the command line', () => {
     expect(result.status).toBe(code);
     expect(result.stderr).not.toMatch(/\n\s+at /);
     expect(result.stderr.length).toBeGreaterThan(10);
+  });
+
+  test('a pipe that nobody writes to does not hang', () => {
+    spawnSync('mkfifo', [join(folder, 'pipe')]);
+    expect(cloister('inspect', 'pipe').status).toBe(2);
+    expect(cloister('run', MODEL, '-i', 'image=pipe').status).toBe(2);
+  });
+
+  test.each([
+    ['a wrong number of classes', ['--classes', '7'], 5],
+    ['records that are missing', ['--records', 'nothing.jsonl'], 2],
+  ])('%s is found out before anything is charged', (_, more, code) => {
+    const before = cloister('budget', '--json').stdout;
+    expect(cloister('release', MODEL, ...RELEASE, '--epsilon', '0.01', ...more).status).toBe(code);
+    expect(cloister('budget', '--json').stdout).toBe(before);
+  });
+
+  test('what others wrote cannot take over the terminal', () => {
+    const purpose = 'a\u001b[2Jb\u009b31mc\u202ed';
+    cloister('run', MODEL, '-i', 'image=digit.json', '--purpose', purpose);
+    const shown = cloister('audit', 'show', '--action', 'run', '--limit', '1000').stdout;
+    expect(shown).toContain('a\\u{1b}[2Jb\\u{9b}31mc\\u{202e}d');
+    const spelt = cloister('audit', 'show', '--action', 'run', '--limit', '1000', '--json').stdout;
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+    expect(shown + spelt).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
+    expect((JSON.parse(spelt) as { purpose: string }[]).at(-1)?.purpose).toBe(purpose);
+    const hostile = cloister('inspect', 'no\u001b[2Jthing.onnx').stderr;
+    expect(hostile).toContain('no\\u{1b}[2Jthing.onnx');
+  });
+
+  test('interrupted in a release: no process is left, the charge stands, the log verifies and opens again', async () => {
+    const record = readFileSync(join(folder, 'records.jsonl'), 'utf8').split('\n')[0]!;
+    writeFileSync(join(folder, 'many.jsonl'), `${record}\n`.repeat(20_000));
+    const dir = join(folder, 'interrupted');
+    const args = ['release', MODEL, ...RELEASE, '--records', 'many.jsonl', '--epsilon', '0.25', '--dir', dir];
+    const child = spawn(process.execPath, ['--no-node-snapshot', MAIN, ...args], { cwd: folder, stdio: 'ignore' });
+    const ended = once(child, 'exit');
+    const log = join(dir, 'audit', 'records');
+    while (!(existsSync(log) && readFileSync(log, 'latin1').includes('"charge"'))) await sleep(20);
+    const workers = existsSync('/proc') ? childrenOf(child.pid!) : [];
+    child.kill('SIGINT');
+    expect(await ended).toEqual([null, 'SIGINT']);
+    for (let tries = 0; workers.some(pid => existsSync(`/proc/${pid}`)); tries++) {
+      expect(tries).toBeLessThan(100);
+      await sleep(50);
+    }
+    expect(cloister('audit', 'verify', '--dir', dir).status).toBe(0);
+    expect(json(cloister('budget', '--json', '--dir', dir))).toMatchObject([{ spent: 250_000, reserved: 0 }]);
+    expect(cloister('run', MODEL, '-i', 'image=digit.json', '--dir', dir).status).toBe(0);
   });
 
   test('an error with --json is JSON on stdout, too', () => {

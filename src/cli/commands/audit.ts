@@ -2,9 +2,9 @@
  * `cloister audit verify|show`: the log, checked and read without opening the service.
  * @module
  */
-import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { CloisterError } from '../../base/index.ts';
+import { readRegularFile } from '../../service/files.ts';
 import {
   AUDIT_ACTIONS,
   type AuditAction,
@@ -15,7 +15,7 @@ import {
 } from '../../service/index.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { dirOption, jsonOption, parseNumber } from '../options.ts';
-import { emit, paint, startProgress, table } from '../output.ts';
+import { emit, paint, printable, startProgress, table } from '../output.ts';
 
 interface ShowOptions {
   dir: string;
@@ -46,7 +46,9 @@ function verifyCommand(): Command {
       if (options.receipt !== undefined) {
         const verdict = await verifyReceiptFile(options.receipt, { dir: options.dir, ...(key ? { key } : {}) });
         emit(options.json, verdict, () =>
-          verdict.ok ? `${paint('green', '✓')} the receipt verifies` : `${paint('red', '✗')} ${verdict.message}`,
+          verdict.ok
+            ? `${paint('green', '✓')} the receipt verifies`
+            : `${paint('red', '✗')} ${printable(verdict.message)}`,
         );
         process.exitCode = verdict.ok ? EXIT_CODES.ok : EXIT_CODES.verification;
         return;
@@ -60,17 +62,20 @@ function verifyCommand(): Command {
       emit(options.json, verdict, () =>
         verdict.ok
           ? `${paint('green', '✓')} ${verdict.size.toLocaleString('en')} records verify; root ${verdict.root}`
-          : `${paint('red', '✗')} record ${verdict.index}: ${verdict.kind}: ${verdict.message}`,
+          : `${paint('red', '✗')} record ${verdict.index}: ${verdict.kind}: ${printable(verdict.message)}`,
       );
       process.exitCode = verdict.ok ? EXIT_CODES.ok : EXIT_CODES.verification;
     });
 }
 
+/** Bytes of a file with a key, at most. */
+const KEY_LIMIT_BYTES = 65_536;
+
 /** A key may be given as text or as the name of a file that holds it. */
 async function readKey(option: string): Promise<string> {
   if (/^[^+\s]+\+[0-9a-f]{8}\+/.test(option)) return option;
   try {
-    return (await readFile(option, 'utf8')).trim();
+    return new TextDecoder().decode(await readRegularFile(option, KEY_LIMIT_BYTES)).trim();
   } catch (cause) {
     throw new CloisterError(
       'INVALID_ARGUMENT',
@@ -105,11 +110,11 @@ function showCommand(): Command {
           records.map(record => [
             String(record.seq),
             new Date(record.time).toISOString(),
-            record.actor,
+            printable(record.actor),
             record.action,
-            `${record.object.kind} ${record.object.id.replace(/^(sha256:[0-9a-f]{12})[0-9a-f]+$/, '$1…')}`,
+            `${record.object.kind} ${printable(record.object.id).replace(/^(sha256:[0-9a-f]{12})[0-9a-f]+$/, '$1…')}`,
             record.decision.outcome === 'allow' ? 'allow' : paint('red', `refuse ${record.decision.reason ?? ''}`),
-            record.purpose ?? '–',
+            printable(record.purpose ?? '–'),
           ]),
         ),
       );

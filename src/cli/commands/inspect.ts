@@ -5,7 +5,7 @@
 import { Command } from 'commander';
 import { inspectModel } from '../../service/index.ts';
 import { jsonOption, policyOption, readPolicy } from '../options.ts';
-import { emit, formatBytes, paint, table } from '../output.ts';
+import { emit, formatBytes, paint, printable, table } from '../output.ts';
 
 /** Builds the command. */
 export function inspectCommand(): Command {
@@ -19,26 +19,30 @@ export function inspectCommand(): Command {
       const report = await inspectModel(model, { policy });
       emit(options.json, report, () => {
         const fact = ({ dtype, shape }: { dtype: string; shape: readonly (string | number)[] }): string =>
-          `${dtype}[${shape.join(',')}]`;
+          `${dtype}[${printable(shape.join(','))}]`;
         const values = (title: string, list: typeof report.inputs): string =>
-          list.map(value => `${title.padEnd(8)} ${paint('bold', value.name)}  ${fact(value)}`).join('\n');
+          list.map(value => `${title.padEnd(8)} ${paint('bold', printable(value.name))}  ${fact(value)}`).join('\n');
         const most = Math.max(1, ...report.operators.map(row => row.count));
         const operators = table(
           ['operator', 'nodes', ''],
           report.operators.map(row => [
-            row.op,
+            printable(row.op),
             String(row.count),
             '▪'.repeat(Math.max(1, Math.round((row.count / most) * 20))),
           ]),
         );
-        const shown = report.outline.map(node => [node.name, node.op, node.outputs.map(fact).join(' ')]);
+        const shown = report.outline.map(node => [
+          printable(node.name),
+          printable(node.op),
+          node.outputs.map(fact).join(' '),
+        ]);
         const more = report.nodes - shown.length;
         return [
-          `${paint('bold', report.name)}  ${formatBytes(report.bytes)}  ${report.parameters.toLocaleString('en')} parameters  ${report.nodes} nodes`,
+          `${paint('bold', printable(report.name))}  ${formatBytes(report.bytes)}  ${report.parameters.toLocaleString('en')} parameters  ${report.nodes} nodes`,
           `sha256   ${report.digest}`,
           values('input', report.inputs),
           values('output', report.outputs),
-          `runs on  ${report.backend}${report.why ? ` (${report.why})` : ''}`,
+          `runs on  ${report.backend}${report.why ? ` (${printable(report.why)})` : ''}`,
           '',
           operators,
           '',

@@ -2,15 +2,13 @@
  * `cloister release MODEL`: a private histogram of predictions, charged to a scope.
  * @module
  */
-import { createReadStream } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import { Command } from 'commander';
-import { CloisterError } from '../../base/index.ts';
-import { histogram, openCloister, type ReleaseRecord } from '../../service/index.ts';
+import { histogram, openCloister } from '../../service/index.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { dirOption, jsonOption, parseNumber, policyOption, readPolicy } from '../options.ts';
-import { bar, emit, formatEpsilon, paint, say, startProgress, table } from '../output.ts';
+import { bar, emit, formatEpsilon, paint, say, table } from '../output.ts';
+import { openRecords } from '../records.ts';
 
 interface Options {
   records: string;
@@ -46,10 +44,11 @@ export function releaseCommand(): Command {
       const policy = await readPolicy(options.policy, {});
       const statistic = histogram({ of: 'argmax', classes: parseNumber('--classes', options.classes) });
       const epsilon = parseNumber('--epsilon', options.epsilon);
+      await using records = await openRecords(options.records);
       await using cloister = await openCloister({ dir: options.dir, policy });
       const loaded = await cloister.load(model, { actor: options.actor });
-      const reply = await loaded.release({
-        records: readRecords(options.records),
+      const { timings: _, ...reply } = await loaded.release({
+        records: records.records(),
         statistic,
         epsilon,
         scope: options.scope,
@@ -86,31 +85,4 @@ export function releaseCommand(): Command {
         ),
       );
     });
-}
-
-async function* readRecords(file: string): AsyncGenerator<ReleaseRecord> {
-  const progress = startProgress('records');
-  const stream = createReadStream(file, 'utf8');
-  try {
-    let count = 0;
-    for await (const line of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
-      progress.update(++count);
-      let record: ReleaseRecord;
-      try {
-        record = JSON.parse(line) as ReleaseRecord;
-      } catch {
-        continue; // a line that is no record contributes nothing; saying so would be a release
-      }
-      yield record;
-    }
-  } catch (cause) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `--records: ${(cause as NodeJS.ErrnoException).code ?? 'unreadable'}: ${file}`,
-      { file },
-    );
-  } finally {
-    progress.end();
-    stream.destroy();
-  }
 }

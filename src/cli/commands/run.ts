@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import { openCloister } from '../../service/index.ts';
 import { readInputs } from '../inputs.ts';
 import { dirOption, jsonOption, policyOption, readPolicy } from '../options.ts';
-import { emit, formatMs, paint, say } from '../output.ts';
+import { emit, formatMs, paint, printable, say } from '../output.ts';
 
 interface Options {
   input: string[];
@@ -59,7 +59,7 @@ export function runCommand(): Command {
         Object.entries(outputs)
           .map(
             ([name, tensor]) =>
-              `${paint('bold', name)} ${tensor.dtype}[${tensor.shape.join(',')}]\n${preview(tensor.values())}`,
+              `${paint('bold', printable(name))} ${tensor.dtype}[${tensor.shape.join(',')}]\n${preview(tensor.values())}`,
           )
           .join('\n'),
       );
