@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { type Limits, type LimitsInput, limitsSchema } from '../../sandbox/index.ts';
-import { CloisterError, canonicalJson, type Json } from '../base/index.ts';
+import { CloisterError, canonicalJson, type Json, limitOf } from '../base/index.ts';
 
 /** Names of scopes: path-like, printable, at most 200 characters. */
 const scopeName = z
@@ -13,6 +13,15 @@ const scopeName = z
     /^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,199}$/,
     'a scope name starts with a letter or digit and holds only A-Z a-z 0-9 . _ / : @ -',
   );
+
+/** What the ledger takes as a limit. */
+const limitSchema = z.number().superRefine((epsilon, context) => {
+  try {
+    limitOf(epsilon);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message });
+  }
+});
 
 /** The budget of one scope. */
 export interface BudgetPolicy {
@@ -53,7 +62,7 @@ export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
   limits: limitsSchema.prefault({}),
   rawOutputs: z.enum(['allow', 'refuse']).default('refuse'),
   budgets: z
-    .record(scopeName, z.strictObject({ epsilon: z.number(), acknowledgeRaise: z.boolean().default(false) }))
+    .record(scopeName, z.strictObject({ epsilon: limitSchema, acknowledgeRaise: z.boolean().default(false) }))
     .default({}),
 });
 
@@ -69,11 +78,14 @@ export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
  */
 export function parsePolicy(input: unknown): Policy {
   const result = policySchema.safeParse(input);
-  if (result.success) return result.data;
-  const issues = result.error.issues.map(issue => {
+  const budgets = (input as PolicyInput | undefined)?.budgets;
+  const strays = budgets && Object.hasOwn(budgets, '__proto__') ? ['budgets.__proto__: not the name of a scope'] : []; // zod skips it
+  if (result.success && strays.length === 0) return result.data;
+  const issues = (result.error?.issues ?? []).map(issue => {
     const reason = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message;
     return `${issue.path.length ? issue.path.join('.') : 'policy'}: ${reason}`;
   });
+  issues.push(...strays);
   throw new CloisterError('INVALID_POLICY', `the policy does not fit its schema: ${issues.join('; ')}`, { issues });
 }
 

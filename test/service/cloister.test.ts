@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -119,6 +119,25 @@ describe('a load', () => {
     expect((await good.run({ image }, { actor: 'a', purpose: 'p' })).receipt.index).toBe(3);
     await cloister.close();
     expect((await actions()).map(line => line.split(' ')[0])).toEqual(['open', 'fail', 'load', 'run', 'close']);
+  });
+
+  test.each([
+    ['a number', 5 as never],
+    ['an array', [1, 2] as never],
+    ['a device that never ends', '/dev/zero'],
+    ['a directory', tmpdir()],
+  ])('of %s is refused', async (_, source) => {
+    await using cloister = await openCloister({ dir, policy: POLICY });
+    await expect(cloister.load(source)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  });
+
+  test('of a file over the limit, or for an actor that the log cannot name, is refused', async () => {
+    const cloister = await openCloister({ dir, policy: { ...POLICY, limits: { modelBytes: 100 } } });
+    await expect(cloister.load(MODEL)).rejects.toMatchObject({ code: 'MODEL_TOO_LARGE' });
+    await expect(cloister.load(MODEL, { actor: '' })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await cloister.close();
+    expect(await actions()).toEqual(['open', 'fail MODEL_TOO_LARGE', 'close']);
+    await expect(cloister.load(MODEL)).rejects.toMatchObject({ code: 'CLOSED' });
   });
 
   test('of a missing file says so', async () => {
@@ -336,12 +355,16 @@ describe('a directory', () => {
     [{ budgets: { a: { epsilon: 1, delta: 0 } } }, /budgets\.a/],
     [{ limits: { wallMs: -1 } }, /limits\.wallMs/],
     [{ budgets: { '../x y': { epsilon: 1 } } }, /scope name/],
+    [{ budgets: { a: { epsilon: -1 } } }, /budgets\.a\.epsilon/],
+    [{ budgets: { a: { epsilon: Number.NaN } } }, /budgets\.a\.epsilon/],
+    [JSON.parse('{"budgets":{"__proto__":{"epsilon":1}}}'), /__proto__/],
     ['policy', /expected object/i],
   ])('with the policy %j is refused, and the place named', async (policy, where) => {
     await expect(openCloister({ dir, policy: policy as never })).rejects.toMatchObject({
       code: 'INVALID_POLICY',
       message: expect.stringMatching(where),
     });
+    expect(readdirSync(dir)).toEqual([]);
   });
 
   test('keeps a lowered limit, and takes a raised one only when the policy says so', async () => {

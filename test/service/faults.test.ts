@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { AuditLog } from '../../sandbox/audit/log.ts';
 import { canonicalJson, type Json } from '../../src/base/index.ts';
-import { histogram, openCloister, type ReleaseRecord, type ReleaseReply } from '../../src/index.ts';
+import { histogram, openCloister, type ReleaseRecord, type ReleaseReply, verifyAudit } from '../../src/index.ts';
+import { readAnchor } from '../../src/service/directory.ts';
 import { digestOf } from '../../src/service/pipeline.ts';
+import { openSqliteStore } from '../../src/store/index.ts';
 import { COST, type Life, record, request, SCOPE, World } from './world.ts';
 
 afterEach(() => void vi.restoreAllMocks());
@@ -96,9 +98,10 @@ describe('a log that stops', () => {
     const first = await attempt(life);
     expect(first).toMatchObject({ error: { code: 'STORE_FAILED' }, read: false });
     expect(await life.scope()).toMatchObject({ spent: COST, reserved: 0 });
-    const before = (await life.ledger.history(SCOPE)).length;
+    const before = await life.ledger.history(SCOPE);
+    expect(before.at(-1)).toMatchObject({ kind: 'FORFEIT' });
     await expect(life.model.release(request())).rejects.toMatchObject({ code: 'STORE_FAILED' });
-    expect(await life.ledger.history(SCOPE)).toHaveLength(before);
+    expect(await life.ledger.history(SCOPE)).toEqual(before);
     world.crash('kept');
     expect(await attempt(await world.start())).toMatchObject({ error: { code: 'RELEASE_LOST' }, read: false });
   });
@@ -203,6 +206,31 @@ describe('a release', () => {
     expect(new Set(shared.map(reply => JSON.stringify('value' in reply && reply.value))).size).toBe(1);
     expect(replies.filter(reply => reply.kind === 'released')).toHaveLength(6 + 3);
     expect(await life.scope()).toMatchObject({ spent: 200_000 + 3 * COST, reserved: 0 });
+  });
+});
+
+describe('the anchor', () => {
+  test('moves with each charge and each release, to the last durable record', async () => {
+    const world = new World();
+    const { model } = await world.start();
+    const sizes: unknown[] = [];
+    async function* watched(): AsyncGenerator<ReleaseRecord> {
+      sizes.push((await readAnchor(world.store))?.size);
+      yield record('a');
+    }
+    await model.release(request({ records: watched() }));
+    sizes.push((await readAnchor(world.store))?.size);
+    await model.release(request({ records: watched() }));
+    // Empty before the first charge; then with the first charge's record; then with the first release's.
+    expect(sizes).toEqual([0, 1, 2]);
+  });
+
+  test('covers the last record of a service that was closed', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'cloister-anchor-'));
+    await (await openCloister({ dir, policy: { isolation: 'isolate' } })).close();
+    await using store = await openSqliteStore({ path: join(dir, 'ledger.sqlite') });
+    expect(await verifyAudit(dir)).toMatchObject({ ok: true, size: (await readAnchor(store))?.size });
+    rmSync(dir, { recursive: true });
   });
 });
 
