@@ -55,6 +55,8 @@ export async function* readDirectory(
   const limit = query.limit ?? Number.POSITIVE_INFINITY;
   if (!Number.isSafeInteger(from) || from < 0)
     throw new CloisterError('INVALID_ARGUMENT', `from must be a count, got ${from}`);
+  if (!(limit === Number.POSITIVE_INFINITY || (Number.isSafeInteger(limit) && limit >= 0)))
+    throw new CloisterError('INVALID_ARGUMENT', `limit must be a count, got ${limit}`);
   const segment = directory.open(RECORDS_FILE);
   if (segment === undefined) throw new CloisterError('STORE_FAILED', `there is no log in ${directory.path}`);
   try {
