@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -60,6 +61,14 @@ describe('a run', () => {
       model: model.digest,
       isolation: 'process',
     });
+  });
+
+  test('is recorded with a digest over name, dtype, shape and elements of each output', async () => {
+    await using cloister = await openCloister({ dir, policy: POLICY });
+    const model = await cloister.load(MODEL);
+    const { outputs, receipt } = await model.run({ image }, { actor: 'a', purpose: 'p' });
+    const hash = createHash('sha256').update('["logits","f32",[1,10]]').update(outputs['logits']!.toBytes());
+    expect(receipt.record?.output).toBe(`sha256:${hash.digest('hex')}`);
   });
 
   test('takes tensors, typed arrays, raw bytes and nested arrays alike', async () => {

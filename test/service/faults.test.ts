@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { AuditLog } from '../../sandbox/audit/log.ts';
-import { canonicalJson, type Json } from '../../src/base/index.ts';
-import { histogram, openCloister, type ReleaseRecord, type ReleaseReply, verifyAudit } from '../../src/index.ts';
+import { CloisterError, canonicalJson, type Json } from '../../src/base/index.ts';
+import { count, histogram, openCloister, type ReleaseRecord, type ReleaseReply, verifyAudit } from '../../src/index.ts';
 import { readAnchor } from '../../src/service/directory.ts';
 import { digestOf } from '../../src/service/pipeline.ts';
 import { openSqliteStore } from '../../src/store/index.ts';
@@ -152,6 +152,34 @@ describe('a release', () => {
     const reply = life.model.release(asked);
     Object.assign(asked, { scope: 'other', epsilon: 1, statistic: histogram({ of: 'argmax', classes: 1 }) });
     expect(await reply).toMatchObject({ kind: 'released', cost: COST, scope: SCOPE });
+  });
+
+  test.each([
+    ['another statistic', { statistic: count({ of: 'argmax', classes: 1, equals: 0 }) }],
+    ['another price', { epsilon: 0.25 }],
+  ])('under a used key and with %s is a conflict', async (_, more) => {
+    const life = await new World().start();
+    await life.model.release(request({ idempotencyKey: 'k' }));
+    const other = life.model.release(request({ idempotencyKey: 'k', ...more }));
+    await expect(other).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
+    expect((await life.scope()).spent).toBe(COST);
+  });
+
+  test('under the key that another model used is a conflict', async () => {
+    const world = new World();
+    const life = await world.start();
+    await life.model.release(request({ idempotencyKey: 'k' }));
+    await life.log.close();
+    const next = await world.start({ digest: `sha256:${'1'.repeat(64)}` });
+    const other = next.model.release(request({ idempotencyKey: 'k' }));
+    await expect(other).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
+  });
+
+  test('of a model that fails on zeros costs nothing', async () => {
+    const run = () => Promise.reject(new CloisterError('GUEST_FAILED', 'it fails'));
+    const life = await new World().start({ run });
+    await expect(life.model.release(request())).rejects.toMatchObject({ code: 'GUEST_FAILED' });
+    expect((await life.scope()).spent).toBe(0);
   });
 
   test('is silent about records whose reading throws', async () => {

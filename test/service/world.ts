@@ -36,7 +36,7 @@ export class World {
   directory: MemoryDirectory = new MemoryDirectory();
 
   /** Starts the service on what is left, as `openCloister` does. */
-  async start(run: SandboxedModel['run'] = echo): Promise<Life> {
+  async start({ run = echo, digest = DIGEST }: { run?: SandboxedModel['run']; digest?: string } = {}): Promise<Life> {
     const { store, directory } = this;
     const faulty = new FaultyStore(store);
     const log = await openDirectory(directory, { anchor: await readAnchor(store), checkpointMs: 3_600_000 });
@@ -55,7 +55,7 @@ export class World {
       log,
       anchor: tx => writeAnchor(tx, log.head()),
       model: stub(run),
-      modelDigest: DIGEST,
+      modelDigest: digest,
       closed: new AbortController().signal,
     });
     return {
