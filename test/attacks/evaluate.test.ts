@@ -2,7 +2,7 @@
  * Scripts that try to outlive their limits, or to reach what is not theirs, each in a worker process of its own.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openSandbox, type Sandbox } from '../../sandbox/index.ts';
+import { type Evaluation, openSandbox, type Sandbox } from '../../sandbox/index.ts';
 import { isCloisterError } from '../../src/base/index.ts';
 
 const WALL_MS = 300;
@@ -19,7 +19,16 @@ async function evaluate(source: string) {
   return sandbox.evaluate(source);
 }
 
-describe('a script inside its limits', { retry: 2 }, () => {
+// A machine that is busy with other things may stop a script late, or one that is within its limits; not three times in a
+// row. What no such delay explains is written down here over all tries, and held against them at the end.
+const timed = { retry: 2 };
+const unexplained: string[] = [];
+
+function explain(source: string, { outcome, value }: Evaluation, explained: boolean): void {
+  if (!explained) unexplained.push(`${source}: ${outcome} ${value?.slice(0, 200)}`);
+}
+
+describe('a script inside its limits', timed, () => {
   it.each([
     ['1 + 1', '2'],
     ["'text'", 'text'],
@@ -29,12 +38,15 @@ describe('a script inside its limits', { retry: 2 }, () => {
     ['const a = []; for (let i = 0; i < 8; i++) a.push(new Uint8Array(1 << 20).fill(1)); a.length', '8'],
   ])('%s is heard', async (source, value) => {
     const result = await evaluate(source);
+    explain(source, result, result.outcome === 'ok' ? result.value === value : result.outcome === 'limit:wallMs');
     expect(result).toMatchObject({ outcome: 'ok', value });
     expect(result.wallMs).toBeLessThan(WALL_MS + 250);
   });
 
   it('that throws is an outcome, with its message and nothing that a terminal would obey', async () => {
-    const { outcome, value } = await evaluate("throw new Error('\\u001b[31mhm')");
+    const source = "throw new Error('\\u001b[31mhm')";
+    const { outcome, value, ...used } = await evaluate(source);
+    explain(source, { outcome, value, ...used }, !value?.includes('\u001b') && outcome !== 'ok');
     expect(outcome).toBe('error');
     expect(value).toBe('Error: \ufffd[31mhm');
   });
@@ -59,12 +71,10 @@ const endless: Record<string, string> = {
     '(async () => { for await (const x of { async *[Symbol.asyncIterator]() { for (;;) yield 1; } }); })()',
 };
 
-// A machine that is busy with other things may stop a script late; not three times in a row.
-const timed = { retry: 2 };
-
 describe('a script without end is stopped at wallMs', timed, () => {
   it.each(Object.entries(endless))('%s', async (_, source) => {
     const result = await evaluate(source);
+    explain(source, result, ['limit:wallMs', 'limit:memoryMb'].includes(result.outcome));
     expect(['limit:wallMs', 'limit:memoryMb']).toContain(result.outcome);
     expect(result.wallMs).toBeLessThan(WALL_MS + 250);
     expect(result.peakMb ?? 0).toBeLessThan(MEMORY_MB + 64);
@@ -85,6 +95,7 @@ const hungry: Record<string, string> = {
 describe('a script that takes memory is stopped near memoryMb', timed, () => {
   it.each(Object.entries(hungry))('%s', async (_, source) => {
     const result = await evaluate(source);
+    explain(source, result, result.outcome !== 'ok');
     expect(result.outcome).not.toBe('ok');
     // Undefined when its own heap ended the process before the watch looked for the first time.
     expect(result.peakMb ?? 0).toBeLessThan(MEMORY_MB + 64);
@@ -197,4 +208,8 @@ it('a cancelled script is gone', async () => {
     .catch((cause: unknown) => cause);
   expect(isCloisterError(error, 'ABORTED')).toBe(true);
   expect(performance.now() - started).toBeLessThan(2_000);
+});
+
+it('no script of these ended, in any try, in a way that a busy machine does not explain', () => {
+  expect(unexplained).toEqual([]);
 });
