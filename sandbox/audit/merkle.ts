@@ -43,7 +43,7 @@ export const HASH_BYTES = 32;
  * ```ts
  * const tree = new TreeBuilder();
  * tree.append(pureHasher.leaf(new Uint8Array([1])));
- * tree.root(); // 32 bytes
+ * tree.root().length; // 32
  * ```
  */
 export class TreeBuilder {

@@ -39,7 +39,7 @@ export interface NativeBackendOptions {
  * const graph = parseOnnx(source);
  * const binding = loadBinding(); // undefined where there is no binary
  * const backend = binding ? nativeBackend(openProgramHost(binding)) : referenceBackend;
- * const model = backend.prepare(graph, { constants: source, modelBytes: await readFile('digits.onnx') });
+ * const model = backend.prepare(graph, { constants: source });
  * const { logits } = await model.run({ image: Tensor.zeros('f32', [2, 1, 28, 28]) });
  * logits?.shape; // [2, 10]
  * ```

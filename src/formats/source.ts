@@ -16,7 +16,7 @@ export interface ModelSource extends ConstantReader {
  *
  * @example
  * ```ts
- * const graph = parseOnnx(bytesSource(await readFile('digits.onnx')));
+ * parseOnnx(bytesSource(await readFile('digits.onnx'))).nodes.length; // 8
  * ```
  */
 export function bytesSource(bytes: Uint8Array): ModelSource {

@@ -40,6 +40,7 @@ export interface NodeSpec {
  * const w = b.constant('w', Tensor.of('f32', [[1], [2], [3]]));
  * b.output(b.node({ op: 'MatMul', inputs: [x, w], outputs: ['y'] })[0]!);
  * const graph = b.build();
+ * graph.values[graph.outputs[0]!]?.facts.shape; // ['N', 1]
  * ```
  */
 export class GraphBuilder {

@@ -87,7 +87,8 @@ export async function verifyAudit(
  * ```ts
  * const cloister = await openCloister({ dir: './cloister-data' });
  * await cloister.close();
- * const actions = await Array.fromAsync(readAudit('./cloister-data'), record => record.action);
+ * const actions: string[] = [];
+ * for await (const record of readAudit('./cloister-data')) actions.push(record.action);
  * actions; // ['open', 'close']
  * ```
  */

@@ -7,9 +7,10 @@
  * leave things out with `…`. Each example runs in a folder of its own that holds `digits.onnx`.
  * @module
  */
+import { spawnSync } from 'node:child_process';
 import { copyFileSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 interface Example {
   readonly file: string;
@@ -110,18 +111,44 @@ function moduleOf({ file, code }: Example, at: string): string {
 
 const examples = sources.flatMap(examplesOf);
 
+const placeOf = ({ file, line }: Example): string => `${file}:${line}`;
+const folderOf = (example: Example): string => join(folder, placeOf(example).replaceAll(/[^\w-]/g, '-'));
+
+beforeAll(() => {
+  for (const example of examples) {
+    const at = folderOf(example);
+    mkdirSync(at);
+    copyFileSync(join(root, 'examples', 'digits', 'digits.onnx'), join(at, 'digits.onnx'));
+    writeFileSync(join(at, 'example.ts'), moduleOf(example, at));
+  }
+});
+
 describe('the example of every docstring runs', () => {
-  test.each(examples.map(example => [`${example.file}:${example.line}`, example] as const))(
-    '%s',
-    async (name, example) => {
-      const at = join(folder, name.replaceAll(/[^\w-]/g, '-'));
-      mkdirSync(at);
-      copyFileSync(join(root, 'examples', 'digits', 'digits.onnx'), join(at, 'digits.onnx'));
-      writeFileSync(join(at, 'example.ts'), moduleOf(example, at));
-      process.chdir(at);
-      await expect(import(join(at, 'example.ts'))).resolves.toBeDefined();
-    },
-  );
+  test.each(examples.map(example => [placeOf(example), example] as const))('%s', async (_, example) => {
+    process.chdir(folderOf(example));
+    await expect(import(join(folderOf(example), 'example.ts'))).resolves.toBeDefined();
+  });
+
+  test('as TypeScript, with the strictness of the library', () => {
+    const config = {
+      extends: '../../tsconfig.json',
+      compilerOptions: { noUnusedLocals: false },
+      include: ['*/example.ts'],
+    };
+    mkdirSync(join(folder, 'control'));
+    writeFileSync(join(folder, 'control', 'example.ts'), "const wrong: number = 'text';\nexport { wrong };\n");
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
+    const { stdout } = spawnSync(
+      process.execPath,
+      [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder, '--pretty', 'false'],
+      {
+        encoding: 'utf8',
+      },
+    );
+    // What the sources themselves have is for `npm run check` to say. The control shows that errors are heard.
+    const heard = stdout.split('\n').filter(line => line.includes('example.ts('));
+    expect(heard).toEqual([expect.stringMatching(/control\/example\.ts\(1,7\): error TS2322/)]);
+  });
 
   test('no `ts` fence of an `@example` is overlooked', () => {
     const fences = sources.map(file => readFileSync(join(root, file), 'utf8').split('@example').length - 1);
