@@ -58,11 +58,12 @@ export interface Caller {
 export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' | 'release' | 'record', number>>;
 
 /**
- * Opens the cloister in `dir`: recovers ledger and log, checks that the log extends what the ledger last saw of it, and starts
- * the sandbox. One process at a time.
+ * Opens the cloister in `dir`: recovers ledger and log, checks that the log extends what the ledger last saw of it and that the
+ * ledger has spent what the log says, and starts the sandbox. One process at a time.
  *
  * @throws {CloisterError} `INVALID_POLICY`; `POLICY_REFUSED` when the policy raises a stored limit without saying so; `LOCKED` when
- *   another process has it open; `AUDIT_INVALID` when the log was changed, cut or put back; `STORE_FAILED`;
+ *   another process has it open; `AUDIT_INVALID` when the log was changed, cut or put back; `STORE_FAILED` (also when the
+ *   ledger is gone or was put back);
  *   `MISSING_DEPENDENCY`.
  * @example
  * ```ts
@@ -95,11 +96,27 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
       acknowledgeRaised: raised.map(([scope]) => scope),
     }),
   );
+  await assertLedgerKnows(ledger, log, anchor?.size ?? 0, ledgerFile);
   const sandbox = opened.use(await openSandbox({ isolation: policy.isolation, limits: policy.limits }));
   const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox });
   await cloister.start();
   cloister.own(opened.move());
   return cloister;
+}
+
+/**
+ * A charge is in the ledger before it is in the log. So where the log, after the anchor, knows of one that the ledger does not, the
+ * ledger was put back to an earlier copy, and would spend again what was spent.
+ */
+async function assertLedgerKnows(ledger: Ledger, log: AuditLog, from: number, ledgerFile: string): Promise<void> {
+  const spent = new Map((await ledger.scopes()).map(state => [state.scope, state.spent as number]));
+  for await (const { seq, budget } of log.records({ from, action: 'charge' })) {
+    if (!budget || (spent.get(budget.scope) ?? -1) >= budget.after) continue;
+    const message =
+      `record ${seq} of the audit log says that ${budget.after} micro-epsilon of ${budget.scope} were spent, the ledger ${ledgerFile} ` +
+      'knows of less: it was put back to an earlier copy. Restore the newest one, or start a new directory';
+    throw new CloisterError('STORE_FAILED', message, { index: seq, scope: budget.scope });
+  }
 }
 
 interface Parts {

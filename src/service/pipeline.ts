@@ -243,6 +243,7 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
     },
     {
       within: async tx => {
+        assertUnclosed(context);
         context.log.assertOpen();
         await context.anchor(tx);
       },

@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -351,6 +351,52 @@ describe('a directory', () => {
     cpSync(copy, join(dir, 'audit'), { recursive: true });
     await expect(openCloister({ dir, policy: POLICY })).rejects.toMatchObject({ code: 'AUDIT_INVALID' });
     expect(await verifyAudit(dir)).toMatchObject({ ok: false });
+  });
+
+  test('whose ledger was put back to an earlier copy does not open, and forgets nothing', async () => {
+    const spend = async (): Promise<void> => {
+      await using cloister = await openCloister({ dir, policy: POLICY });
+      const model = await cloister.load(MODEL);
+      await model.release({ records: [], statistic: DIGITS, epsilon: 0.4, scope: SCOPE });
+    };
+    await spend();
+    const ledger = join(dir, 'ledger.sqlite');
+    const copy = readFileSync(ledger); // a closed SQLite file holds everything
+    await spend();
+    for (const suffix of ['-wal', '-shm']) rmSync(`${ledger}${suffix}`, { force: true });
+    writeFileSync(ledger, copy);
+    await expect(openCloister({ dir, policy: POLICY })).rejects.toMatchObject({
+      code: 'STORE_FAILED',
+      message: expect.stringContaining('earlier copy'),
+    });
+  });
+
+  test('that is closed under releases and runs hands out nothing more, and opens again', async () => {
+    const cloister = await openCloister({ dir, policy: POLICY });
+    const model = await cloister.load(MODEL);
+    async function* endless(): AsyncGenerator<ReleaseRecord> {
+      for (let i = 0; ; i++) yield { subject: `s${i}`, inputs: { image } };
+    }
+    const request = { statistic: DIGITS, epsilon: 0.2, scope: SCOPE };
+    const started = [
+      ...[1, 2, 3].map(() => model.release({ ...request, records: endless() })),
+      ...[1, 2, 3].map(() => model.run({ image }, { actor: 'a', purpose: 'p' })),
+    ].map(promise =>
+      promise.then(
+        () => 'answered',
+        (error: unknown) => (error as { code?: string }).code,
+      ),
+    );
+    await started.at(-1); // its answer comes behind those of the runs before it
+    const loading = cloister.load(MODEL).catch((error: unknown) => expect(error).toMatchObject({ code: 'CLOSED' }));
+    await cloister.close();
+    expect(await Promise.all(started)).toEqual([...Array(3).fill('CLOSED'), ...Array(3).fill('answered')]);
+    await loading; // it was in time, or is refused
+    await expect(model.run({ image }, { actor: 'a', purpose: 'p' })).rejects.toMatchObject({ code: 'CLOSED' });
+    expect(await verifyAudit(dir)).toMatchObject({ ok: true });
+    await using again = await openCloister({ dir, policy: POLICY });
+    expect((await again.budgets())[0]).toMatchObject({ reserved: 0 });
+    expect((await actions()).filter(action => action === 'release')).toEqual([]);
   });
 
   test('whose ledger is gone does not open with a fresh budget', async () => {
