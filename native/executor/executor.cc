@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace cloister {
 namespace {
@@ -30,13 +34,26 @@ void wipe(uint8_t* data, uint64_t bytes) {
 }  // namespace
 
 Arena::Arena(uint64_t bytes) : bytes_(bytes) {
-  if (bytes > 0) data_ = static_cast<uint8_t*>(operator new(bytes, std::align_val_t{kArenaAlignment}, std::nothrow));
+  if (bytes == 0 || bytes > SIZE_MAX - kArenaAlignment) return;
+  // Aligned by hand: before glibc 2.38 aligned allocations of changing sizes do not find their own freed blocks again
+  // (its bug 14581), and a model that meets many batch sizes took gigabytes.
+  block_ = std::malloc(bytes + kArenaAlignment);
+  if (block_ == nullptr) return;
+  const uintptr_t start = reinterpret_cast<uintptr_t>(block_);
+  data_ = static_cast<uint8_t*>(block_) + (kArenaAlignment - start % kArenaAlignment) % kArenaAlignment;
+#if defined(__SANITIZE_ADDRESS__)
+  const uint8_t* const end = static_cast<uint8_t*>(block_) + bytes + kArenaAlignment;
+  __asan_poison_memory_region(data_ + bytes, static_cast<size_t>(end - (data_ + bytes)));
+#endif
 }
 
 Arena::Arena(Arena&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : block_(std::exchange(other.block_, nullptr)),
+      data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {
+  std::swap(block_, other.block_);
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   return *this;
@@ -45,7 +62,7 @@ Arena& Arena::operator=(Arena&& other) noexcept {
 Arena::~Arena() {
   if (data_ == nullptr) return;
   wipe(data_, bytes_);
-  operator delete(data_, std::align_val_t{kArenaAlignment});
+  std::free(block_);
 }
 
 std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_bytes, const uint8_t* model,

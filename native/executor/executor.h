@@ -24,6 +24,7 @@ class Arena {
   bool ok() const { return data_ != nullptr || bytes_ == 0; }
 
  private:
+  void* block_ = nullptr;  // what the system gave; `data_` is its first aligned byte
   uint8_t* data_ = nullptr;
   uint64_t bytes_ = 0;
 };

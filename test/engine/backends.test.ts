@@ -4,6 +4,7 @@ import { loadBinding } from '../../native/loader.ts';
 import { openProgramHost } from '../../native/program-host.ts';
 import { CloisterError } from '../../src/base/index.ts';
 import { nativeBackend, pickBackend, referenceBackend } from '../../src/engine/index.ts';
+import { Tensor } from '../../src/tensor/index.ts';
 import { filled, noFile, Sketch, seedGraphs } from '../native/program-seeds.ts';
 import { backendSuite } from '../suites/backend.ts';
 
@@ -79,4 +80,23 @@ test.skipIf(kernelInfo() === undefined)('sizes that cannot be loaded leave the p
   expect(() => run(3)).toThrow('full');
   full = false;
   expect(run(2)).toEqual([2]);
+});
+
+test.skipIf(kernelInfo() === undefined)('a model that meets hundreds of batch sizes does not keep their memory', () => {
+  const g = new Sketch('batches');
+  const x = g.input('x', ['n', 1, 28, 28]);
+  const pads = [1, 1, 1, 1];
+  const graph = g.build(
+    g.op('GlobalMaxPool', [g.op('Conv', [g.op('Conv', [x, g.weight(8, 1, 3, 3)], { pads }), g.weight(8, 8, 3, 3)])]),
+  );
+  const executable = nativeBackend(openProgramHost(loadBinding()!)).prepare(graph, { constants: noFile });
+  const pixels = new Float32Array(400 * 784);
+  const before = process.memoryUsage().rss;
+  for (let i = 0; i < 250; i++) {
+    const n = 1 + ((i * 7) % 397);
+    executable.runSync({ x: Tensor.from('f32', [n, 1, 28, 28], pixels.subarray(0, n * 784)) });
+  }
+  executable.close();
+  // Four programs of the largest batch take 80 MiB.
+  expect(process.memoryUsage().rss - before).toBeLessThan(300 * 2 ** 20);
 });
