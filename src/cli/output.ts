@@ -30,7 +30,7 @@ export function say(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-/** JSON that a terminal takes as text: the control characters that JSON leaves as they are, U+007F to U+009F, are escaped too. */
+/** JSON that a terminal takes as text: U+007F to U+009F, which JSON leaves as they are, are escaped too. */
 export function toJson(data: unknown): string {
   return JSON.stringify(data, plain, 2).replace(
     /[\u007f-\u009f]/g,

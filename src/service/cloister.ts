@@ -105,8 +105,8 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
 }
 
 /**
- * A charge is in the ledger before it is in the log. So where the log, after the anchor, knows of one that the ledger does not, the
- * ledger was put back to an earlier copy, and would spend again what was spent.
+ * A charge is in the ledger before it is in the log. So where the log, after the anchor, knows of one that the ledger does not,
+ * the ledger was put back to an earlier copy, and would spend again what was spent.
  */
 async function assertLedgerKnows(ledger: Ledger, log: AuditLog, from: number, ledgerFile: string): Promise<void> {
   const spent = new Map((await ledger.scopes()).map(state => [state.scope, state.spent as number]));
@@ -357,8 +357,8 @@ export class Model {
   }
 
   /**
-   * Takes one request through all stages. What fails is recorded with its code before it is thrown; where it cannot be recorded,
-   * the reason of that is thrown instead.
+   * Takes one request through all stages. What fails is recorded with its code before it is thrown; where it cannot be
+   * recorded, the reason of that is thrown instead.
    */
   async #drive(
     origin: Origin,

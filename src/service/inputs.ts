@@ -92,6 +92,11 @@ function bindShape(name: string, shape: readonly Dim[], elements: number): reado
  * Returns the tensor in a file of one ONNX TensorProto, as the ONNX test data come.
  *
  * @throws {CloisterError} `INVALID_MODEL`, `UNSUPPORTED_MODEL`, `MODEL_TOO_LARGE`.
+ * @example
+ * ```ts
+ * const bytes = writeTensorProto('x', Tensor.of('f32', [[1, 2]]));
+ * decodeTensorProto(bytes).toArray(); // [[1, 2]]
+ * ```
  */
 export function decodeTensorProto(bytes: Uint8Array): Tensor {
   return parseTensorProto(bytesSource(bytes)).tensor;

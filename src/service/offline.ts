@@ -43,6 +43,13 @@ export async function readBudgets(dir: string): Promise<readonly ScopeState[]> {
  * Returns the history of one scope, oldest entry first. May run beside the service.
  *
  * @throws {CloisterError} `UNKNOWN_SCOPE`; `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
+ * const history = await readHistory('./cloister-data', 'clinic-a/2026-q4');
+ * history.length; // 1: the scope was opened
+ * ```
  */
 export async function readHistory(dir: string, scope: string): Promise<readonly LedgerEntry[]> {
   await using store = await openExisting(dir);

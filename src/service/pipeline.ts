@@ -388,8 +388,8 @@ export function assertUnclosed({ closed }: PipelineContext): void {
 }
 
 /**
- * A statistic is of one output; a model with several has to be cut first. And where it is of scores, the output must be able to
- * hold as many: otherwise every record would fail, silently, after the charge.
+ * A statistic is of one output; a model with several has to be cut first. And where it is of scores, the output must be able
+ * to hold as many: otherwise every record would fail, silently, after the charge.
  */
 function checkOutputs(model: SandboxedModel, statistic: Statistic): void {
   const { outputs } = model.summary;

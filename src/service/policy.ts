@@ -79,7 +79,8 @@ export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
 export function parsePolicy(input: unknown): Policy {
   const result = policySchema.safeParse(input);
   const budgets = (input as PolicyInput | undefined)?.budgets;
-  const strays = budgets && Object.hasOwn(budgets, '__proto__') ? ['budgets.__proto__: not the name of a scope'] : []; // zod skips it
+  // zod skips this one key of a record, and would drop the budget without a word.
+  const strays = budgets && Object.hasOwn(budgets, '__proto__') ? ['budgets.__proto__: not the name of a scope'] : [];
   if (result.success && strays.length === 0) return result.data;
   const issues = (result.error?.issues ?? []).map(issue => {
     const reason = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message;
