@@ -30,6 +30,11 @@ export const ARENA_ALIGNMENT = 64;
  *
  * @see Pisarchyk & Lee 2020, Efficient Memory Management for Deep Neural Net Inference, §5.2 (greedy by size),
  *   https://arxiv.org/abs/2001.03288
+ * @example
+ * ```ts
+ * const buffers = [{ bytes: 100, first: 0, last: 1 }, { bytes: 64, first: 1, last: 2 }, { bytes: 100, first: 2, last: 3 }];
+ * planMemory(buffers); // { offsets: [0, 128, 0], peakBytes: 192, lowerBoundBytes: 192 }
+ * ```
  */
 export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {
   const sizes = lifetimes.map(({ bytes }) => alignUp(bytes));

@@ -24,6 +24,12 @@ export interface BackendChoice {
 /**
  * Picks the native backend when it runs every node of `graph` that a step is needed for, else the reference backend for
  * the whole graph: a graph never runs on two backends. `reasons` name the nodes that the native backend lacks.
+ * @example
+ * ```ts
+ * const graph = parseOnnx(bytesSource(await readFile('digits.onnx')));
+ * const { backend } = pickBackend(graph, { native: undefined, reference: referenceBackend });
+ * backend.name; // 'reference'
+ * ```
  */
 export function pickBackend(graph: Graph, candidates: BackendCandidates): BackendChoice {
   const { native, reference, constants } = candidates;

@@ -69,6 +69,10 @@ export type ElementOf<D extends DType> = D extends 'i64' | 'u64' ? bigint : numb
  * Returns `name` as a {@link DType}.
  *
  * @throws {CloisterError} `DTYPE_MISMATCH` when it names none.
+ * @example
+ * ```ts
+ * parseDType('f32'); // 'f32'
+ * ```
  */
 export function parseDType(name: string): DType {
   if (!Object.hasOwn(DTYPES, name)) {
