@@ -189,6 +189,13 @@ describe('the command line', () => {
     expect(cloister('budget', '--json').stdout).toBe(before);
   });
 
+  test('a receipt that cannot be written does not take the paid answer along', () => {
+    const more = ['--epsilon', '0.0001', '--receipt', 'nowhere/receipt.json', '--json'];
+    const result = cloister('release', MODEL, ...RELEASE, ...more, '--dir', join(folder, 'receipts'));
+    expect(result.status).toBe(1);
+    expect(result.stdout).toMatch(/"kind": "released"/);
+  });
+
   test('what others wrote cannot take over the terminal', () => {
     const purpose = 'a\u001b[2Jb\u009b31mc\u202ed';
     cloister('run', MODEL, '-i', 'image=digit.json', '--purpose', purpose);

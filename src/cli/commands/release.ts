@@ -56,7 +56,10 @@ export function releaseCommand(): Command {
         purpose: options.purpose,
         ...(options.key === undefined ? {} : { idempotencyKey: options.key }),
       });
-      if (options.receipt) await writeFile(options.receipt, `${JSON.stringify(reply.receipt, null, 2)}\n`);
+      // After the answer, which was paid for: a receipt that cannot be written must not take it along.
+      const saveReceipt = async (): Promise<void> => {
+        if (options.receipt) await writeFile(options.receipt, `${JSON.stringify(reply.receipt, null, 2)}\n`);
+      };
       if (reply.kind === 'refused') {
         emit(
           options.json,
@@ -65,6 +68,7 @@ export function releaseCommand(): Command {
             `${paint('red', 'refused')}: ${options.scope} has epsilon ${formatEpsilon(reply.remaining)} left, ${formatEpsilon(reply.requested)} was asked for`,
         );
         process.exitCode = EXIT_CODES.budget;
+        await saveReceipt();
         return;
       }
       emit(options.json, reply, () => {
@@ -84,5 +88,6 @@ export function releaseCommand(): Command {
           process.stderr,
         ),
       );
+      await saveReceipt();
     });
 }
