@@ -36,7 +36,8 @@ export interface RecordQuery {
  * ```ts
  * await using log = await openLog('./cloister-data/audit');
  * const object = { kind: 'model', id: 'digits' } as const;
- * await log.append({ actor: 'ward-3', action: 'refuse', object, decision: { outcome: 'refuse', reason: 'POLICY_REFUSED' } });
+ * const decision = { outcome: 'refuse', reason: 'POLICY_REFUSED' } as const;
+ * await log.append({ actor: 'ward-3', action: 'refuse', object, decision });
  * for await (const record of readRecords('./cloister-data/audit', { action: 'refuse', limit: 10 })) {
  *   record.decision; // { outcome: 'refuse', reason: 'POLICY_REFUSED' }
  * }

@@ -108,7 +108,8 @@ export function verifyReceipt(receipt: unknown, vkey: string, record?: AuditReco
  * @example
  * ```ts
  * await using log = await openLog('./cloister-data/audit');
- * const event = { actor: 'ward-3', action: 'run', object: { kind: 'model', id: 'digits' }, decision: { outcome: 'allow' } } as const;
+ * const object = { kind: 'model', id: 'digits' } as const;
+ * const event = { actor: 'ward-3', action: 'run', object, decision: { outcome: 'allow' } } as const;
  * const { checkpoint: earlier } = await log.append(event);
  * await log.append(event);
  * const { checkpoint: later, proof } = log.extension(1);

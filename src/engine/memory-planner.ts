@@ -32,8 +32,8 @@ export const ARENA_ALIGNMENT = 64;
  *   https://arxiv.org/abs/2001.03288
  * @example
  * ```ts
- * const buffers = [{ bytes: 100, first: 0, last: 1 }, { bytes: 64, first: 1, last: 2 }, { bytes: 100, first: 2, last: 3 }];
- * planMemory(buffers); // { offsets: [0, 128, 0], peakBytes: 192, lowerBoundBytes: 192 }
+ * const [early, middle, late] = [0, 1, 2].map(step => ({ bytes: 100, first: step, last: step + 1 }));
+ * planMemory([early!, middle!, late!]); // { offsets: [0, 128, 0], peakBytes: 256, lowerBoundBytes: 256 }
  * ```
  */
 export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {

@@ -26,7 +26,8 @@ import type { Backend, Executable, NamedTensors, PrepareOptions } from './backen
  * const b = new GraphBuilder('double');
  * const x = b.input('x', { dtype: 'f32', shape: ['N'] });
  * b.output(b.node({ op: 'Add', inputs: [x, x], outputs: ['y'] })[0]!);
- * const model = referenceBackend.prepare(b.build(), { constants: bytesSource(new Uint8Array()) }); // no weights in a file
+ * const constants = bytesSource(new Uint8Array()); // no weights in a file
+ * const model = referenceBackend.prepare(b.build(), { constants });
  * const { y } = await model.run({ x: Tensor.of('f32', [1, 2]) });
  * y?.toArray(); // [2, 4]
  * ```

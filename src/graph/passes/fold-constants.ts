@@ -28,7 +28,8 @@ export interface FoldOptions {
  * ```ts
  * const b = new GraphBuilder('half folded');
  * const x = b.input('x', { dtype: 'f32', shape: ['N'] });
- * const six = b.node({ op: 'Mul', inputs: [2, 3].map(n => b.constant(`c${n}`, Tensor.of('f32', n))), outputs: ['six'] })[0]!;
+ * const [two, three] = [2, 3].map(n => b.constant(`c${n}`, Tensor.of('f32', n)));
+ * const six = b.node({ op: 'Mul', inputs: [two!, three!] })[0]!;
  * b.output(b.node({ op: 'Add', inputs: [x, six], outputs: ['y'] })[0]!);
  * foldConstants(b.build()).nodes.map(node => node.op); // ['Add']
  * ```
