@@ -15,7 +15,7 @@ export const dirOption = (): Option =>
 export const policyOption = (): Option => new Option('--policy <file>', 'policy as a JSON file').env('CLOISTER_POLICY');
 
 /** `--json`. */
-export const jsonOption = (): Option => new Option('--json', 'print data as JSON').default(false);
+export const jsonOption = (): Option => new Option('--json', 'print data as JSON');
 
 /** Bytes of a policy file, at most: room for a hundred thousand scopes. */
 const POLICY_LIMIT_BYTES = 16_777_216;

@@ -21,7 +21,7 @@ export function printable(text: string): string {
 }
 
 /** Writes data: as JSON with `--json`, otherwise as the text that `human` makes. */
-export function emit(json: boolean, data: unknown, human: () => string): void {
+export function emit(json: boolean | undefined, data: unknown, human: () => string): void {
   process.stdout.write(json ? `${toJson(data)}\n` : `${human()}\n`);
 }
 

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { kernelInfo, nativeStatus } from '../../native/index.ts';
-import { openSandbox } from '../../sandbox/index.ts';
+import { type Capabilities, openSandbox } from '../../sandbox/index.ts';
 import { isCloisterError } from '../base/index.ts';
 import { openSqliteStore } from '../store/index.ts';
 
@@ -121,14 +121,27 @@ async function checkStore(): Promise<Check> {
   }
 }
 
+/** The layers of the sandbox, in words. */
+const WALLS = {
+  isolate: 'isolate',
+  process: 'process',
+  wallWatch: 'watch on time',
+  cpuWatch: 'watch on processor time',
+  memoryWatch: 'watch on memory',
+  filesystem: 'file system',
+  systemCalls: 'system calls',
+  memoryCap: 'memory cap',
+} as const satisfies Record<keyof Capabilities['layers'], string>;
+
 /** The walls around a worker, as the sandbox reports them. */
 async function checkWalls(): Promise<readonly Check[]> {
   try {
     await using sandbox = await openSandbox({ isolation: 'process', warm: 0 });
     return Object.entries(sandbox.capabilities().layers).map(([layer, { status, ...more }]) => ({
-      name: `wall: ${layer}`,
+      name: `wall: ${WALLS[layer as keyof typeof WALLS]}`,
       state: status === 'active' ? ('ok' as const) : ('degraded' as const),
       found: 'why' in more ? `${status}: ${more.why}` : status,
+      ...(status === 'active' ? {} : { mend: 'run the service in a container, or as a user who may do nothing else' }),
     }));
   } catch {
     return []; // the worker check above already says why

@@ -19,7 +19,7 @@ import { emit, paint, printable, startProgress, table } from '../output.ts';
 
 interface ShowOptions {
   dir: string;
-  from: string;
+  from?: string;
   limit: string;
   action?: string;
   actor?: string;
@@ -47,7 +47,7 @@ function verifyCommand(): Command {
         const verdict = await verifyReceiptFile(options.receipt, { dir: options.dir, ...(key ? { key } : {}) });
         emit(options.json, verdict, () =>
           verdict.ok
-            ? `${paint('green', '✓')} the receipt verifies`
+            ? `${paint('green', '✓')} the receipt verifies: record ${verdict.index}`
             : `${paint('red', '✗')} ${printable(verdict.message)}`,
         );
         process.exitCode = verdict.ok ? EXIT_CODES.ok : EXIT_CODES.verification;
@@ -90,20 +90,28 @@ function showCommand(): Command {
   return new Command('show')
     .description('list records')
     .addOption(dirOption())
-    .option('--from <index>', 'first record', '0')
+    .option('--from <index>', 'from this record on; default: the last ones')
     .option('--limit <n>', 'at most this many', '100')
     .option('--action <name>', 'only this action (load, run, charge, release, refuse …)')
     .option('--actor <name>', 'only this actor')
     .addOption(jsonOption())
     .action(async (options: ShowOptions) => {
-      const records: AuditRecord[] = [];
+      const limit = parseNumber('--limit', options.limit);
+      if (!Number.isInteger(limit) || limit < 1) {
+        throw new CloisterError('INVALID_ARGUMENT', `--limit: expected a whole number from 1, got ${options.limit}`);
+      }
+      let records: AuditRecord[] = [];
       const query = {
-        from: parseNumber('--from', options.from),
-        limit: parseNumber('--limit', options.limit),
+        from: options.from === undefined ? 0 : parseNumber('--from', options.from),
+        limit: options.from === undefined ? undefined : limit,
         action: options.action === undefined ? undefined : parseAction(options.action),
         actor: options.actor,
       };
-      for await (const record of readAudit(options.dir, query)) records.push(record);
+      for await (const record of readAudit(options.dir, query)) {
+        records.push(record);
+        if (records.length >= 2 * limit) records = records.slice(-limit);
+      }
+      records = records.slice(-limit);
       emit(options.json, records, () =>
         table(
           ['seq', 'time', 'actor', 'action', 'object', 'decision', 'purpose'],

@@ -39,10 +39,10 @@ export function inspectCommand(): Command {
         const more = report.nodes - shown.length;
         return [
           `${paint('bold', printable(report.name))}  ${formatBytes(report.bytes)}  ${report.parameters.toLocaleString('en')} parameters  ${report.nodes} nodes`,
-          `sha256   ${report.digest}`,
+          `digest   ${report.digest}`,
           values('input', report.inputs),
           values('output', report.outputs),
-          `runs on  ${report.backend}${report.why ? ` (${printable(report.why)})` : ''}`,
+          `runs on  ${report.backend}${report.backend === 'reference' ? `: ${printable(report.why)}` : ` kernels (${printable(report.why).replace(/^native kernels \((.*)\)$/, '$1')})`}`,
           '',
           operators,
           '',

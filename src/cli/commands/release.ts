@@ -29,10 +29,10 @@ export function releaseCommand(): Command {
   return new Command('release')
     .description('publish a private histogram of the predictions over records, charged to a budget scope')
     .argument('<model>', 'an .onnx file; it is not trusted')
-    .requiredOption('--records <file>', 'JSON lines: {"subject": "…", "inputs": {"name": [...]}}')
-    .requiredOption('--classes <n>', 'number of classes, the bins of the histogram')
-    .requiredOption('--epsilon <e>', 'what to spend')
-    .requiredOption('--scope <name>', 'which budget to spend it from')
+    .requiredOption('--records <file>', 'JSON lines: {"subject": "…", "inputs": {"name": [...]}} (required)')
+    .requiredOption('--classes <n>', 'number of classes, the bins of the histogram (required)')
+    .requiredOption('--epsilon <e>', 'epsilon to spend (required)')
+    .requiredOption('--scope <name>', 'budget scope to spend it from (required)')
     .option('--key <key>', 'idempotency key: the same key gives the same answer and is charged once')
     .addOption(dirOption())
     .addOption(policyOption())
@@ -40,6 +40,10 @@ export function releaseCommand(): Command {
     .option('--purpose <text>', 'why, for the audit log', 'cli release')
     .option('--receipt <file>', 'write the receipt to a file')
     .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ cloister release digits.onnx --records week.jsonl --classes 10 --epsilon 0.5 --scope ward-3 --policy policy.json',
+    )
     .action(async (model: string, options: Options) => {
       const policy = await readPolicy(options.policy, {});
       const statistic = histogram({ of: 'argmax', classes: parseNumber('--classes', options.classes) });

@@ -3,14 +3,14 @@
  * @module
  */
 import { writeFile } from 'node:fs/promises';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { openCloister } from '../../service/index.ts';
 import { readInputs } from '../inputs.ts';
 import { dirOption, jsonOption, policyOption, readPolicy } from '../options.ts';
 import { emit, formatMs, paint, printable, say } from '../output.ts';
 
 interface Options {
-  input: string[];
+  input?: string[];
   dir: string;
   policy?: string;
   actor: string;
@@ -21,15 +21,15 @@ interface Options {
 
 /** Builds the command. */
 export function runCommand(): Command {
-  const collect = (value: string, all: string[]): string[] => [...all, value];
+  const collect = (value: string, all: string[] = []): string[] => [...all, value];
   return new Command('run')
     .description('run a model on inputs from files, in the sandbox, and record it')
     .argument('<model>', 'an .onnx file; it is not trusted')
-    .option(
-      '-i, --input <name=file>',
-      'an input: .json (nested arrays), .pb (TensorProto), or raw little-endian',
-      collect,
-      [],
+    .addOption(
+      new Option(
+        '-i, --input <name=file>',
+        'an input: .json (nested arrays), .pb (TensorProto), or raw little-endian; once for each input',
+      ).argParser(collect),
     )
     .addOption(dirOption())
     .addOption(policyOption())
@@ -37,11 +37,14 @@ export function runCommand(): Command {
     .option('--purpose <text>', 'why, for the audit log', 'cli run')
     .option('--receipt <file>', 'write the receipt (record, inclusion proof, signed checkpoint) to a file')
     .addOption(jsonOption())
-    .addHelpText('after', '\nExample:\n  $ cloister run digits.onnx --input image=digit.json')
+    .addHelpText(
+      'after',
+      '\nWithout a policy file raw outputs are allowed: they are yours.\n\nExample:\n  $ cloister run digits.onnx --input image=digit.json',
+    )
     .action(async (model: string, options: Options) => {
       // Whoever runs this command owns the inputs, so without a policy file raw outputs are theirs to see.
       const policy = await readPolicy(options.policy, { rawOutputs: 'allow' });
-      const inputs = await readInputs(options.input);
+      const inputs = await readInputs(options.input ?? []);
       await using cloister = await openCloister({ dir: options.dir, policy });
       const loaded = await cloister.load(model, { actor: options.actor });
       const { outputs, receipt, timings } = await loaded.run(inputs, {
