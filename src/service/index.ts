@@ -22,5 +22,6 @@ export {
   verifyAudit,
   verifyReceiptFile,
 } from './offline.ts';
+export { commitOutputs, verifyOutputs } from './output-commitment.ts';
 export type { ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
 export { type Policy, type PolicyInput, parsePolicy, policySchema } from './policy.ts';

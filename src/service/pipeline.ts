@@ -10,7 +10,7 @@
  * recorded as a failure, with its code and nothing else.
  * @module
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { Charge, Ledger, Refusal, Replay } from '../../privacy/budget/index.ts';
 import {
   type LaplaceMechanism,
@@ -35,6 +35,7 @@ import type { NamedTensors } from '../engine/index.ts';
 import type { Transaction } from '../store/index.ts';
 import { Tensor } from '../tensor/index.ts';
 import { decodeInputs, type InputValues } from './inputs.ts';
+import { commitOutputs } from './output-commitment.ts';
 import type { Policy } from './policy.ts';
 
 /** One record of a release: whose it is, and what the model is run on. */
@@ -128,11 +129,15 @@ export interface Released extends Stage<'Released'> {
 export interface Recorded extends Stage<'Recorded'> {
   readonly receipt: Receipt;
   readonly outcome: Released['outcome'] | { readonly kind: 'refused'; readonly refusal: Refusal };
+  /** Of a run; of no use for a release. */
+  readonly outputSalt: string;
 }
 
 /** The answer to a run. The caller owns the tensors. */
 export interface RunReply {
   readonly outputs: NamedTensors;
+  /** Opens the record's commitment to the outputs, see `verifyOutputs`. Hexadecimal; kept nowhere else. */
+  readonly outputSalt: string;
   readonly receipt: Receipt;
 }
 
@@ -337,6 +342,7 @@ export async function release(context: PipelineContext, computed: Computed): Pro
 /** Stage 6: the leaf is durable, and the receipt exists. */
 export async function record(context: PipelineContext, released: Released): Promise<Recorded> {
   const { origin, outcome } = released;
+  const salt = randomBytes(16);
   const common = { ...eventOf(context, origin), decision: { outcome: 'allow' } as const };
   const event: AuditEvent =
     outcome.kind === 'outputs'
@@ -344,7 +350,7 @@ export async function record(context: PipelineContext, released: Released): Prom
           ...common,
           action: 'run',
           object: { kind: 'model', id: context.modelDigest },
-          output: digestOf(...outputBytes(outcome.outputs)),
+          commitments: { output: commitOutputs(outcome.outputs, salt) },
         }
       : {
           ...common,
@@ -354,13 +360,13 @@ export async function record(context: PipelineContext, released: Released): Prom
           mechanism: 'discrete-laplace',
         };
   const receipt = await context.log.append(event);
-  return { receipt, outcome } as unknown as Recorded;
+  return { receipt, outcome, outputSalt: salt.toString('hex') } as unknown as Recorded;
 }
 
 /** The last step: what the caller gets. */
 export function reply(recorded: Recorded): RunReply | ReleaseReply {
   const { outcome, receipt } = recorded;
-  if (outcome.kind === 'outputs') return { outputs: outcome.outputs, receipt };
+  if (outcome.kind === 'outputs') return { outputs: outcome.outputs, outputSalt: recorded.outputSalt, receipt };
   if (outcome.kind === 'refused') return { ...outcome.refusal, receipt };
   const noised = JSON.parse(decodeUtf8(outcome.bytes)) as NoisedRelease<readonly number[]>;
   return { ...noised, scope: outcome.scope, replayed: outcome.replayed, receipt };
@@ -437,13 +443,6 @@ async function predict(
   } catch {
     return { subject, prediction: undefined };
   }
-}
-
-function outputBytes(outputs: NamedTensors): Uint8Array[] {
-  return Object.entries(outputs).flatMap(([name, tensor]) => [
-    encodeUtf8(canonicalJson([name, tensor.dtype, [...tensor.shape]])),
-    tensor.toBytes(),
-  ]);
 }
 
 /** `sha256:…` over the parts in order. */

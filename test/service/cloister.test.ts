@@ -16,6 +16,7 @@ import {
   readBudgets,
   readHistory,
   verifyAudit,
+  verifyOutputs,
 } from '../../src/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
 
@@ -63,12 +64,26 @@ describe('a run', () => {
     });
   });
 
-  test('is recorded with a digest over name, dtype, shape and elements of each output', async () => {
+  test('is recorded with a commitment to its outputs that only the salt opens', async () => {
     await using cloister = await openCloister({ dir, policy: POLICY });
     const model = await cloister.load(MODEL);
-    const { outputs, receipt } = await model.run({ image }, { actor: 'a', purpose: 'p' });
-    const hash = createHash('sha256').update('["logits","f32",[1,10]]').update(outputs['logits']!.toBytes());
-    expect(receipt.record?.output).toBe(`sha256:${hash.digest('hex')}`);
+    const caller = { actor: 'a', purpose: 'p' };
+    const { outputs, outputSalt, receipt } = await model.run({ image }, caller);
+    const again = await model.run({ image }, caller);
+    const digest = createHash('sha256').update('["logits","f32",[1,10]]').update(outputs['logits']!.toBytes());
+    const opened = createHash('sha256').update(Buffer.from(outputSalt, 'hex')).update(digest.digest('hex'));
+    expect(receipt.record?.commitments).toEqual({ output: `sha256:${opened.digest('hex')}` });
+    expect(verifyOutputs(receipt.record!, outputs, outputSalt)).toBe(true);
+    // The same input tells the reader of the log nothing: neither that it was the same, nor which.
+    expect(again.receipt.record?.commitments).not.toEqual(receipt.record?.commitments);
+    expect(verifyOutputs(receipt.record!, outputs, again.outputSalt)).toBe(false);
+    const other = Tensor.from(
+      'f32',
+      [1, 10],
+      Float32Array.from(outputs['logits']!.values() as number[], v => v + 1),
+    );
+    expect(verifyOutputs(receipt.record!, { logits: other }, outputSalt)).toBe(false);
+    expect(readFileSync(join(dir, 'audit', 'records'), 'latin1')).not.toContain(outputSalt);
   });
 
   test('takes tensors, typed arrays, raw bytes and nested arrays alike', async () => {

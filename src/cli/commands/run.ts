@@ -47,7 +47,7 @@ export function runCommand(): Command {
       const inputs = await readInputs(options.input ?? []);
       await using cloister = await openCloister({ dir: options.dir, policy });
       const loaded = await cloister.load(model, { actor: options.actor });
-      const { outputs, receipt, timings } = await loaded.run(inputs, {
+      const { outputs, outputSalt, receipt, timings } = await loaded.run(inputs, {
         actor: options.actor,
         purpose: options.purpose,
       });
@@ -58,7 +58,7 @@ export function runCommand(): Command {
           { dtype: tensor.dtype, shape: tensor.shape, data: tensor.toArray() },
         ]),
       );
-      emit(options.json, { outputs: data, receipt, timings }, () =>
+      emit(options.json, { outputs: data, outputSalt, receipt, timings }, () =>
         Object.entries(outputs)
           .map(
             ([name, tensor]) =>
