@@ -58,7 +58,12 @@ describe('the loader', () => {
     try {
       const code = `import * as native from ${JSON.stringify(join(folder, 'native', 'index.ts'))};\n${REPORT}`;
       const report = () =>
-        JSON.parse(spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' }).stdout);
+        JSON.parse(
+          spawnSync(process.execPath, ['--input-type=module', '-e', code], {
+            encoding: 'utf8',
+            env: { ...process.env, CLOISTER_NATIVE: '' },
+          }).stdout,
+        );
       expect(report()).toMatchObject({ info: null, status: { kind: 'missing', mend: 'npm run build:native' } });
       expect(report().status.reason).toMatch(/No native build was found/);
       cpSync(join(root, 'package.json'), join(folder, 'native', 'build', 'Release', 'cloister.node'));
@@ -138,7 +143,7 @@ describe('the build', () => {
   const build = (env: Record<string, string>) =>
     spawnSync(process.execPath, [join(folder, 'native', 'build.ts')], {
       encoding: 'utf8',
-      env: { ...process.env, ...env },
+      env: { ...process.env, CLOISTER_NATIVE: '', ...env },
     });
   const oneLine = (missing: string): RegExp =>
     new RegExp(
@@ -159,7 +164,7 @@ describe('the build', () => {
     const PATH = [join(folder, 'empty'), dirname(process.execPath)].join(delimiter);
     const { status, stderr } = spawnSync(process.execPath, [join(folder, 'native', 'build.ts')], {
       encoding: 'utf8',
-      env: { ...env, PATH },
+      env: { ...env, CLOISTER_NATIVE: '', PATH },
     });
     expect(status).toBe(0);
     expect(stderr).toMatch(oneLine('a C\\+\\+ compiler \\(g\\+\\+ or clang\\+\\+\\) and make and python3 not found'));
