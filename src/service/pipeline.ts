@@ -120,8 +120,8 @@ export interface Computed extends Stage<'Computed'> {
 /** What may leave exists, and the raw result is gone. For a release, the noised bytes are durable. */
 export interface Released extends Stage<'Released'> {
   readonly origin: Origin;
-  readonly outcome:
-    | { readonly kind: 'outputs'; readonly outputs: NamedTensors }
+  readonly outcome: // The salt opens the record's commitment to the outputs; the caller alone gets it.
+    | { readonly kind: 'outputs'; readonly outputs: NamedTensors; readonly salt: Buffer }
     | { readonly kind: 'released'; readonly scope: string; readonly bytes: Uint8Array; readonly replayed: boolean };
 }
 
@@ -129,8 +129,6 @@ export interface Released extends Stage<'Released'> {
 export interface Recorded extends Stage<'Recorded'> {
   readonly receipt: Receipt;
   readonly outcome: Released['outcome'] | { readonly kind: 'refused'; readonly refusal: Refusal };
-  /** Of a run; of no use for a release. */
-  readonly outputSalt: string;
 }
 
 /** The answer to a run. The caller owns the tensors. */
@@ -327,7 +325,7 @@ export async function release(context: PipelineContext, computed: Computed): Pro
   const { planned, hold } = computed.reserved;
   const { origin } = planned.decoded;
   const { raw } = computed;
-  if (raw.kind === 'outputs') return { origin, outcome: raw } as unknown as Released;
+  if (raw.kind === 'outputs') return { origin, outcome: { ...raw, salt: randomBytes(16) } } as unknown as Released;
   if (raw.kind === 'replay') {
     const { scope, output } = raw.replay;
     return { origin, outcome: { kind: 'released', scope, bytes: output, replayed: true } } as unknown as Released;
@@ -342,7 +340,6 @@ export async function release(context: PipelineContext, computed: Computed): Pro
 /** Stage 6: the leaf is durable, and the receipt exists. */
 export async function record(context: PipelineContext, released: Released): Promise<Recorded> {
   const { origin, outcome } = released;
-  const salt = randomBytes(16);
   const common = { ...eventOf(context, origin), decision: { outcome: 'allow' } as const };
   const event: AuditEvent =
     outcome.kind === 'outputs'
@@ -350,7 +347,7 @@ export async function record(context: PipelineContext, released: Released): Prom
           ...common,
           action: 'run',
           object: { kind: 'model', id: context.modelDigest },
-          commitments: { output: commitOutputs(outcome.outputs, salt) },
+          commitments: { output: commitOutputs(outcome.outputs, outcome.salt) },
         }
       : {
           ...common,
@@ -360,13 +357,14 @@ export async function record(context: PipelineContext, released: Released): Prom
           mechanism: 'discrete-laplace',
         };
   const receipt = await context.log.append(event);
-  return { receipt, outcome, outputSalt: salt.toString('hex') } as unknown as Recorded;
+  return { receipt, outcome } as unknown as Recorded;
 }
 
 /** The last step: what the caller gets. */
 export function reply(recorded: Recorded): RunReply | ReleaseReply {
   const { outcome, receipt } = recorded;
-  if (outcome.kind === 'outputs') return { outputs: outcome.outputs, outputSalt: recorded.outputSalt, receipt };
+  if (outcome.kind === 'outputs')
+    return { outputs: outcome.outputs, outputSalt: outcome.salt.toString('hex'), receipt };
   if (outcome.kind === 'refused') return { ...outcome.refusal, receipt };
   const noised = JSON.parse(decodeUtf8(outcome.bytes)) as NoisedRelease<readonly number[]>;
   return { ...noised, scope: outcome.scope, replayed: outcome.replayed, receipt };
