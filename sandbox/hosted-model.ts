@@ -226,8 +226,7 @@ function runVariant({ program, inputs, outputs }: Variant, given: NamedTensors, 
   if (bytes > outputBytes) throw limitError('outputBytes', outputBytes, bytes);
   const bytesIn = inputs.map(({ name }) => {
     const tensor = given[name]!;
-    const elements = tensor.data.buffer instanceof ArrayBuffer ? tensor.elements() : tensor.clone().data;
-    return new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength);
+    return (tensor.buffer instanceof ArrayBuffer ? tensor : tensor.clone()).bytes();
   });
   const bytesOut = program.outputBytes.map(length => new Uint8Array(length));
   program.run(bytesIn, bytesOut);

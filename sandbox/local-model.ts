@@ -48,7 +48,7 @@ export class LocalModel implements SandboxedModel {
     bindInputs(this.summary.inputs, inputs);
     const outputs = await this.#executable.run(inputs, this.#limits.outputBytes);
     let bytes = 0;
-    for (const name in outputs) bytes += outputs[name]!.elements().byteLength;
+    for (const name in outputs) bytes += outputs[name]!.bytes().length;
     if (bytes > this.#limits.outputBytes) throw limitError('outputBytes', this.#limits.outputBytes, bytes);
     return outputs;
   }

@@ -39,7 +39,7 @@ export function summarise(graph: Graph, bytes: number): ModelSummary {
   let parameterBytes = 0;
   for (const [id, constant] of graph.constants) {
     parameters += elementCount(graph.values[id]!.facts.shape as readonly number[]);
-    parameterBytes += constant.kind === 'range' ? constant.length : constant.tensor.elements().byteLength;
+    parameterBytes += constant.kind === 'range' ? constant.length : constant.tensor.bytes().length;
   }
   return {
     name: isSafeName(graph.name) ? graph.name : '',

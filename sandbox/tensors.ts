@@ -5,6 +5,7 @@
  * multiple of 64 bytes; the gaps are zeros, and nothing follows the last element.
  * @module
  */
+import { isCloisterError } from '../src/base/index.ts';
 import type { NamedTensors } from '../src/engine/index.ts';
 import { DTYPES, type DType, Tensor } from '../src/tensor/index.ts';
 import { isRecord, isSafeName, refuseGuest } from './untrusted.ts';
@@ -19,6 +20,8 @@ export interface TensorHead {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
+  /** How many bytes the elements take, where dtype and shape do not say it: for strings. */
+  readonly bytes?: number;
 }
 
 /** Tensors ready to cross. `parts` view the tensors where these are contiguous. */
@@ -35,13 +38,15 @@ export function packTensors(tensors: NamedTensors): PackedTensors {
   let bytes = 0;
   for (const name of Object.keys(tensors)) {
     const tensor = tensors[name]!;
-    heads.push({ name, dtype: tensor.dtype, shape: tensor.shape });
+    // Shared memory could be changed by another thread between two looks at it.
+    const own = tensor.buffer === undefined || tensor.buffer instanceof ArrayBuffer ? tensor : tensor.clone();
+    const elements = own.bytes();
+    const { dtype, shape } = tensor;
+    heads.push({ name, dtype, shape, ...(dtype === 'string' ? { bytes: elements.length } : {}) });
     const gap = padding(bytes);
     if (gap > 0) parts.push(PADDING.subarray(0, gap));
-    // Shared memory could be changed by another thread between two looks at it.
-    const elements = tensor.data.buffer instanceof ArrayBuffer ? tensor.elements() : tensor.clone().data;
-    parts.push(new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength));
-    bytes += gap + elements.byteLength;
+    parts.push(elements);
+    bytes += gap + elements.length;
   }
   return { heads, parts, bytes };
 }
@@ -80,15 +85,26 @@ export function unpackTensors(heads: unknown, payload: Uint8Array): NamedTensors
     }
     const type = dtype as DType;
     const start = at + padding(at);
-    const end = start + count * DTYPES[type].bytes;
+    const length = type === 'string' ? head['bytes'] : count * DTYPES[type].bytes;
+    if (!Number.isSafeInteger(length) || (length as number) < 0) throw refuseGuest('tensors', 'a length', length);
+    const end = start + (length as number);
     if (!(end <= payload.length)) throw refuseGuest('tensors', `at least ${end} bytes`, payload.length);
     const bytes = payload.subarray(start, end);
     if (type === 'bool' && bytes.some(byte => byte > 1)) throw refuseGuest('tensors', 'booleans of 0 and 1', 'others');
-    tensors[name] = Tensor.fromBytes(type, shape as number[], bytes);
+    tensors[name] = decode(type, shape as number[], bytes);
     at = end;
   }
   if (at !== payload.length) throw refuseGuest('tensors', `exactly ${at} bytes`, payload.length);
   return tensors;
+}
+
+function decode(dtype: DType, shape: readonly number[], bytes: Uint8Array): Tensor {
+  try {
+    return Tensor.fromBytes(dtype, shape, bytes);
+  } catch (cause) {
+    if (isCloisterError(cause)) throw refuseGuest('tensors', `elements of ${dtype}`, 'others');
+    throw cause;
+  }
 }
 
 function padding(at: number): number {

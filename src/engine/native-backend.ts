@@ -230,12 +230,11 @@ function inputBytes(plan: PlannedProgram, inputs: NamedTensors): readonly Uint8A
 
 /** The dense little-endian bytes of `tensor`: a view where it is dense over a buffer of its own, else a copy. */
 function bytesOf(tensor: Tensor): Uint8Array {
-  const { data, offset, size } = tensor.isContiguous && isPrivate(tensor) ? tensor : tensor.clone();
-  return new Uint8Array(data.buffer, data.byteOffset + offset * data.BYTES_PER_ELEMENT, size * data.BYTES_PER_ELEMENT);
+  return (tensor.isContiguous && isPrivate(tensor) ? tensor : tensor.clone()).bytes();
 }
 
 function isPrivate(tensor: Tensor): boolean {
-  return tensor.data.buffer instanceof ArrayBuffer;
+  return tensor.buffer instanceof ArrayBuffer;
 }
 
 function named(plan: PlannedProgram, outputs: readonly Tensor[]): NamedTensors {

@@ -204,13 +204,13 @@ export function checkInputs(graph: Graph, inputs: NamedTensors): ReadonlyMap<Val
 /** The graph's outputs as tensors that share no memory with inputs, constants or each other. */
 function collectOutputs(graph: Graph, tensors: ReadonlyMap<ValueId, Tensor>): NamedTensors {
   const taken = new Set<unknown>();
-  for (const id of [...graph.inputs, ...graph.constants.keys()]) taken.add(tensors.get(id)?.data.buffer);
+  for (const id of [...graph.inputs, ...graph.constants.keys()]) taken.add(tensors.get(id)?.buffer);
   const out = new Map<string, Tensor>();
   for (const id of graph.outputs) {
     const tensor = tensors.get(id)!;
-    const own = !taken.has(tensor.data.buffer) && tensor.isContiguous && tensor.data.length === tensor.size;
+    const own = tensor.buffer && !taken.has(tensor.buffer) && tensor.isContiguous && tensor.data.length === tensor.size;
     const result = own ? tensor : tensor.clone();
-    taken.add(result.data.buffer);
+    taken.add(result.buffer);
     out.set(graph.values[id]!.name, result);
   }
   return Object.fromEntries(out);

@@ -3,8 +3,8 @@
  * @module
  */
 import { CloisterError } from '../base/index.ts';
-import { DTYPES, elementCount, type Tensor } from '../tensor/index.ts';
-import type { Attribute, Constant, Facts, Graph, Node, Value, ValueId } from './graph.ts';
+import { DTYPES, elementCount, formatShape, type Tensor } from '../tensor/index.ts';
+import type { Attribute, Constant, Facts, Graph, LabelledColumns, Node, Value, ValueId } from './graph.ts';
 import { declaredFacts, Inference } from './infer.ts';
 import { OPERATORS } from './ops/index.ts';
 import { MAX_OPSET, type OperatorTable } from './ops/operator.ts';
@@ -53,6 +53,7 @@ export class GraphBuilder {
   readonly #inputs: ValueId[] = [];
   readonly #outputs: ValueId[] = [];
   readonly #constants = new Map<ValueId, Constant>();
+  readonly #maps = new Map<ValueId, LabelledColumns>();
 
   constructor(name: string, options: GraphBuilderOptions = {}) {
     this.#name = name;
@@ -126,11 +127,24 @@ export class GraphBuilder {
     return node.outputs;
   }
 
-  /** Makes a value an output of the graph. @throws {CloisterError} `INVALID_GRAPH` when it does not exist or is one already. */
-  output(id: ValueId): void {
+  /**
+   * Makes a value an output of the graph, which may be read as a map for each row.
+   *
+   * @throws {CloisterError} `INVALID_GRAPH` when it does not exist or is one already, or has not one column per label.
+   */
+  output(id: ValueId, columns?: LabelledColumns): void {
     if (this.#values[id] === undefined || this.#outputs.includes(id)) {
       const problem = this.#values[id] ? `${JSON.stringify(this.#values[id].name)} is one already` : 'no such value';
       throw new CloisterError('INVALID_GRAPH', `graph output ${id}: ${problem}`);
+    }
+    if (columns) {
+      const { dtype, shape } = this.#values[id]!.facts;
+      const width = shape.at(-1);
+      if (shape.length < 1 || shape.length > 2 || (typeof width === 'number' && width !== columns.labels.length)) {
+        const message = `output ${JSON.stringify(this.#values[id]!.name)} is ${dtype}${formatShape(shape)}: expected a row of ${columns.labels.length} columns, one per label`;
+        throw new CloisterError('INVALID_GRAPH', message);
+      }
+      this.#maps.set(id, Object.freeze({ labels: Object.freeze([...columns.labels]) as LabelledColumns['labels'] }));
     }
     this.#outputs.push(id);
   }
@@ -157,6 +171,7 @@ export class GraphBuilder {
       inputs: Object.freeze([...this.#inputs]),
       outputs: Object.freeze([...this.#outputs]),
       constants: new Map(this.#constants),
+      maps: new Map(this.#maps),
     });
   }
 

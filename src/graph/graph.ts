@@ -26,8 +26,11 @@ export interface Value {
   readonly facts: Facts;
 }
 
-/** What an attribute can hold. Integers are checked to be safe before they get here. */
-export type Attribute = number | string | readonly number[] | readonly string[] | Tensor;
+/**
+ * What an attribute can hold. Integers are checked to be safe before they get here. A graph is a subgraph, as control flow has
+ * them: it sees nothing but its inputs, so what it captures are inputs of the node that holds it.
+ */
+export type Attribute = number | string | readonly number[] | readonly string[] | Tensor | Graph;
 
 /** One application of an operator. */
 export interface Node {
@@ -52,6 +55,14 @@ export type Constant =
   | { readonly kind: 'inline'; readonly tensor: Tensor }
   | { readonly kind: 'range'; readonly offset: number; readonly length: number };
 
+/**
+ * How a person reads an output whose tensor has one column per label: as a map from label to number for each row (ONNX-ML's
+ * ZipMap). Executors see the tensor only.
+ */
+export interface LabelledColumns {
+  readonly labels: readonly string[] | readonly number[];
+}
+
 /** A whole model. Frozen; nodes stand in an order in which every input is defined before its use. */
 export interface Graph {
   readonly name: string;
@@ -60,6 +71,13 @@ export interface Graph {
   readonly inputs: readonly ValueId[];
   readonly outputs: readonly ValueId[];
   readonly constants: ReadonlyMap<ValueId, Constant>;
+  /** Outputs that stand for maps. */
+  readonly maps: ReadonlyMap<ValueId, LabelledColumns>;
+}
+
+/** Whether an attribute holds a subgraph. */
+export function isGraph(value: unknown): value is Graph {
+  return typeof value === 'object' && value !== null && 'nodes' in value;
 }
 
 /** Reads the bytes of `range` constants: the model file behind a graph. Returns a copy or a view; the caller does not write it. */

@@ -10,18 +10,21 @@ export type {
   Dim,
   Facts,
   Graph,
+  LabelledColumns,
   Node,
   Value,
   ValueId,
 } from './graph.ts';
+export { isGraph } from './graph.ts';
 export { type InferOptions, inferFacts, refuseUnknown } from './infer.ts';
 export { constantTensor, ONNX_DTYPES } from './ops/constant.ts';
-export { OPERATORS, runNode, tableOf } from './ops/index.ts';
+export { OPERATORS, tableOf } from './ops/index.ts';
 export {
   type Arity,
   type AttributeSpec,
   checkNode,
   describeNode,
+  type Evaluate,
   findVersion,
   InferContext,
   MAX_OPSET,
@@ -34,3 +37,4 @@ export {
   type SymbolSource,
 } from './ops/operator.ts';
 export { type FoldOptions, foldConstants, removeDeadNodes } from './passes/index.ts';
+export { type RunOptions, runGraph, runNode } from './run.ts';

@@ -2,8 +2,8 @@
  * Inference: the facts of every value, from those of the inputs and constants.
  * @module
  */
-import { CloisterError } from '../base/index.ts';
-import { DTYPES, elementCount, formatShape } from '../tensor/index.ts';
+import { CloisterError, isCloisterError } from '../base/index.ts';
+import { DTYPES, type DType, elementCount, formatShape, newArray, Tensor } from '../tensor/index.ts';
 import type { Constant, Dim, Facts, Graph, Node, ValueId } from './graph.ts';
 import { OPERATORS } from './ops/index.ts';
 import {
@@ -14,8 +14,11 @@ import {
   InferContext,
   MAX_KNOWN,
   type OperatorTable,
+  type OperatorVersion,
+  operatorKey,
   type SymbolSource,
 } from './ops/operator.ts';
+import { runNode } from './run.ts';
 
 /** What {@link inferFacts} may be told. */
 export interface InferOptions {
@@ -103,31 +106,34 @@ export function refuseUnknown(
 /** An error lists at most so many names: a hostile model may have any number. */
 const MAX_LISTED = 1000;
 
-/** Facts of the values of one graph while its nodes are walked in order. */
+/** How deep subgraphs may lie in subgraphs. */
+export const MAX_NESTING = 8;
+
+/**
+ * Facts of the values of one graph while its nodes are walked in order. Short lists of elements are followed as well: shapes are
+ * computed by ordinary nodes, so a node whose inputs are all known is computed here and now.
+ */
 export class Inference {
   readonly #operators: OperatorTable;
   readonly #facts = new Map<ValueId, Facts>();
+  /** Elements of values that are lists of integers, some of which may be symbols. */
   readonly #known = new Map<ValueId, readonly Dim[]>();
+  /** Values of at most {@link MAX_KNOWN} elements that are known in full. */
+  readonly #tensors = new Map<ValueId, Tensor>();
   readonly #symbols: SymbolSource;
 
-  constructor(operators: OperatorTable) {
+  constructor(operators: OperatorTable, outer?: { readonly symbols: SymbolSource; readonly depth: number }) {
     this.#operators = operators;
     let count = 0;
-    this.#symbols = { fresh: () => `?${count++}` };
+    const fresh = outer ? outer.symbols.fresh : (): string => `?${count++}`;
+    const depth = (outer?.depth ?? 0) + 1;
+    this.#symbols = { fresh, outputsOf: (graph, inputs) => this.#outputsOf(graph, inputs, depth) };
   }
 
   /** Records an input or a constant. */
   define(id: ValueId, facts: Facts, constant?: Constant): void {
     this.#facts.set(id, facts);
-    if (constant?.kind === 'inline' && DTYPES[facts.dtype].kind !== 'float' && constant.tensor.size <= MAX_KNOWN) {
-      const values = constant.tensor.values().map(Number);
-      if (values.every(Number.isSafeInteger)) this.#known.set(id, values);
-      else
-        this.#known.set(
-          id,
-          values.map(value => clampToSafe(value)),
-        );
-    }
+    if (constant?.kind === 'inline' && constant.tensor.size <= MAX_KNOWN) this.#tensors.set(id, constant.tensor);
   }
 
   /** Checks `node` against its operator, records the facts of its outputs and returns them. */
@@ -142,7 +148,7 @@ export class Inference {
       node,
       version,
       node.inputs.map(id => (id === undefined ? undefined : this.#facts.get(id))),
-      input => this.#known.get(node.inputs[input]!),
+      input => this.#knownOf(node.inputs[input]!),
       this.#symbols,
     );
     const inferred = version.infer(context).map(freezeFacts);
@@ -152,11 +158,84 @@ export class Inference {
       const facts = inferred[i] ?? context.fail(`has no output ${i}`);
       this.#facts.set(id, facts);
     });
-    const known = version.known?.(context);
-    const first = node.outputs[0];
-    if (known && first !== undefined && known.length <= MAX_KNOWN) this.#known.set(first, known);
+    this.#follow(node, version, context, inferred);
     return inferred;
   }
+
+  /** Records what is known of the elements of the outputs. */
+  #follow(node: Node, version: OperatorVersion, context: InferContext, inferred: readonly Facts[]): void {
+    const first = node.outputs[0];
+    if (first === undefined) return;
+    const known = version.known?.(context);
+    if (known && known.length <= MAX_KNOWN) {
+      this.#known.set(first, known);
+      return;
+    }
+    const small = inferred.every(
+      ({ shape }) =>
+        shape.every(dim => typeof dim === 'number') && elementCount(shape as readonly number[]) <= MAX_KNOWN,
+    );
+    if (!small || this.#operators.get(operatorKey(node.domain, node.op))!.kind === 'control') return;
+    const inputs = node.inputs.map(id => (id === undefined ? undefined : this.#tensorOf(id)));
+    if (inputs.some((tensor, i) => tensor === undefined && node.inputs[i] !== undefined)) return;
+    try {
+      const results = runNode(node, inputs, { operators: this.#operators });
+      node.outputs.forEach((id, i) => {
+        const result = results[i];
+        if (id !== undefined && result && result.size <= MAX_KNOWN) this.#tensors.set(id, result);
+      });
+    } catch (error) {
+      // It fails where it is run, if it is; a shape that needs it is not known before.
+      if (!isCloisterError(error)) throw error;
+    }
+  }
+
+  #knownOf(id: ValueId): readonly Dim[] | undefined {
+    const known = this.#known.get(id);
+    const tensor = this.#tensors.get(id);
+    if (known !== undefined || tensor === undefined) return known;
+    const { kind } = DTYPES[tensor.dtype];
+    if (kind !== 'int' && kind !== 'bool') return undefined;
+    const values = tensor.values().map(value => clampToSafe(Number(value)));
+    this.#known.set(id, values);
+    return values;
+  }
+
+  #tensorOf(id: ValueId): Tensor | undefined {
+    const tensor = this.#tensors.get(id);
+    if (tensor) return tensor;
+    const known = this.#known.get(id);
+    const { dtype, shape } = this.#facts.get(id)!;
+    if (!known?.every(item => typeof item === 'number') || shape.some(dim => typeof dim !== 'number')) return undefined;
+    const made = integerTensor(dtype, shape as readonly number[], known as readonly number[]);
+    if (made) this.#tensors.set(id, made);
+    return made;
+  }
+
+  #outputsOf(graph: Graph, inputs: readonly Facts[], depth: number): readonly Facts[] {
+    if (depth > MAX_NESTING) {
+      throw new CloisterError('UNSUPPORTED_MODEL', `subgraphs lie more than ${MAX_NESTING} deep in each other`);
+    }
+    const inner = new Inference(this.#operators, { symbols: this.#symbols, depth });
+    graph.inputs.forEach((id, i) => {
+      inner.define(id, inputs[i]!);
+    });
+    for (const [id, constant] of graph.constants) inner.define(id, graph.values[id]!.facts, constant);
+    for (const node of graph.nodes) inner.node(node);
+    return graph.outputs.map(id => inner.#facts.get(id)!);
+  }
+}
+
+/** A list of integers as a tensor; undefined where they are not as many as the shape needs, or of no integer dtype. */
+function integerTensor(dtype: DType, shape: readonly number[], values: readonly number[]): Tensor | undefined {
+  const { kind } = DTYPES[dtype];
+  if ((kind !== 'int' && kind !== 'bool') || elementCount(shape) !== values.length) return undefined;
+  const data = newArray(dtype, values.length);
+  const big = data instanceof BigInt64Array || data instanceof BigUint64Array;
+  values.forEach((value, i) => {
+    (data as unknown as Record<number, number | bigint>)[i] = big ? BigInt(value) : value;
+  });
+  return Tensor.from(dtype, shape, data);
 }
 
 /** Checks the facts of an input or constant and freezes them. @throws {CloisterError} `INVALID_GRAPH`. */

@@ -43,7 +43,7 @@ export function decodeInputs(values: InputValues, specs: readonly ValueSummary[]
 
 function decodeInput({ name, dtype, shape }: ValueSummary, value: InputValue): Tensor {
   if (value instanceof Tensor) return value;
-  if (value instanceof Uint8Array) {
+  if (value instanceof Uint8Array && dtype !== 'string') {
     return Tensor.fromBytes(dtype, bindShape(name, shape, value.length / DTYPES[dtype].bytes), value);
   }
   if (ArrayBuffer.isView(value)) {

@@ -33,7 +33,7 @@ import {
 } from '../base/index.ts';
 import type { NamedTensors } from '../engine/index.ts';
 import type { Transaction } from '../store/index.ts';
-import { Tensor } from '../tensor/index.ts';
+import { type BufferDType, Tensor } from '../tensor/index.ts';
 import { decodeInputs, type InputValues } from './inputs.ts';
 import { commitOutputs } from './output-commitment.ts';
 import type { Policy } from './policy.ts';
@@ -437,7 +437,9 @@ async function predict(
   try {
     subject = record.subject;
     const outputs = await model.run(decodeInputs(record.inputs, model.summary.inputs), {});
-    return { subject, prediction: Object.values(outputs)[0]?.values() };
+    const output = Object.values(outputs)[0];
+    // A label in words is no number to aggregate: the record contributes nothing.
+    return { subject, prediction: output?.dtype === 'string' ? undefined : (output as Tensor<BufferDType>)?.values() };
   } catch {
     return { subject, prediction: undefined };
   }

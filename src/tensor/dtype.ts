@@ -22,28 +22,33 @@ interface Arrays {
   u64: BigUint64Array;
   /** One byte per element, 0 or 1. */
   bool: Uint8Array;
+  /** Unicode text, in a plain array. */
+  string: string[];
 }
 
 /** The name of an element type. */
 export type DType = keyof Arrays;
 
+/** The element types whose elements lie as bytes in a typed array: all but `string`. */
+export type BufferDType = Exclude<DType, 'string'>;
+
 /** The typed array that holds elements of `D`. */
 export type ArrayOf<D extends DType> = Arrays[D];
 
-/** How to make the typed array of an element type. */
+/** How to make the array of an element type. */
 export interface ArrayMaker<A> {
   readonly name: string;
-  readonly BYTES_PER_ELEMENT: number;
   new (length: number): A;
-  new (elements: Iterable<never>): A;
-  new (buffer: ArrayBufferLike, byteOffset?: number, length?: number): A;
 }
 
-/** One row per element type: bytes per element, what its values are, and the typed array that holds a buffer of them. */
+/**
+ * One row per element type: bytes per element, what its values are, and the array that holds them. The bytes of a string are
+ * those of a reference; what it refers to is not counted.
+ */
 export const DTYPES: {
   readonly [D in DType]: {
     readonly bytes: 1 | 2 | 4 | 8;
-    readonly kind: 'float' | 'int' | 'bool';
+    readonly kind: 'float' | 'int' | 'bool' | 'string';
     readonly array: ArrayMaker<Arrays[D]>;
   };
 } = {
@@ -60,10 +65,11 @@ export const DTYPES: {
   i64: { bytes: 8, kind: 'int', array: BigInt64Array },
   u64: { bytes: 8, kind: 'int', array: BigUint64Array },
   bool: { bytes: 1, kind: 'bool', array: Uint8Array },
+  string: { bytes: 8, kind: 'string', array: Array as ArrayMaker<string[]> },
 };
 
-/** A JavaScript value of one element: bigint for the 64-bit integers, number otherwise (bool is 0 or 1). */
-export type ElementOf<D extends DType> = D extends 'i64' | 'u64' ? bigint : number;
+/** A JavaScript value of one element: bigint for the 64-bit integers, string, number otherwise (bool is 0 or 1). */
+export type ElementOf<D extends DType> = D extends 'i64' | 'u64' ? bigint : D extends 'string' ? string : number;
 
 /**
  * Returns `name` as a {@link DType}.

@@ -2,7 +2,7 @@
  * Tensors: element types, shapes, views, and conversion. Pure.
  * @module
  */
-export { type ArrayOf, DTYPES, type DType, type ElementOf, parseDType } from './dtype.ts';
+export { type ArrayOf, type BufferDType, DTYPES, type DType, type ElementOf, parseDType } from './dtype.ts';
 export { fromBf16Bits, fromF16Bits, toBf16Bits, toF16Bits } from './half.ts';
 export {
   broadcastShapes,

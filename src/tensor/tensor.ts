@@ -3,12 +3,13 @@
  * @module
  */
 import { CloisterError } from '../base/index.ts';
-import { type ArrayOf, DTYPES, type DType, type ElementOf } from './dtype.ts';
+import { type ArrayOf, type BufferDType, DTYPES, type DType, type ElementOf } from './dtype.ts';
 import { fromBf16Bits, fromF16Bits, toBf16Bits, toF16Bits } from './half.ts';
 import { denseStrides, elementCount, formatShape, normaliseAxis, type Shape } from './shape.ts';
+import { decodeStrings, encodeStrings } from './strings.ts';
 
-/** Numbers nested as deep as a tensor has dimensions. Booleans count as 0 and 1. */
-export type Nested = number | bigint | boolean | readonly Nested[];
+/** Numbers, or strings, nested as deep as a tensor has dimensions. Booleans count as 0 and 1. */
+export type Nested = number | bigint | boolean | string | readonly Nested[];
 
 /** What {@link Tensor.slice} takes from one axis: as in NumPy, negative counts from the end, and ends are clamped. */
 export interface AxisSlice {
@@ -132,7 +133,7 @@ export class Tensor<D extends DType = DType> {
     const fill = (level: Nested, depth: number): void => {
       if (!Array.isArray(level)) {
         if (depth !== shape.length) throw ragged(shape);
-        put(at++, level as number | bigint | boolean);
+        put(at++, level as Exclude<Nested, readonly Nested[]>);
         return;
       }
       if (depth >= shape.length || level.length !== shape[depth]) throw ragged(shape);
@@ -144,7 +145,7 @@ export class Tensor<D extends DType = DType> {
 
   /**
    * The tensor whose dense little-endian elements are `bytes`. Shares them when they are aligned for the dtype (the caller then
-   * does not write them), copies them otherwise.
+   * does not write them), copies them otherwise. A string is its length in bytes as u32, then its UTF-8.
    *
    * @throws {CloisterError} `SHAPE_MISMATCH` when there are not exactly as many bytes as `shape` needs.
    * @example
@@ -154,6 +155,7 @@ export class Tensor<D extends DType = DType> {
    */
   static fromBytes<D extends DType>(dtype: D, shape: Shape, bytes: Uint8Array): Tensor<D> {
     const size = elementCount(shape);
+    if (dtype === 'string') return new Tensor(dtype, shape, decodeStrings(bytes, size) as ArrayOf<D>);
     const width = DTYPES[dtype].bytes;
     if (size * width !== bytes.length) {
       const message = `a ${dtype} tensor of shape ${formatShape(shape)} needs ${size * width} bytes, got ${bytes.length}`;
@@ -161,7 +163,7 @@ export class Tensor<D extends DType = DType> {
     }
     // Not slice(): a Node Buffer overrides it to return a view.
     const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
-    return new Tensor(dtype, shape, viewArray(dtype, aligned.buffer, aligned.byteOffset, size));
+    return new Tensor(dtype, shape, viewArray(dtype, aligned.buffer, aligned.byteOffset, size) as ArrayOf<D>);
   }
 
   /** Whether the elements lie dense and in row-major order, from `offset` on. */
@@ -318,25 +320,41 @@ export class Tensor<D extends DType = DType> {
   /** A dense copy. */
   clone(): Tensor<D> {
     const out = newArray(this.dtype, this.size);
-    if (this.isContiguous) (out as Uint8Array).set(this.elements() as Uint8Array);
-    else copyStrided(this.shape, this.data, this.offset, this.strides, out);
+    const { data } = this;
+    if (this.isContiguous && !Array.isArray(data)) (out as Uint8Array).set(this.elements() as Uint8Array);
+    else copyStrided(this.shape, data as ArrayLike<number>, this.offset, this.strides, out as Record<number, number>);
     return new Tensor(this.dtype, this.shape, out);
   }
 
   /** The elements in row-major order: a view of `data` when contiguous, a copy otherwise. f16 and bf16 are raw bits. */
   elements(): ArrayOf<D> {
-    const dense = this.contiguous();
-    if (dense.offset === 0 && dense.data.length === dense.size) return dense.data;
-    return dense.data.subarray(dense.offset, dense.offset + dense.size) as ArrayOf<D>;
+    const { data, offset, size } = this.contiguous();
+    if (offset === 0 && data.length === size) return data;
+    if (Array.isArray(data)) return data.slice(offset, offset + size) as ArrayOf<D>;
+    return data.subarray(offset, offset + size) as ArrayOf<D>;
   }
 
-  /** The elements as dense little-endian bytes, as a copy that the caller owns. */
+  /** The buffer under the elements, which views share; undefined for strings, which lie in none. */
+  get buffer(): ArrayBufferLike | undefined {
+    const data: ArrayOf<DType> = this.data;
+    return Array.isArray(data) ? undefined : data.buffer;
+  }
+
+  /** The elements as dense little-endian bytes: a view of `data` when contiguous, a copy otherwise. Strings as {@link Tensor.fromBytes} reads them. */
+  bytes(): Uint8Array {
+    const dense: ArrayOf<DType> = this.elements();
+    return Array.isArray(dense)
+      ? encodeStrings(dense)
+      : new Uint8Array(dense.buffer, dense.byteOffset, dense.byteLength);
+  }
+
+  /** {@link Tensor.bytes}, as a copy that the caller owns. */
   toBytes(): Uint8Array {
-    const dense = this.elements();
-    return new Uint8Array(dense.buffer, dense.byteOffset, dense.byteLength).slice();
+    const bytes = this.bytes();
+    return this.dtype === 'string' ? bytes : bytes.slice();
   }
 
-  /** The values as nested arrays: bigint for the 64-bit integers, numbers otherwise; f16 and bf16 are decoded. */
+  /** The values as nested arrays: bigint for the 64-bit integers, strings, numbers otherwise; f16 and bf16 are decoded. */
   toArray(): Nested {
     const values = this.values();
     let at = 0;
@@ -347,7 +365,7 @@ export class Tensor<D extends DType = DType> {
     return build(0);
   }
 
-  /** The values in row-major order, in a plain array: bigint for the 64-bit integers; f16 and bf16 are decoded. */
+  /** The values in row-major order, in a plain array: bigint for the 64-bit integers, strings; f16 and bf16 are decoded. */
   values(): ElementOf<D>[] {
     const decode = this.dtype === 'f16' ? fromF16Bits : this.dtype === 'bf16' ? fromBf16Bits : undefined;
     const dense = this.elements();
@@ -358,6 +376,8 @@ export class Tensor<D extends DType = DType> {
   /**
    * A copy in another dtype. Floats become integers by truncation towards zero and then modulo 2^bits (NaN and infinities
    * become 0), bool is `value != 0`, f16 and bf16 round to nearest.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` between text and numbers: how a number is spelt is not a matter of its type.
    */
   cast<E extends DType>(dtype: E): Tensor<E> {
     const out = Tensor.zeros(dtype, this.shape);
@@ -373,13 +393,14 @@ export class Tensor<D extends DType = DType> {
 }
 
 /**
- * A zeroed typed array for `length` elements of `dtype`.
+ * A zeroed typed array for `length` elements of `dtype`; empty strings for `string`.
  *
  * @throws {CloisterError} `OUT_OF_MEMORY` when the runtime has no room for it.
  */
 export function newArray<D extends DType>(dtype: D, length: number): ArrayOf<D> {
   try {
-    return new DTYPES[dtype].array(length) as ArrayOf<D>;
+    const array = new DTYPES[dtype].array(length) as ArrayOf<D>;
+    return dtype === 'string' ? ((array as string[]).fill('') as ArrayOf<D>) : array;
   } catch (cause) {
     const bytes = length * DTYPES[dtype].bytes;
     throw new CloisterError('OUT_OF_MEMORY', `no room for ${length} elements of ${dtype}`, { bytes }, { cause });
@@ -478,13 +499,20 @@ function regroup(shape: Shape, strides: readonly number[], target: Shape): reado
 }
 
 /** Stores a JavaScript value at a position of a fresh dense tensor, converting as {@link Tensor.cast} says. */
-function writer(out: Tensor): (at: number, value: number | bigint | boolean) => void {
-  const number = (value: number | bigint | boolean): number => {
+function writer(out: Tensor): (at: number, value: number | bigint | boolean | string) => void {
+  const number = (value: number | bigint | boolean | string): number => {
     if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean') return Number(value);
     throw new CloisterError('INVALID_ARGUMENT', `a tensor holds numbers, got ${nameOf(value)}`);
   };
-  const data = out.data as Record<number, number | bigint>;
+  const data = out.data as Record<number, number | bigint | string>;
   switch (out.dtype) {
+    case 'string':
+      return (at, value) => {
+        if (typeof value !== 'string') {
+          throw new CloisterError('INVALID_ARGUMENT', `a tensor of strings holds strings, got ${nameOf(value)}`);
+        }
+        data[at] = value;
+      };
     case 'f16':
       return (at, value) => {
         data[at] = toF16Bits(number(value));
@@ -518,8 +546,13 @@ function wholeBigInt(value: number): bigint {
   return Number.isFinite(value) ? BigInt(Math.trunc(value)) : 0n;
 }
 
-function viewArray<D extends DType>(dtype: D, buffer: ArrayBufferLike, at: number, length: number): ArrayOf<D> {
-  return new DTYPES[dtype].array(buffer as ArrayBuffer, at, length) as ArrayOf<D>;
+function viewArray(dtype: BufferDType, buffer: ArrayBufferLike, at: number, length: number): ArrayOf<BufferDType> {
+  const View = DTYPES[dtype].array as unknown as new (
+    buffer: ArrayBufferLike,
+    at: number,
+    length: number,
+  ) => ArrayOf<BufferDType>;
+  return new View(buffer, at, length);
 }
 
 function ragged(shape: Shape): CloisterError {

@@ -267,7 +267,7 @@ describe('the reference backend', () => {
         [4, 8],
       ],
     });
-    const buffers = [two, ...Object.values(outputs)].map(tensor => tensor.data.buffer);
+    const buffers = [two, ...Object.values(outputs)].map(tensor => tensor.buffer);
     expect(new Set(buffers).size).toBe(4);
     expect(Object.values(outputs).every(tensor => tensor.isContiguous)).toBe(true);
     expect(run.runSync({ x: two, y: two })).toEqual(outputs);

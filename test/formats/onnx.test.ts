@@ -171,10 +171,10 @@ describe('parseOnnx', () => {
       /no opset/,
     ],
     [
-      'a string input',
-      message(field(8, field(2, 13)), field(7, field(11, port('x', 8)))),
+      'a complex input',
+      message(field(8, field(2, 13)), field(7, field(11, port('x', 14)))),
       'UNSUPPORTED_MODEL',
-      /element type 8/,
+      /element type 14/,
     ],
     [
       'a contradicting output',

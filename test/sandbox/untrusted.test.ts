@@ -22,12 +22,14 @@ describe('tensors across a border', () => {
         const tensors = Object.fromEntries(
           Object.entries(described).map(([name, [type, dims]]) => {
             const tensor = Tensor.zeros(type, dims);
-            new Uint8Array(tensor.data.buffer).forEach((_, i, bytes) => {
+            const bytes = tensor.toBytes();
+            if (type === 'string') return [name, Tensor.of('string', ['', 'é', 'a\u0000b'])];
+            bytes.forEach((_, i) => {
               bytes[i] = type === 'bool' ? i & 1 : (i * 7 + 1) & 255;
             });
-            return [name, tensor];
+            return [name, Tensor.fromBytes(type, dims, bytes)];
           }),
-        );
+        ) as Record<string, Tensor>;
         const packed = packTensors(tensors);
         const seen = unpackTensors(JSON.parse(JSON.stringify(packed.heads)), joinParts(packed));
         expect(Object.keys(seen)).toEqual(Object.keys(tensors));

@@ -72,7 +72,7 @@ export function runCommand(): Command {
 }
 
 /** The elements, eight to a line, at most 64 of them; and the place of the largest, where they are scores. */
-function preview(values: readonly (number | bigint)[]): string {
+function preview(values: readonly (number | bigint | string)[]): string {
   const shown = values
     .slice(0, 64)
     .map(value => (typeof value === 'number' ? value.toPrecision(6) : String(value)).padStart(13));

@@ -7,12 +7,13 @@
  * | 2 | int32 | data_type |
  * | 4 | packed float | f32 |
  * | 5 | packed int32 | i32 i16 i8 u16 u8 bool, and the bits of f16 and bf16 |
+ * | 6 | repeated bytes | string, in UTF-8 |
  * | 7 | packed int64 | i64 |
  * | 8 | string | name |
  * | 9 | bytes | any dtype, little-endian |
  * | 10 | packed double | f64 |
  * | 11 | packed uint64 | u32 u64 |
- * | 3, 6, 13, 14 | segment, strings, external data | refused |
+ * | 3, 13, 14 | segment, external data | refused |
  *
  * Fields 9, and 4 and 10 in one packed run, are the elements as they lie in memory: they become ranges of the file.
  * @see https://github.com/onnx/onnx/blob/v1.18.0/onnx/onnx.proto
@@ -48,6 +49,7 @@ const DATA_FIELD: Readonly<Record<DType, number>> = {
   f64: 10,
   u32: 11,
   u64: 11,
+  string: 6,
 };
 
 /** Small constants are decoded at once: shapes, axes and scalars decide what a graph means, and are no weights. */
@@ -96,16 +98,14 @@ export function readTensor(wire: WireReader, range: ByteRange, counter: LimitCou
         break;
       case 4:
       case 5:
+      case 6:
       case 7:
       case 9:
       case 10:
       case 11:
-        // Empty runs say nothing. A run of single items must stay cheap: each takes at least two bytes of the file.
-        if (field.wire !== 2 || field.end > field.start) data.push(field);
+        // Empty runs say nothing; an empty string does. A run of single items must stay cheap: each takes at least two bytes of the file.
+        if (field.number === 6 || field.wire !== 2 || field.end > field.start) data.push(field);
         if (data.length > 1) counter.take('listItems', 1, field.start);
-        break;
-      case 6:
-        refuse('a tensor of strings', field.start);
         break;
       case 8:
         name = wire.text(field, counter.limits.stringBytes);
@@ -152,6 +152,15 @@ function readElements(
     if (field.number !== first.number || (field.number !== 9 && field.number !== expected)) {
       wire.fail(`the elements of a ${dtype} tensor are in fields ${first.number} and ${field.number}`, field.start);
     }
+  }
+  if (dtype === 'string') {
+    if (first.number !== expected) wire.fail('strings are given as raw data', first.start);
+    if (data.length !== count) wire.fail(`a string tensor of ${count} elements has ${data.length}`, first.start);
+    counter.take('inlineBytes', stored + count * DTYPES.string.bytes, first.start);
+    return inline(
+      facts,
+      data.map(field => wire.text(field, counter.limits.stringBytes)),
+    );
   }
   const plain = first.number === 9 || ((first.number === 4 || first.number === 10) && first.wire === 2);
   if (plain && data.length === 1) {

@@ -137,7 +137,9 @@ export function writeTensorProto(name: string, tensor: Tensor): Uint8Array {
     ...tensor.shape.map(dim => varint(1, dim)),
     varint(2, dtypeCode(tensor.dtype)),
     ...(name === '' ? [] : [text(8, name)]),
-    message(9, tensor.toBytes()),
+    ...(tensor.dtype === 'string'
+      ? tensor.values().map(item => text(6, item as string))
+      : [message(9, tensor.toBytes())]),
   );
 }
 

@@ -24,7 +24,7 @@ import {
   tensor,
 } from './operator.ts';
 
-/** Element types by their number in ONNX's TensorProto.DataType. Strings, complex numbers and the 4 and 8-bit floats have none here. */
+/** Element types by their number in ONNX's TensorProto.DataType. Complex numbers and the 4 and 8-bit floats have none here. */
 export const ONNX_DTYPES: ReadonlyMap<number, DType> = new Map<number, DType>([
   [1, 'f32'],
   [2, 'u8'],
@@ -33,6 +33,7 @@ export const ONNX_DTYPES: ReadonlyMap<number, DType> = new Map<number, DType>([
   [5, 'i16'],
   [6, 'i32'],
   [7, 'i64'],
+  [8, 'string'],
   [9, 'bool'],
   [10, 'f16'],
   [11, 'f64'],

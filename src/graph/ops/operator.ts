@@ -4,11 +4,11 @@
  */
 import { CloisterError, type ErrorCode } from '../../base/index.ts';
 import { type DType, elementCount, formatShape, MAX_RANK, normaliseAxis, Tensor } from '../../tensor/index.ts';
-import type { Attribute, Dim, Facts, Node } from '../graph.ts';
+import { type Attribute, type Dim, type Facts, type Graph, isGraph, type Node } from '../graph.ts';
 
 /** The form of one attribute. Absent and without a default, an attribute is undefined to the rule, unless it is required. */
 export interface AttributeSpec {
-  readonly type: 'int' | 'float' | 'string' | 'ints' | 'floats' | 'strings' | 'tensor';
+  readonly type: 'int' | 'float' | 'string' | 'ints' | 'floats' | 'strings' | 'tensor' | 'graph';
   readonly default?: number | string | readonly number[];
   readonly required?: boolean;
 }
@@ -25,20 +25,24 @@ export interface OperatorVersion {
   readonly attributes: Readonly<Record<string, AttributeSpec>>;
   /**
    * The facts of the outputs from the facts of the inputs: the only place that knows a shape. With concrete inputs the result is
-   * concrete, and the kernel relies on it.
+   * concrete, unless a size depends on elements, and the kernel relies on it.
    */
   readonly infer: (c: InferContext) => readonly Facts[];
   /** The elements of output 0 where they are a short list of integers that follow from shapes. */
   readonly known?: (c: InferContext) => readonly Dim[] | undefined;
-  /** Computes the outputs. May return views of its inputs. The oracle for every other executor. */
+  /**
+   * Computes the outputs. May return views of its inputs. The oracle for every other executor. Where a size of an output
+   * depends on elements, `infer` gives it a fresh name even when all inputs are concrete, and the kernel makes the tensor itself.
+   */
   readonly run: (c: RunContext) => readonly Tensor[];
 }
 
 /**
  * How outputs relate to inputs, for planners: `elementwise`, each element of output 0 depends on the elements at the same
- * (broadcast) place only; `view`, output 0 can share the bytes of input 0 unchanged; `compute`, anything else.
+ * (broadcast) place only; `view`, output 0 can share the bytes of input 0 unchanged; `control`, the outputs are those of a subgraph;
+ * `compute`, anything else.
  */
-export type OperatorKind = 'elementwise' | 'view' | 'compute';
+export type OperatorKind = 'elementwise' | 'view' | 'control' | 'compute';
 
 /** One entry of the operator table. */
 export interface Operator {
@@ -79,6 +83,8 @@ export function describeNode(node: Pick<Node, 'op' | 'name'>): string {
 export interface SymbolSource {
   /** A name that no dimension of the graph has yet. */
   fresh(): string;
+  /** The facts of the outputs of a subgraph whose inputs have these. */
+  outputsOf(graph: Graph, inputs: readonly Facts[]): readonly Facts[];
 }
 
 /** A symbol that spells its own derivation is cut off here: a chain of concatenations would double it at each step. */
@@ -148,6 +154,17 @@ export class InferContext {
   tensor(name: string): Tensor | undefined {
     const value = this.#attribute(name);
     return value instanceof Tensor ? value : undefined;
+  }
+
+  /** A subgraph that the node must have. */
+  graph(name: string): Graph {
+    const value = this.#attribute(name);
+    return isGraph(value) ? value : this.fail(`attribute ${name} is missing`);
+  }
+
+  /** The facts of the outputs of a subgraph of this node whose inputs have these. */
+  outputsOf(graph: Graph, inputs: readonly Facts[]): readonly Facts[] {
+    return this.#symbols.outputsOf(graph, inputs);
   }
 
   /** `axis` counted from 0; fails when a tensor of `rank` has no such axis. */
@@ -268,6 +285,7 @@ export class RunContext extends InferContext {
   readonly tensors: readonly (Tensor | undefined)[];
   /** The concrete facts of the outputs. */
   readonly outputs: readonly Facts[];
+  readonly #evaluate: Evaluate;
 
   private constructor(
     node: Node,
@@ -275,14 +293,21 @@ export class RunContext extends InferContext {
     tensors: readonly (Tensor | undefined)[],
     outputs: readonly Facts[],
     known: (input: number) => readonly Dim[] | undefined,
+    evaluate: Evaluate,
   ) {
     super(node, version, tensors, known, CONCRETE, 'SHAPE_MISMATCH');
     this.tensors = tensors;
     this.outputs = outputs;
+    this.#evaluate = evaluate;
   }
 
   /** Infers the facts of the outputs from the tensors, and returns the context in which the kernel runs. */
-  static prepare(node: Node, version: OperatorVersion, tensors: readonly (Tensor | undefined)[]): RunContext {
+  static prepare(
+    node: Node,
+    version: OperatorVersion,
+    tensors: readonly (Tensor | undefined)[],
+    evaluate: Evaluate = noSubgraphs,
+  ): RunContext {
     const known = (input: number): readonly Dim[] | undefined => {
       const tensor = tensors[input];
       return tensor && tensor.size <= MAX_KNOWN ? tensor.values().map(Number) : undefined;
@@ -290,7 +315,7 @@ export class RunContext extends InferContext {
     const infer = new InferContext(node, version, tensors, known, CONCRETE, 'SHAPE_MISMATCH');
     const outputs = version.infer(infer);
     for (const facts of outputs) checkFacts(node, facts, 'SHAPE_MISMATCH');
-    return new RunContext(node, version, tensors, outputs, known);
+    return new RunContext(node, version, tensors, outputs, known, evaluate);
   }
 
   /** The tensor of a present input. */
@@ -298,9 +323,16 @@ export class RunContext extends InferContext {
     return this.tensors[index] ?? this.fail(`input ${index} is missing`);
   }
 
-  /** The concrete shape of output `index`. */
+  /** The shape of output `index`, where it does not depend on elements. */
   shape(index = 0): readonly number[] {
-    return this.outputs[index]!.shape as readonly number[];
+    const { shape } = this.outputs[index]!;
+    if (shape.some(dim => typeof dim !== 'number')) this.fail(`the shape of output ${index} depends on elements`);
+    return shape as readonly number[];
+  }
+
+  /** The outputs of a subgraph of this node for these inputs. */
+  evaluate(graph: Graph, inputs: readonly Tensor[]): readonly Tensor[] {
+    return this.#evaluate(graph, inputs);
   }
 
   /** A new zeroed tensor for output `index`. */
@@ -312,10 +344,20 @@ export class RunContext extends InferContext {
 /** The longest list of integers whose elements are followed through a graph. */
 export const MAX_KNOWN = 256;
 
+/** Runs a subgraph for the kernel of the node that holds it. */
+export type Evaluate = (graph: Graph, inputs: readonly Tensor[]) => readonly Tensor[];
+
+const noSubgraphs: Evaluate = graph => {
+  throw new CloisterError(
+    'UNSUPPORTED_MODEL',
+    `subgraph ${JSON.stringify(graph.name.slice(0, 80))} cannot be run here`,
+  );
+};
+
+/** At run time a size that is not known depends on elements, and of subgraphs only the one that runs is looked at. */
 const CONCRETE: SymbolSource = {
-  fresh() {
-    throw new CloisterError('INVALID_GRAPH', 'a shape rule made a symbolic size from concrete inputs');
-  },
+  fresh: () => '?',
+  outputsOf: graph => graph.outputs.map(id => graph.values[id]!.facts),
 };
 
 /** Fails unless the numeric sizes in `facts` can be those of a tensor. */
@@ -378,6 +420,8 @@ function fits(value: Attribute, type: AttributeSpec['type']): boolean {
       return all('string');
     case 'tensor':
       return value instanceof Tensor;
+    case 'graph':
+      return isGraph(value);
   }
 }
 
@@ -396,6 +440,7 @@ export const FLOATS: readonly DType[] = ['f32', 'f64', 'f16', 'bf16'];
 export const INTS: readonly DType[] = ['i8', 'u8', 'i16', 'u16', 'i32', 'u32', 'i64', 'u64'];
 export const NUMBERS: readonly DType[] = [...FLOATS, ...INTS];
 export const ALL: readonly DType[] = [...NUMBERS, 'bool'];
+export const ANY: readonly DType[] = [...ALL, 'string'];
 
 /** Any number of inputs. */
 export const MANY: number = Number.POSITIVE_INFINITY;
@@ -408,13 +453,24 @@ export const ints = (value?: readonly number[]): AttributeSpec => spec('ints', v
 export const floats: AttributeSpec = { type: 'floats' };
 export const strings: AttributeSpec = { type: 'strings' };
 export const tensor: AttributeSpec = { type: 'tensor' };
+export const subgraph: AttributeSpec = { type: 'graph' };
 
 /** The same attribute, without which the node is refused. */
 export const required = (of: AttributeSpec): AttributeSpec => ({ ...of, required: true });
 
 /** An operator of the ONNX default domain. */
 export function define(name: string, kind: OperatorKind, ...versions: readonly OperatorVersion[]): Operator {
-  return Object.freeze({ domain: '', name, kind, versions: Object.freeze(versions) });
+  return defineIn('', name, kind, ...versions);
+}
+
+/** An operator of another domain. */
+export function defineIn(
+  domain: string,
+  name: string,
+  kind: OperatorKind,
+  ...versions: readonly OperatorVersion[]
+): Operator {
+  return Object.freeze({ domain, name, kind, versions: Object.freeze(versions) });
 }
 
 /** `version` as it is from another opset on, with what changed there. */

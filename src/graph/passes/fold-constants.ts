@@ -116,7 +116,7 @@ function evaluate(
 }
 
 /** Symbols for a rule that may ask for one: a size by this name is no number, so nothing is made of it. */
-const NO_SYMBOLS = { fresh: (): string => '?' };
+const NO_SYMBOLS = { fresh: (): string => '?', outputsOf: (): readonly Facts[] => [] };
 
 function integers({ dtype, shape }: Facts, known: readonly (number | string)[]): readonly Tensor[] | undefined {
   if (!known.every(item => typeof item === 'number')) return undefined;
