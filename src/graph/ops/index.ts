@@ -10,6 +10,7 @@ import { CONVOLUTION } from './convolution.ts';
 import { MATMUL } from './matmul.ts';
 import { MOVEMENT } from './movement.ts';
 import { NORMALISATION } from './normalisation.ts';
+import { NORMALISATION_GROUPS } from './normalisation-groups.ts';
 import { type Operator, type OperatorTable, operatorKey } from './operator.ts';
 import { POOLING } from './pooling.ts';
 import { REDUCTION } from './reduction.ts';
@@ -26,6 +27,7 @@ export const OPERATORS: OperatorTable = tableOf([
   ...MATMUL,
   ...MOVEMENT,
   ...NORMALISATION,
+  ...NORMALISATION_GROUPS,
   ...POOLING,
   ...REDUCTION,
   ...SHAPE,
