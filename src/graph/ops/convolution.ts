@@ -1,13 +1,14 @@
 /**
- * Convolution over one to three spatial axes: columns of the input, then a matrix product.
+ * Convolution over one to three spatial axes: columns of the input, then a matrix product; plane by plane where each group has
+ * one input channel.
  * @module
  */
-import { formatShape, type Tensor } from '../../tensor/index.ts';
+import { formatShape, newArray, type Tensor } from '../../tensor/index.ts';
 import type { Facts } from '../graph.ts';
 import { matmulInto } from './gemm.ts';
 import { dense, type Numbers } from './loops.ts';
 import { define, FLOATS, type InferContext, int, ints, type Operator, type RunContext, string } from './operator.ts';
-import { checkAutoPad, concreteWindow, threeAxes, threeSizes, type Window, windowShape } from './window.ts';
+import { checkAutoPad, concreteWindow, threeAxes, threeSizes, volume, type Window, windowShape } from './window.ts';
 
 function inferConv(c: InferContext): readonly Facts[] {
   c.expect(0, FLOATS);
@@ -41,8 +42,11 @@ function inferConv(c: InferContext): readonly Facts[] {
   return [{ dtype: c.input(0).dtype, shape: [x[0]!, outputs, ...windowShape(c, x.slice(2), kernel)] }];
 }
 
-/** Columns are made for at most this many elements at a time, whatever the image. */
-const COLUMN_ELEMENTS = 2 ** 21;
+/** Columns are made for about this many elements at a time, whatever the image: they are to stay in cache. */
+const COLUMN_ELEMENTS = 2 ** 18;
+
+/** Fewer output places at a time than this would pack the weights more often than they are used. */
+const LEAST_PLACES = 64;
 
 function runConv(c: RunContext): readonly Tensor[] {
   const x = c.operand(0);
@@ -55,27 +59,47 @@ function runConv(c: RunContext): readonly Tensor[] {
   const window = threeAxes(concreteWindow(c, spatial, c.shape().slice(2), w.shape.slice(2)));
   const inSizes = threeSizes(spatial);
   const outSizes = threeSizes(c.shape().slice(2));
-  const inVolume = inSizes[0] * inSizes[1] * inSizes[2];
-  const outVolume = outSizes[0] * outSizes[1] * outSizes[2];
-  const depth = perGroup * window.kernel[0]! * window.kernel[1]! * window.kernel[2]!;
+  const inVolume = volume(inSizes);
+  const outVolume = volume(outSizes);
+  const depth = perGroup * volume(window.kernel);
   const [image, weights, result] = [dense(x), dense(w), out.data as Numbers];
   const bias = c.tensors[2] ? dense(c.tensors[2]) : undefined;
-  const perChunk = Math.max(1, Math.min(outVolume, Math.floor(COLUMN_ELEMENTS / Math.max(depth, 1))));
-  const columns = newLike(result, depth * perChunk);
   const perOut = outputs / groups;
+  if (out.size === 0) return [out];
+  if (perGroup === 1) {
+    for (let plane = 0; plane < batch * outputs; plane++) {
+      const channel = plane % outputs;
+      const source = (Math.floor(plane / outputs) * channels + Math.floor(channel / perOut)) * inVolume;
+      const kernel = weights.subarray(channel * depth, (channel + 1) * depth);
+      const to = result.subarray(plane * outVolume, (plane + 1) * outVolume);
+      convolvePlane(image, source, inSizes, outSizes, window, kernel, bias?.[channel] ?? 0, to);
+    }
+    return [out];
+  }
+  const perChunk = Math.min(outVolume, Math.max(LEAST_PLACES, Math.floor(COLUMN_ELEMENTS / Math.max(depth, 1))));
+  // A 1x1 kernel that walks over every place finds its columns in the image itself.
+  const isPointwise =
+    depth === perGroup &&
+    inVolume === outVolume &&
+    window.strides.every(stride => stride === 1) &&
+    window.padBegin.every(pad => pad === 0);
+  const columns = newLike(result, isPointwise ? 0 : depth * perChunk);
+  const product = newArray('f64', perOut * perChunk);
   for (let n = 0; n < batch; n++) {
     for (let g = 0; g < groups; g++) {
-      const from = (n * channels + g * perGroup) * inVolume;
+      const source = (n * channels + g * perGroup) * inVolume;
       for (let start = 0; start < outVolume; start += perChunk) {
         const count = Math.min(perChunk, outVolume - start);
-        const product = newLike(result, perOut * count);
-        gatherColumns(image, from, perGroup, inSizes, outSizes, window, start, count, columns);
+        product.fill(0);
+        if (!isPointwise) gatherColumns(image, source, perGroup, inSizes, outSizes, window, start, count, columns);
         matmulInto(
           perOut,
           count,
           depth,
           { data: weights, offset: g * perOut * depth, rowStride: depth, columnStride: 1 },
-          { data: columns, offset: 0, rowStride: count, columnStride: 1 },
+          isPointwise
+            ? { data: image, offset: source + start, rowStride: inVolume, columnStride: 1 }
+            : { data: columns, offset: 0, rowStride: count, columnStride: 1 },
           { data: product, offset: 0 },
         );
         for (let o = 0; o < perOut; o++) {
@@ -88,6 +112,50 @@ function runConv(c: RunContext): readonly Tensor[] {
     }
   }
   return [out];
+}
+
+/** One input plane by one kernel: the sum of shifted, scaled planes, row by row. Columns would cost more than they save here. */
+function convolvePlane(
+  image: Numbers,
+  source: number,
+  inSizes: readonly [number, number, number],
+  outSizes: readonly [number, number, number],
+  { kernel, strides, dilations, padBegin }: Window,
+  weights: Numbers,
+  shift: number,
+  to: Numbers,
+): void {
+  const [depth, height, width] = inSizes;
+  const [outDepth, outHeight, outWidth] = outSizes;
+  const stride = strides[2]!;
+  const sums = newArray('f64', outWidth);
+  let at = 0;
+  for (let oz = 0; oz < outDepth; oz++) {
+    for (let oy = 0; oy < outHeight; oy++, at += outWidth) {
+      sums.fill(shift);
+      for (let kz = 0; kz < kernel[0]!; kz++) {
+        const z = oz * strides[0]! + kz * dilations[0]! - padBegin[0]!;
+        if (z < 0 || z >= depth) continue;
+        for (let ky = 0; ky < kernel[1]!; ky++) {
+          const y = oy * strides[1]! + ky * dilations[1]! - padBegin[1]!;
+          if (y < 0 || y >= height) continue;
+          const line = source + (z * height + y) * width;
+          const tap = (kz * kernel[1]! + ky) * kernel[2]!;
+          for (let kx = 0; kx < kernel[2]!; kx++) {
+            const weight = weights[tap + kx]!;
+            const offset = kx * dilations[2]! - padBegin[2]!;
+            // The output places whose tap lies inside the row.
+            const first = Math.max(0, Math.ceil(-offset / stride));
+            const end = Math.min(outWidth, Math.floor((width - 1 - offset) / stride) + 1);
+            for (let ox = first, x = line + offset + first * stride; ox < end; ox++, x += stride) {
+              sums[ox] = sums[ox]! + weight * image[x]!;
+            }
+          }
+        }
+      }
+      for (let ox = 0; ox < outWidth; ox++) to[at + ox] = sums[ox]!;
+    }
+  }
 }
 
 /** `columns[(channel, kernel place)][output place]` for `count` output places from `start` on; padding reads as 0. */
@@ -136,7 +204,7 @@ function gatherColumns(
 }
 
 function newLike(array: Numbers, length: number): Numbers {
-  return array instanceof Float64Array ? new Float64Array(length) : new Float32Array(length);
+  return newArray(array instanceof Float64Array ? 'f64' : 'f32', length);
 }
 
 /** The operators of this file. */

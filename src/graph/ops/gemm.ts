@@ -3,6 +3,8 @@
  * @module
  */
 
+import { newArray } from '../../tensor/index.ts';
+
 /** A typed array seen as floats. */
 type Floats = Float32Array | Float64Array;
 
@@ -36,8 +38,8 @@ export function matmulInto(
     rowTimesMatrix(n, k, a, b, c, scale);
     return;
   }
-  const aPanels = new Float64Array(Math.ceil(Math.min(m, ROWS) / 4) * 4 * k);
-  const bPanel = new Float64Array(4 * k);
+  const aPanels = newArray('f64', Math.ceil(Math.min(m, ROWS) / 4) * 4 * k);
+  const bPanel = newArray('f64', 4 * k);
   for (let top = 0; top < m; top += ROWS) {
     const rows = Math.min(ROWS, m - top);
     for (let i = 0; i < rows; i += 4)
@@ -83,6 +85,16 @@ function pack(
   step: number,
   lanes: number,
 ): void {
+  if (lanes === 4) {
+    // One pass, so that each cache line is met once where lanes are neighbours.
+    for (let p = 0, to = at, source = from; p < k; p++, to += 4, source += step) {
+      out[to] = data[source]!;
+      out[to + 1] = data[source + laneStride]!;
+      out[to + 2] = data[source + 2 * laneStride]!;
+      out[to + 3] = data[source + 3 * laneStride]!;
+    }
+    return;
+  }
   for (let lane = 0; lane < 4; lane++) {
     let to = at + lane;
     if (lane >= lanes) {
@@ -180,7 +192,7 @@ function rowTimesMatrix(
   c: { readonly data: Floats; readonly offset: number },
   scale: number,
 ): void {
-  const sums = new Float64Array(n);
+  const sums = newArray('f64', n);
   for (let p = 0; p < k; p++) {
     const factor = a.data[a.offset + p * a.columnStride]!;
     let at = b.offset + p * b.rowStride;

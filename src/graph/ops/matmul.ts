@@ -18,11 +18,12 @@ import {
   type RunContext,
 } from './operator.ts';
 
+/** From opset 9 on, products are of integers as well. */
 const PRODUCTS: readonly DType[] = [...FLOATS, 'i32', 'u32', 'i64', 'u64'];
 
 /** NumPy's matmul: vectors are promoted to matrices, leading axes broadcast. */
 function inferMatMul(c: InferContext): readonly Facts[] {
-  c.expect(0, PRODUCTS);
+  c.expect(0, c.node.opset >= 9 ? PRODUCTS : FLOATS);
   c.sameDType(0, 1);
   const a = c.input(0).shape;
   const b = c.input(1).shape;
@@ -47,7 +48,7 @@ function runMatMul(c: RunContext): readonly Tensor[] {
   const left = a.expand([...batch, m, k]);
   const right = b.expand([...batch, k, n]);
   const count = batch.reduce((size, dim) => size * dim, 1);
-  const product = isBig(out) ? bigProduct : out.dtype === 'i32' || out.dtype === 'u32' ? wordProduct : matmulInto;
+  const product = productOf(out);
   for (let i = 0; i < count; i++) {
     product(m, n, k, matrixAt(left, batch, i), matrixAt(right, batch, i), {
       data: out.data as Numbers,
@@ -75,20 +76,23 @@ function matrixAt(tensor: Tensor, batch: readonly number[], index: number): Matr
 
 type Product = typeof matmulInto;
 
+/** The product of matrices of the dtype of `out`. Those of integers take no scale. */
+function productOf(out: Tensor): Product {
+  if (isBig(out)) return bigProduct;
+  return out.dtype === 'i32' || out.dtype === 'u32' ? wordProduct : matmulInto;
+}
+
 /** 32-bit integers wrap at each step, as they do in hardware. */
 const wordProduct: Product = (m, n, k, a, b, c) => {
+  const sums = new Int32Array(n);
   for (let i = 0; i < m; i++) {
-    for (let j = 0; j < n; j++) {
-      let sum = 0;
-      for (let p = 0; p < k; p++) {
-        const [x, y] = [
-          a.data[a.offset + i * a.rowStride + p * a.columnStride]!,
-          b.data[b.offset + p * b.rowStride + j * b.columnStride]!,
-        ];
-        sum = (sum + Math.imul(x, y)) | 0;
-      }
-      c.data[c.offset + i * n + j] = sum;
+    sums.fill(0);
+    for (let p = 0; p < k; p++) {
+      const factor = a.data[a.offset + i * a.rowStride + p * a.columnStride]!;
+      let at = b.offset + p * b.rowStride;
+      for (let j = 0; j < n; j++, at += b.columnStride) sums[j] = (sums[j]! + Math.imul(factor, b.data[at]!)) | 0;
     }
+    for (let j = 0; j < n; j++) c.data[c.offset + i * n + j] = sums[j]!;
   }
 };
 
@@ -115,7 +119,7 @@ const matmul: OperatorVersion = {
 };
 
 function inferGemm(c: InferContext): readonly Facts[] {
-  c.expect(0, FLOATS);
+  c.expect(0, c.node.opset >= 9 ? PRODUCTS : FLOATS);
   c.sameDType(0, 1);
   c.sameDType(0, 2);
   c.rank(0, 2);
@@ -138,13 +142,42 @@ function runGemm(c: RunContext): readonly Tensor[] {
   const a = c.number('transA') ? c.operand(0).transpose() : c.operand(0);
   const b = c.number('transB') ? c.operand(1).transpose() : c.operand(1);
   const beta = c.number('beta');
-  const bias = c.tensors[2];
-  const out = bias && beta !== 0 ? bias.expand(c.shape()).clone() : c.allocate();
-  const data = out.data as Numbers;
-  if (bias && beta !== 0 && beta !== 1) for (let i = 0; i < data.length; i++) data[i] = data[i]! * beta;
+  const bias = beta === 0 ? undefined : c.tensors[2];
+  const [left, right] = [matrixAt(a, [], 0), matrixAt(b, [], 0)];
   const [m, n] = c.shape() as [number, number];
-  matmulInto(m, n, a.shape[1]!, matrixAt(a, [], 0), matrixAt(b, [], 0), { data, offset: 0 }, c.number('alpha'));
+  const k = a.shape[1]!;
+  if (!FLOATS.includes(a.dtype)) {
+    const out = c.allocate();
+    productOf(out)(m, n, k, left, right, { data: out.data as Numbers, offset: 0 });
+    return [scaleIntegers(out, c.number('alpha'), bias?.expand(c.shape()), beta)];
+  }
+  const out = bias ? bias.expand(c.shape()).clone() : c.allocate();
+  const data = out.data as Numbers;
+  if (bias && beta !== 1) for (let i = 0; i < data.length; i++) data[i] = data[i]! * beta;
+  matmulInto(m, n, k, left, right, { data, offset: 0 }, c.number('alpha'));
   return [out];
+}
+
+/** `alpha * product + beta * bias` in place. Whole factors keep integers exact; others are applied in double and truncated. */
+function scaleIntegers(product: Tensor, alpha: number, bias: Tensor | undefined, beta: number): Tensor {
+  if (alpha === 1 && !bias) return product;
+  const added = bias?.elements();
+  if (isBig(product)) {
+    const to = product.data as BigInt64Array;
+    const whole = Number.isSafeInteger(alpha) && Number.isSafeInteger(beta);
+    for (let i = 0; i < to.length; i++) {
+      const [x, y] = [to[i]!, (added?.[i] ?? 0n) as bigint];
+      to[i] = whole ? BigInt(alpha) * x + BigInt(beta) * y : truncated(alpha * Number(x) + beta * Number(y));
+    }
+    return product;
+  }
+  const to = product.data as Numbers;
+  for (let i = 0; i < to.length; i++) to[i] = alpha * to[i]! + beta * ((added?.[i] ?? 0) as number);
+  return product;
+}
+
+function truncated(value: number): bigint {
+  return Number.isFinite(value) ? BigInt(Math.trunc(value)) : 0n;
 }
 
 const gemm: OperatorVersion = {

@@ -118,3 +118,8 @@ export function threeAxes(window: Window): Window {
 export function threeSizes(sizes: readonly number[]): readonly [number, number, number] {
   return [...new Array<number>(3 - sizes.length).fill(1), ...sizes] as unknown as [number, number, number];
 }
+
+/** How many places there are in all. */
+export function volume(sizes: readonly number[]): number {
+  return sizes.reduce((product, size) => product * size, 1);
+}
