@@ -190,6 +190,11 @@ export class Inference {
     }
   }
 
+  /** The elements of a value that is a short list of integers, where they have been followed. */
+  known(id: ValueId): readonly Dim[] | undefined {
+    return this.#knownOf(id);
+  }
+
   #knownOf(id: ValueId): readonly Dim[] | undefined {
     const known = this.#known.get(id);
     const tensor = this.#tensors.get(id);
