@@ -13,6 +13,7 @@ import { NORMALISATION } from './normalisation.ts';
 import { NORMALISATION_GROUPS } from './normalisation-groups.ts';
 import { type Operator, type OperatorTable, operatorKey } from './operator.ts';
 import { POOLING } from './pooling.ts';
+import { RECURRENT } from './recurrent.ts';
 import { REDUCTION } from './reduction.ts';
 import { SHAPE } from './shape.ts';
 import { UNARY } from './unary.ts';
@@ -29,6 +30,7 @@ export const OPERATORS: OperatorTable = tableOf([
   ...NORMALISATION,
   ...NORMALISATION_GROUPS,
   ...POOLING,
+  ...RECURRENT,
   ...REDUCTION,
   ...SHAPE,
   ...UNARY,
