@@ -3,36 +3,62 @@
  * @module
  */
 import { ARITHMETIC } from './arithmetic.ts';
+import { ATTENTION } from './attention.ts';
+import { BITWISE } from './bitwise.ts';
+import { BOXES } from './boxes.ts';
+import { CAST } from './cast.ts';
 import { COMPARISON } from './comparison.ts';
 import { CONSTANT } from './constant.ts';
 import { CONTROL } from './control.ts';
+import { CONV_TRANSPOSE } from './conv-transpose.ts';
 import { CONVOLUTION } from './convolution.ts';
+import { EINSUM } from './einsum.ts';
+import { GATHER } from './gather.ts';
 import { MATMUL } from './matmul.ts';
 import { MOVEMENT } from './movement.ts';
 import { NORMALISATION } from './normalisation.ts';
 import { NORMALISATION_GROUPS } from './normalisation-groups.ts';
 import { type Operator, type OperatorTable, operatorKey } from './operator.ts';
+import { PATTERN } from './pattern.ts';
 import { POOLING } from './pooling.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTION } from './reduction.ts';
+import { ROTARY } from './rotary.ts';
+import { SCAN } from './scan.ts';
+import { SCATTER } from './scatter.ts';
+import { SELECTION } from './selection.ts';
 import { SHAPE } from './shape.ts';
+import { TEXT } from './text.ts';
 import { UNARY } from './unary.ts';
 
 /** Every operator that the reference backend computes, by {@link operatorKey}. */
 export const OPERATORS: OperatorTable = tableOf([
   ...ARITHMETIC,
+  ...ATTENTION,
+  ...BITWISE,
+  ...BOXES,
+  ...CAST,
   ...COMPARISON,
   ...CONSTANT,
   ...CONTROL,
+  ...CONV_TRANSPOSE,
   ...CONVOLUTION,
+  ...EINSUM,
+  ...GATHER,
   ...MATMUL,
   ...MOVEMENT,
   ...NORMALISATION,
   ...NORMALISATION_GROUPS,
+  ...PATTERN,
   ...POOLING,
   ...RECURRENT,
   ...REDUCTION,
+  ...ROTARY,
+  ...SCAN,
+  ...SCATTER,
+  ...SELECTION,
   ...SHAPE,
+  ...TEXT,
   ...UNARY,
 ]);
 

@@ -147,7 +147,7 @@ export function normaliseRows(
 const STASH_TYPES: Readonly<Record<number, DType>> = { 1: 'f32', 10: 'f16', 11: 'f64', 16: 'bf16' };
 
 /** Fails unless input `index`, where present, can be repeated to fill `shape` without making it larger. */
-function fitsInto(c: InferContext, index: number, shape: readonly Dim[]): void {
+export function fitsInto(c: InferContext, index: number, shape: readonly Dim[]): void {
   const given = c.inputs[index]?.shape;
   if (given && c.broadcast(shape, given).some((dim, i) => c.differ(dim, shape[i] ?? 0))) {
     c.fail(`input ${index} of ${formatShape(given)} does not broadcast into ${formatShape(shape)}`);
