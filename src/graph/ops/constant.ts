@@ -1,5 +1,5 @@
 /**
- * Values from nothing, and values in another form: Constant, ConstantOfShape, Range, Identity, Dropout, Cast.
+ * Values from nothing, and values in another form: Constant, ConstantOfShape, Range, Identity, Dropout.
  * @module
  */
 import { DTYPES, type DType, Tensor } from '../../tensor/index.ts';
@@ -196,59 +196,6 @@ const dropoutInputs = from(12, dropoutBool, {
   },
 });
 
-/** Names of element types as Cast had them before opset 6. */
-const CAST_NAMES: Readonly<Record<string, number>> = {
-  FLOAT: 1,
-  UINT8: 2,
-  INT8: 3,
-  UINT16: 4,
-  INT16: 5,
-  INT32: 6,
-  INT64: 7,
-  BOOL: 9,
-  FLOAT16: 10,
-  DOUBLE: 11,
-  UINT32: 12,
-  UINT64: 13,
-};
-
-function castTarget(c: InferContext, code: number): DType {
-  return ONNX_DTYPES.get(code) ?? c.unsupported(`element type ${code} has no dtype here`);
-}
-
-function cast(
-  since: number,
-  attributes: OperatorVersion['attributes'],
-  target: (c: InferContext) => DType,
-): OperatorVersion {
-  return {
-    since,
-    inputs: [1, 1],
-    outputs: [1, 1],
-    attributes,
-    infer: c => [{ dtype: target(c), shape: c.input(0).shape }],
-    known: c => (DTYPES[target(c)].kind === 'int' ? c.known(0) : undefined),
-    run: c => [castTo(c.operand(0), c.outputs[0]!.dtype)],
-  };
-}
-
-function castTo(x: Tensor, dtype: DType): Tensor {
-  return x.dtype === dtype ? x : x.cast(dtype);
-}
-
-const castLike: OperatorVersion = {
-  since: 15,
-  inputs: [2, 2],
-  outputs: [1, 1],
-  attributes: {},
-  infer: c => [{ dtype: c.input(1).dtype, shape: c.input(0).shape }],
-  known: c => (DTYPES[c.input(1).dtype].kind === 'int' ? c.known(0) : undefined),
-  run: c => [castTo(c.operand(0), c.outputs[0]!.dtype)],
-};
-
-/** Saturation concerns the 8-bit floats only, which no dtype here is. */
-const SATURATE = { saturate: int(1), round_mode: string('up') } as const;
-
 function expectAny(version: OperatorVersion): OperatorVersion {
   return {
     ...version,
@@ -273,12 +220,4 @@ export const CONSTANT: readonly Operator[] = [
     dropoutBool,
     dropoutInputs,
   ),
-  define(
-    'Cast',
-    'elementwise',
-    cast(1, { to: required(string()) }, c => castTarget(c, CAST_NAMES[c.string('to')] ?? 0)),
-    cast(6, { to: required(int()) }, c => castTarget(c, c.number('to'))),
-    cast(19, { to: required(int()), ...SATURATE }, c => castTarget(c, c.number('to'))),
-  ),
-  define('CastLike', 'elementwise', castLike, from(19, castLike, { attributes: SATURATE })),
 ];

@@ -4,7 +4,10 @@
  */
 import { sameShape, type Tensor } from '../../tensor/index.ts';
 
-/** Any typed array, seen as numbers. Elements of the 64-bit integers are bigints at run time; see {@link isBig}. */
+/**
+ * Any typed array, seen as numbers. Elements of the 64-bit integers are bigints at run time (see {@link isBig}); those of strings
+ * are strings in a plain array, which kernels that only move elements need not know.
+ */
 export type Numbers = Float32Array | Float64Array;
 
 /** The dense elements of a tensor, seen as numbers. */
@@ -58,6 +61,30 @@ export function zipInto(out: Tensor, a: Tensor, b: Tensor, f: (a: number, b: num
       if (++index[axis]! < size) break;
       xAt -= size * left.strides[axis]!;
       yAt -= size * right.strides[axis]!;
+      index[axis] = 0;
+    }
+  }
+  return out;
+}
+
+/** Copies `count` elements from `start` on to `to`, from `at` on. For every dtype, strings too. */
+export function copyRun(to: Numbers, at: number, from: Numbers, start: number, count: number): void {
+  // A subarray costs more than a few elements, and the plain array of strings has none.
+  if (count > 16 && ArrayBuffer.isView(to)) to.set(from.subarray(start, start + count), at);
+  else for (let i = 0; i < count; i++) to[at + i] = from[start + i]!;
+}
+
+/** Where each element of a tensor of `shape` lies, in row-major order, when its axes have these non-negative strides. */
+export function offsetsOf(shape: readonly number[], strides: readonly number[]): Uint32Array {
+  const out = new Uint32Array(shape.reduce((size, dim) => size * dim, 1));
+  const index = new Array<number>(shape.length).fill(0);
+  let offset = 0;
+  for (let at = 0; at < out.length; at++) {
+    out[at] = offset;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      offset += strides[axis]!;
+      if (++index[axis]! < shape[axis]!) break;
+      offset -= shape[axis]! * strides[axis]!;
       index[axis] = 0;
     }
   }
