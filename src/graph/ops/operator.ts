@@ -98,6 +98,7 @@ export class InferContext {
   readonly #known: (input: number) => readonly Dim[] | undefined;
   readonly #symbols: SymbolSource;
   readonly #code: ErrorCode;
+  readonly #tensor: (input: number) => Tensor | undefined;
 
   constructor(
     node: Node,
@@ -106,6 +107,7 @@ export class InferContext {
     known: (input: number) => readonly Dim[] | undefined,
     symbols: SymbolSource,
     code: ErrorCode = 'INVALID_GRAPH',
+    tensor: (input: number) => Tensor | undefined = () => undefined,
   ) {
     this.node = node;
     this.inputs = inputs;
@@ -113,6 +115,7 @@ export class InferContext {
     this.#known = known;
     this.#symbols = symbols;
     this.#code = code;
+    this.#tensor = tensor;
   }
 
   /** The facts of an input that the arity check has found present. */
@@ -129,6 +132,13 @@ export class InferContext {
   integers(index: number): readonly number[] | undefined {
     const dims = this.known(index);
     return dims?.every(dim => typeof dim === 'number') ? (dims as readonly number[]) : undefined;
+  }
+
+  /** The elements of a float input, in row-major order, where they are known. */
+  floats(index: number): readonly number[] | undefined {
+    const facts = this.inputs[index];
+    const tensor = facts instanceof Tensor ? facts : facts && this.#tensor(index);
+    return tensor && tensor.size <= MAX_KNOWN ? tensor.values().map(Number) : undefined;
   }
 
   has(name: string): boolean {
