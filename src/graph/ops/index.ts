@@ -15,12 +15,16 @@ import { CONVOLUTION } from './convolution.ts';
 import { EINSUM } from './einsum.ts';
 import { GATHER } from './gather.ts';
 import { MATMUL } from './matmul.ts';
+import { MICROSOFT_QUANTISED } from './microsoft-quantised.ts';
 import { MOVEMENT } from './movement.ts';
 import { NORMALISATION } from './normalisation.ts';
 import { NORMALISATION_GROUPS } from './normalisation-groups.ts';
 import { type Operator, type OperatorTable, operatorKey } from './operator.ts';
 import { PATTERN } from './pattern.ts';
 import { POOLING } from './pooling.ts';
+import { QUANTISE } from './quantise.ts';
+import { QUANTISED_CONVOLUTION } from './quantised-convolution.ts';
+import { QUANTISED_LINEAR } from './quantised-linear.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTION } from './reduction.ts';
 import { ROTARY } from './rotary.ts';
@@ -46,11 +50,15 @@ export const OPERATORS: OperatorTable = tableOf([
   ...EINSUM,
   ...GATHER,
   ...MATMUL,
+  ...MICROSOFT_QUANTISED,
   ...MOVEMENT,
   ...NORMALISATION,
   ...NORMALISATION_GROUPS,
   ...PATTERN,
   ...POOLING,
+  ...QUANTISE,
+  ...QUANTISED_CONVOLUTION,
+  ...QUANTISED_LINEAR,
   ...RECURRENT,
   ...REDUCTION,
   ...ROTARY,
