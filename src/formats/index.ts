@@ -2,6 +2,7 @@
  * File formats: readers that bound what hostile bytes can cost, and writers. Pure.
  * @module
  */
+export type { ExternalData } from './onnx/external.ts';
 export { DEFAULT_ONNX_LIMITS, type OnnxLimits } from './onnx/limits.ts';
 export { type OnnxOptions, parseOnnx } from './onnx/read.ts';
 export { parseTensorProto } from './onnx/tensor.ts';
@@ -13,4 +14,4 @@ export {
   type SafetensorsLimits,
   type StoredTensor,
 } from './safetensors.ts';
-export { bytesSource, type ModelSource } from './source.ts';
+export { bytesSource, type ModelSource, withExternalData } from './source.ts';

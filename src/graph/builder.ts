@@ -15,6 +15,8 @@ export interface GraphBuilderOptions {
   readonly opset?: number;
   /** The operators that nodes may use; the whole table where left out. */
   readonly operators?: OperatorTable;
+  /** The builder of the graph that this one is to be a subgraph of: no size that is unknown here is taken for one there. */
+  readonly within?: GraphBuilder;
 }
 
 /** A node to be added. */
@@ -58,7 +60,10 @@ export class GraphBuilder {
   constructor(name: string, options: GraphBuilderOptions = {}) {
     this.#name = name;
     this.#opset = options.opset ?? MAX_OPSET;
-    this.#inference = new Inference(options.operators ?? OPERATORS);
+    this.#inference = new Inference(
+      options.operators ?? OPERATORS,
+      options.within ? options.within.#inference : undefined,
+    );
   }
 
   /** Adds an input of the graph. @throws {CloisterError} `INVALID_GRAPH` on a name in use or a shape that cannot exist. */
@@ -159,6 +164,18 @@ export class GraphBuilder {
   /** The value of this name, if there is one. */
   find(name: string): ValueId | undefined {
     return this.#ids.get(name);
+  }
+
+  /** Gives a value another name. @throws {CloisterError} `INVALID_GRAPH` on a name in use, or where there is no such value. */
+  rename(id: ValueId, name: string): void {
+    const { name: old } = this.#values[id] ?? { name: undefined };
+    if (old === undefined || name === '' || this.#ids.has(name)) {
+      const problem = name === '' ? 'a value needs a name' : `value ${JSON.stringify(name)} is defined twice`;
+      throw new CloisterError('INVALID_GRAPH', old === undefined ? `no value ${id}` : problem, { value: name });
+    }
+    this.#ids.delete(old);
+    this.#ids.set(name, id);
+    this.#values[id] = Object.freeze({ name, facts: this.facts(id) });
   }
 
   /** The finished graph, frozen. @throws {CloisterError} `INVALID_GRAPH` when it has no output. */

@@ -2,6 +2,14 @@
  * The graph: typed SSA values, nodes, constants; the operator table; inference of facts. Pure.
  * @module
  */
+export {
+  GRADIENTS,
+  GradientContext,
+  type GradientOptions,
+  type GradientRule,
+  type GradientTable,
+  gradient,
+} from './autodiff/index.ts';
 export { GraphBuilder, type GraphBuilderOptions, type NodeSpec } from './builder.ts';
 export type {
   Attribute,
@@ -16,7 +24,7 @@ export type {
   ValueId,
 } from './graph.ts';
 export { isGraph } from './graph.ts';
-export { type InferOptions, inferFacts, refuseUnknown } from './infer.ts';
+export { type InferOptions, inferFacts, MAX_NESTING, refuseUnknown } from './infer.ts';
 export { constantTensor, ONNX_DTYPES } from './ops/constant.ts';
 export { OPERATORS, tableOf } from './ops/index.ts';
 export {
@@ -36,5 +44,18 @@ export {
   RunContext,
   type SymbolSource,
 } from './ops/operator.ts';
-export { type FoldOptions, foldConstants, removeDeadNodes } from './passes/index.ts';
+export {
+  type FoldOptions,
+  foldConstants,
+  type Optimised,
+  type OptimiseOptions,
+  optimise,
+  PASSES,
+  type Pass,
+  type PassOptions,
+  type PassReport,
+  type PassResult,
+  removeDeadNodes,
+  type Supports,
+} from './passes/index.ts';
 export { type RunOptions, runGraph, runNode } from './run.ts';

@@ -122,17 +122,27 @@ export class Inference {
   readonly #tensors = new Map<ValueId, Tensor>();
   readonly #symbols: SymbolSource;
 
-  constructor(operators: OperatorTable, outer?: { readonly symbols: SymbolSource; readonly depth: number }) {
+  readonly #depth: number;
+  #count = 0;
+
+  /** @param outer - The inference of the graph around, for a subgraph. */
+  constructor(operators: OperatorTable, outer?: Inference) {
     this.#operators = operators;
-    let count = 0;
-    const fresh = outer ? outer.symbols.fresh : (): string => `?${count++}`;
-    const depth = (outer?.depth ?? 0) + 1;
-    this.#symbols = { fresh, outputsOf: (graph, inputs) => this.#outputsOf(graph, inputs, depth) };
+    this.#depth = outer ? outer.#depth + 1 : 0;
+    this.#symbols = {
+      fresh: outer ? outer.#symbols.fresh : () => `?${this.#count++}`,
+      outputsOf: (graph, inputs) => this.#outputsOf(graph, inputs),
+    };
   }
 
   /** Records an input or a constant. */
   define(id: ValueId, facts: Facts, constant?: Constant): void {
     this.#facts.set(id, facts);
+    for (const dim of facts.shape) {
+      // An input of a subgraph may have a size that was made up outside of it.
+      if (typeof dim === 'string' && /^\?\d{1,9}$/.test(dim))
+        this.#count = Math.max(this.#count, Number(dim.slice(1)) + 1);
+    }
     if (constant?.kind === 'inline' && constant.tensor.size <= MAX_KNOWN) this.#tensors.set(id, constant.tensor);
   }
 
@@ -150,6 +160,8 @@ export class Inference {
       node.inputs.map(id => (id === undefined ? undefined : this.#facts.get(id))),
       input => this.#knownOf(node.inputs[input]!),
       this.#symbols,
+      'INVALID_GRAPH',
+      input => this.#tensors.get(node.inputs[input]!),
     );
     const inferred = version.infer(context).map(freezeFacts);
     for (const facts of inferred) checkFacts(node, facts, 'INVALID_GRAPH');
@@ -217,11 +229,11 @@ export class Inference {
     return made;
   }
 
-  #outputsOf(graph: Graph, inputs: readonly Facts[], depth: number): readonly Facts[] {
-    if (depth > MAX_NESTING) {
+  #outputsOf(graph: Graph, inputs: readonly Facts[]): readonly Facts[] {
+    if (this.#depth === MAX_NESTING) {
       throw new CloisterError('UNSUPPORTED_MODEL', `subgraphs lie more than ${MAX_NESTING} deep in each other`);
     }
-    const inner = new Inference(this.#operators, { symbols: this.#symbols, depth });
+    const inner = new Inference(this.#operators, this);
     graph.inputs.forEach((id, i) => {
       inner.define(id, inputs[i]!);
     });

@@ -14,9 +14,11 @@ import {
 import { type Graph, GraphBuilder } from '../../src/graph/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
 import { findCases } from '../conformance/cases.ts';
+import { field, message, node, port } from './onnx-bytes.ts';
 
 const corpus = process.env['CLOISTER_CORPUS'];
 
+/** What a call is refused with. */
 function refusal(run: () => unknown): CloisterError {
   try {
     run();
@@ -26,26 +28,6 @@ function refusal(run: () => unknown): CloisterError {
   }
   throw new Error('nothing was refused');
 }
-
-/** A protobuf field: a varint for numbers, length-delimited otherwise. */
-function field(number: number, value: number | string | Uint8Array): Uint8Array {
-  const varint = (rest: number): number[] =>
-    rest < 128 ? [rest] : [(rest % 128) | 128, ...varint(Math.floor(rest / 128))];
-  if (typeof value === 'number') return Uint8Array.from([...varint(number * 8), ...varint(value)]);
-  const bytes = typeof value === 'string' ? encodeUtf8(value) : value;
-  return concatBytes(Uint8Array.from([...varint(number * 8 + 2), ...varint(bytes.length)]), bytes);
-}
-
-const message = (...fields: readonly Uint8Array[]): Uint8Array => concatBytes(...fields);
-const port = (name: string, elementType = 1): Uint8Array =>
-  message(field(1, name), field(2, field(1, message(field(1, elementType), field(2, field(1, field(1, 2)))))));
-const node = (
-  op: string,
-  inputs: readonly string[],
-  outputs: readonly string[],
-  ...more: readonly Uint8Array[]
-): Uint8Array =>
-  message(...inputs.map(name => field(1, name)), ...outputs.map(name => field(2, name)), field(4, op), ...more);
 
 /** A model of these graph fields, with input x and output y of shape [2]. */
 function model(...graph: readonly Uint8Array[]): Uint8Array {
@@ -201,12 +183,20 @@ describe('parseOnnx', () => {
       'INVALID_MODEL',
       /with 4 bytes of data/,
     ],
-    ['external data', model(tensor(field(1, 2), field(2, 1), field(14, 1)), add), 'UNSUPPORTED_MODEL', /external data/],
     [
-      'external data by entries',
-      model(tensor(field(1, 2), field(2, 1), field(13, field(1, 'location'))), add),
-      'UNSUPPORTED_MODEL',
-      /external data/,
+      'external data without a path',
+      model(tensor(field(1, 2), field(2, 1), field(14, 1)), add),
+      'INVALID_MODEL',
+      /location/,
+    ],
+    [
+      'external data that nobody gave',
+      model(
+        tensor(field(1, 2), field(2, 1), field(13, message(field(1, 'location'), field(2, 'w.bin'))), field(14, 1)),
+        add,
+      ),
+      'INVALID_MODEL',
+      /weights are in "w.bin": only the model file was given/,
     ],
     [
       'an attribute given twice',

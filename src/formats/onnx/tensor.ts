@@ -13,7 +13,9 @@
  * | 9 | bytes | any dtype, little-endian |
  * | 10 | packed double | f64 |
  * | 11 | packed uint64 | u32 u64 |
- * | 3, 13, 14 | segment, external data | refused |
+ * | 13 | entries of key (1) and value (2) | external data: location, offset, length |
+ * | 14 | int32 | 1 where the elements are external |
+ * | 3 | segment | refused |
  *
  * Fields 9, and 4 and 10 in one packed run, are the elements as they lie in memory: they become ranges of the file.
  * @see https://github.com/onnx/onnx/blob/v1.18.0/onnx/onnx.proto
@@ -24,6 +26,7 @@ import { type Constant, type Facts, ONNX_DTYPES } from '../../graph/index.ts';
 import { DTYPES, type DType, elementCount, MAX_RANK, newArray, Tensor } from '../../tensor/index.ts';
 import { type ByteRange, type Field, WireReader } from '../protobuf.ts';
 import type { ModelSource } from '../source.ts';
+import { checkLocation, type ExternalData } from './external.ts';
 import { DEFAULT_ONNX_LIMITS, LimitCounter } from './limits.ts';
 
 /** A TensorProto with its elements where they are: in the file, or decoded. */
@@ -64,7 +67,7 @@ const INLINE_FLOAT_BYTES = 64;
  */
 export function parseTensorProto(source: ModelSource): { readonly name: string; readonly tensor: Tensor } {
   const wire = new WireReader(source);
-  const record = readTensor(wire, wire.all, new LimitCounter(DEFAULT_ONNX_LIMITS));
+  const record = readTensor(wire, wire.all, { counter: new LimitCounter(DEFAULT_ONNX_LIMITS), source });
   return { name: record.name, tensor: loadConstant(record, source) };
 }
 
@@ -75,8 +78,18 @@ export function loadConstant(record: TensorRecord, source: ModelSource): Tensor 
   return Tensor.fromBytes(facts.dtype, shape, source.read(constant.offset, constant.length));
 }
 
+/** What surrounds a TensorProto. */
+export interface TensorContext {
+  readonly counter: LimitCounter;
+  readonly source: ModelSource;
+  readonly external?: ExternalData | undefined;
+}
+
 /** Reads the TensorProto in `range`. */
-export function readTensor(wire: WireReader, range: ByteRange, counter: LimitCounter): TensorRecord {
+export function readTensor(wire: WireReader, range: ByteRange, context: TensorContext): TensorRecord {
+  const { counter } = context;
+  const entries = new Map<string, string>();
+  let isExternal = false;
   const dims: number[] = [];
   const data: Field[] = [];
   let dataType: number | undefined;
@@ -111,10 +124,11 @@ export function readTensor(wire: WireReader, range: ByteRange, counter: LimitCou
         name = wire.text(field, counter.limits.stringBytes);
         break;
       case 13:
-        refuse('external data: the weights of this model are in another file; save it as one file', field.start);
+        counter.take('listItems', 1, field.start);
+        readEntry(wire, field, counter, entries);
         break;
       case 14:
-        if (wire.int(field) !== 0) refuse('external data: save the model as one file', field.start);
+        isExternal = wire.int(field) === 1;
         break;
     }
   }
@@ -122,7 +136,66 @@ export function readTensor(wire: WireReader, range: ByteRange, counter: LimitCou
   const dtype = ONNX_DTYPES.get(dataType) ?? refuse(`a tensor of element type ${dataType}`, range.start);
   const count = countElements(wire, dims, range);
   const facts: Facts = Object.freeze({ dtype, shape: Object.freeze(dims) });
+  if (isExternal) {
+    if (data.length > 0) wire.fail('a tensor has elements here and in another file', range.start);
+    return { name, facts, shape: dims, constant: locateElements(wire, facts, count, entries, range, context) };
+  }
   return { name, facts, shape: dims, constant: readElements(wire, facts, count, data, range, counter) };
+}
+
+/** StringStringEntryProto. */
+function readEntry(wire: WireReader, field: Field, counter: LimitCounter, entries: Map<string, string>): void {
+  let [key, value] = ['', ''];
+  for (const part of wire.fields(wire.message(field))) {
+    if (part.number === 1) key = wire.text(part, counter.limits.stringBytes);
+    else if (part.number === 2) value = wire.text(part, counter.limits.stringBytes);
+  }
+  if (entries.has(key)) wire.fail(`external data gives ${JSON.stringify(key.slice(0, 40))} twice`, field.start);
+  entries.set(key, value);
+}
+
+/** The range of the source where the elements of an external tensor lie. */
+function locateElements(
+  wire: WireReader,
+  facts: Facts,
+  count: number,
+  entries: ReadonlyMap<string, string>,
+  range: ByteRange,
+  { counter, source, external }: TensorContext,
+): Constant {
+  const { dtype, shape } = facts;
+  const location = entries.get('location') ?? wire.fail('external data without a location', range.start);
+  checkLocation(location, range.start);
+  if (dtype === 'string') wire.fail('strings cannot be external data', range.start);
+  const file = external?.locate(location);
+  if (!file) {
+    const shown = JSON.stringify(location.slice(0, 80));
+    const why = external ? 'there is no such file beside the model' : 'only the model file was given';
+    throw new CloisterError('INVALID_MODEL', `weights are in ${shown}: ${why} (at byte ${range.start})`, {
+      at: range.start,
+    });
+  }
+  const needed = count * DTYPES[dtype].bytes;
+  const integer = (key: string, otherwise: number): number => {
+    const text = entries.get(key);
+    if (text === undefined) return otherwise;
+    const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+    return Number.isSafeInteger(value) ? value : wire.fail(`external data: ${key} is no size`, range.start);
+  };
+  const offset = integer('offset', 0);
+  const length = integer('length', needed);
+  if (length !== needed || offset + length > file.size) {
+    const shown = `${length} bytes at ${offset} of a file of ${file.size}`;
+    wire.fail(`a ${dtype} tensor of ${count} elements needs ${needed} bytes, got ${shown}`, range.start);
+  }
+  if (needed > inlineLimit(dtype)) return { kind: 'range', offset: file.offset + offset, length };
+  counter.take('inlineBytes', needed, range.start);
+  const bytes = new Uint8Array(source.read(file.offset + offset, length));
+  return { kind: 'inline', tensor: Tensor.fromBytes(dtype, shape as readonly number[], bytes) };
+}
+
+function inlineLimit(dtype: DType): number {
+  return DTYPES[dtype].kind === 'float' ? INLINE_FLOAT_BYTES : INLINE_INTEGER_BYTES;
 }
 
 function countElements(wire: WireReader, dims: readonly number[], range: ByteRange): number {
@@ -168,8 +241,7 @@ function readElements(
     if (stored !== count * width) {
       wire.fail(`a ${dtype} tensor of ${count} elements needs ${count * width} bytes, got ${stored}`, first.start);
     }
-    const limit = DTYPES[dtype].kind === 'float' ? INLINE_FLOAT_BYTES : INLINE_INTEGER_BYTES;
-    if (stored > limit) return { kind: 'range', offset: first.start, length: stored };
+    if (stored > inlineLimit(dtype)) return { kind: 'range', offset: first.start, length: stored };
     counter.take('inlineBytes', stored, first.start);
     return {
       kind: 'inline',

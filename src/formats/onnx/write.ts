@@ -12,6 +12,8 @@ import {
   type Facts,
   findVersion,
   type Graph,
+  isGraph,
+  type LabelledColumns,
   type Node,
   ONNX_DTYPES,
   OPERATORS,
@@ -43,27 +45,51 @@ export interface WriteOnnxOptions {
  * ```
  */
 export function writeOnnx(graph: Graph, options: WriteOnnxOptions = {}): Uint8Array {
-  const opsets = opsetsOf(graph);
-  const parts: Uint8Array[] = [
-    ...graph.nodes.map(node => message(1, writeNode(graph, node))),
-    text(2, graph.name),
-    ...[...graph.constants.keys()].map(id =>
-      message(5, writeTensorProto(nameOf(graph, id), loadTensor(graph, id, options.constants))),
-    ),
-    ...graph.inputs.filter(id => !graph.constants.has(id)).map(id => message(11, writePort(graph, id))),
-    ...graph.outputs.map(id => message(12, writePort(graph, id))),
-  ];
+  const opsets = new Map<string, number>();
+  collectOpsets(graph, opsets);
+  if (opsets.size === 0) opsets.set('', 1);
+  const names = graph.values.map(({ name }, id) => (graph.maps.has(id) ? `${name}/columns` : name));
   return concatBytes(
     // IR 10 came with opset 21; older readers know IR 8.
     varint(1, (opsets.get('') ?? 0) > 20 ? 10 : 8),
     ...(options.producer ? [text(2, options.producer)] : []),
-    message(7, concatBytes(...parts)),
+    message(7, writeGraph({ graph, names, taken: new Set(names), constants: options.constants }, true)),
     ...[...opsets].map(([domain, version]) => message(8, concatBytes(text(1, domain), varint(2, version)))),
   );
 }
 
-function opsetsOf(graph: Graph): ReadonlyMap<string, number> {
-  const opsets = new Map<string, number>();
+/** A graph on its way out: its values by the names that they have in the file. */
+interface Writing {
+  readonly graph: Graph;
+  readonly names: readonly string[];
+  /** Names in use in this graph and around it. ONNX knows no shadowing. */
+  readonly taken: ReadonlySet<string>;
+  readonly constants: ConstantReader | undefined;
+}
+
+/** GraphProto: nodes (1), a name (2), initialisers (5), inputs (11), outputs (12). A subgraph sees its inputs by name, around it. */
+function writeGraph(writing: Writing, outermost: boolean): Uint8Array {
+  const { graph, names } = writing;
+  return concatBytes(
+    ...graph.nodes.map(node => message(1, writeNode(writing, node))),
+    ...[...graph.maps].map(([id, columns]) => message(1, writeZipMap(names[id]!, graph.values[id]!.name, columns))),
+    text(2, graph.name),
+    ...[...graph.constants.keys()].map(id =>
+      message(5, writeTensorProto(names[id]!, loadTensor(graph, id, writing.constants))),
+    ),
+    ...graph.inputs
+      .filter(id => outermost && !graph.constants.has(id))
+      .map(id => message(11, writePort(names[id]!, graph.values[id]!.facts))),
+    ...graph.outputs.map(id => {
+      const columns = graph.maps.get(id);
+      if (columns) return message(12, writeMapPort(graph.values[id]!.name, columns));
+      return message(12, writePort(names[id]!, graph.values[id]!.facts));
+    }),
+  );
+}
+
+/** The opset of each domain. @throws {CloisterError} `INVALID_ARGUMENT` when nodes of one domain have different ones. */
+function collectOpsets(graph: Graph, opsets: Map<string, number>): void {
   for (const node of graph.nodes) {
     const opset = opsets.get(node.domain) ?? node.opset;
     if (opset !== node.opset) {
@@ -71,21 +97,69 @@ function opsetsOf(graph: Graph): ReadonlyMap<string, number> {
       throw new CloisterError('INVALID_ARGUMENT', message, { node: node.name });
     }
     opsets.set(node.domain, opset);
+    for (const value of Object.values(node.attributes)) if (isGraph(value)) collectOpsets(value, opsets);
   }
-  if (opsets.size === 0) opsets.set('', 1);
-  return opsets;
+  if (graph.maps.size > 0 && !opsets.has('ai.onnx.ml')) opsets.set('ai.onnx.ml', 1);
 }
 
-function writeNode(graph: Graph, node: Node): Uint8Array {
+function writeNode(writing: Writing, node: Node): Uint8Array {
+  const { names } = writing;
   const specs = findVersion(OPERATORS, node)?.attributes ?? {};
   const attributes = Object.entries(node.attributes).sort(([a], [b]) => (a < b ? -1 : 1));
+  // What the subgraphs capture is not listed: they name it.
+  const captured = attributes.reduce(
+    (most, [, value]) => (isGraph(value) ? Math.max(most, value.inputs.length) : most),
+    0,
+  );
+  const inputs = node.inputs.slice(0, node.inputs.length - captured);
+  const outside = node.inputs.slice(node.inputs.length - captured).map(id => names[id!]!);
   return concatBytes(
-    ...node.inputs.map(id => text(1, id === undefined ? '' : nameOf(graph, id))),
-    ...node.outputs.map(id => text(2, id === undefined ? '' : nameOf(graph, id))),
+    ...inputs.map(id => text(1, id === undefined ? '' : names[id]!)),
+    ...node.outputs.map(id => text(2, id === undefined ? '' : names[id]!)),
     text(3, node.name),
     text(4, node.op),
-    ...attributes.map(([name, value]) => message(5, writeAttribute(node, name, value, specs[name]?.type))),
+    ...attributes.map(([name, value]) =>
+      message(
+        5,
+        isGraph(value)
+          ? concatBytes(text(1, name), message(6, writeSubgraph(writing, value, outside)), varint(20, 5))
+          : writeAttribute(node, name, value, specs[name]?.type),
+      ),
+    ),
     ...(node.domain === '' ? [] : [text(7, node.domain)]),
+  );
+}
+
+/** A subgraph whose inputs have the names `outside` in the graph around it; its own values step aside where a name is taken. */
+function writeSubgraph(around: Writing, graph: Graph, outside: readonly string[]): Uint8Array {
+  const taken = new Set(around.taken);
+  const names: string[] = [];
+  graph.inputs.forEach((id, i) => {
+    names[id] = outside[i]!;
+  });
+  graph.values.forEach(({ name }, id) => {
+    if (names[id] !== undefined) return;
+    let free = name;
+    while (taken.has(free)) free += "'";
+    taken.add(free);
+    names[id] = free;
+  });
+  return writeGraph({ graph, names, taken, constants: around.constants }, false);
+}
+
+/** ZipMap of ai.onnx.ml: columns become a map for each row. */
+function writeZipMap(from: string, to: string, { labels }: LabelledColumns): Uint8Array {
+  const strings = typeof labels[0] === 'string';
+  const attribute = strings
+    ? [text(1, 'classlabels_strings'), ...labels.map(label => text(9, label as string)), varint(20, 8)]
+    : [text(1, 'classlabels_int64s'), ...labels.map(label => varint(8, label as number)), varint(20, 7)];
+  return concatBytes(
+    text(1, from),
+    text(2, to),
+    text(3, `ZipMap ${to}`),
+    text(4, 'ZipMap'),
+    message(5, concatBytes(...attribute)),
+    text(7, 'ai.onnx.ml'),
   );
 }
 
@@ -144,18 +218,24 @@ export function writeTensorProto(name: string, tensor: Tensor): Uint8Array {
 }
 
 /** ValueInfoProto: a name, and a type that is a tensor with an element type and a shape. */
-function writePort(graph: Graph, id: ValueId): Uint8Array {
-  const { dtype, shape }: Facts = graph.values[id]!.facts;
+function writePort(name: string, { dtype, shape }: Facts): Uint8Array {
   const dims = shape.map((dim: Dim) => message(1, typeof dim === 'number' ? varint(1, dim) : text(2, dim)));
   const tensorType = concatBytes(varint(1, dtypeCode(dtype)), message(2, concatBytes(...dims)));
-  return concatBytes(text(1, nameOf(graph, id)), message(2, message(1, tensorType)));
+  return concatBytes(text(1, name), message(2, message(1, tensorType)));
+}
+
+/** A sequence (4) of maps (5) from labels (key type 1) to f32 (value type 2). */
+function writeMapPort(name: string, { labels }: LabelledColumns): Uint8Array {
+  const value = message(1, varint(1, dtypeCode('f32')));
+  const map = concatBytes(varint(1, dtypeCode(typeof labels[0] === 'string' ? 'string' : 'i64')), message(2, value));
+  return concatBytes(text(1, name), message(2, message(4, message(1, message(5, map)))));
 }
 
 function loadTensor(graph: Graph, id: ValueId, reader: ConstantReader | undefined): Tensor {
   const constant = graph.constants.get(id)!;
   if (constant.kind === 'inline') return constant.tensor;
   if (!reader) {
-    const name = nameOf(graph, id);
+    const { name } = graph.values[id]!;
     throw new CloisterError(
       'INVALID_ARGUMENT',
       `constant ${JSON.stringify(name)} is in a file: pass the file as options.constants`,
@@ -163,10 +243,6 @@ function loadTensor(graph: Graph, id: ValueId, reader: ConstantReader | undefine
   }
   const { dtype, shape } = graph.values[id]!.facts;
   return Tensor.fromBytes(dtype, shape as readonly number[], reader.read(constant.offset, constant.length));
-}
-
-function nameOf(graph: Graph, id: ValueId): string {
-  return graph.values[id]!.name;
 }
 
 function dtypeCode(dtype: DType): number {

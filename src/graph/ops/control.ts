@@ -48,7 +48,7 @@ function inferIf(c: InferContext): readonly Facts[] {
       c.fail(`output ${i} is ${facts.dtype} in one branch and ${other.dtype} in the other`);
     if (facts.shape.length !== other.shape.length) {
       c.unsupported(
-        `output ${i} has ${facts.shape.length} dimensions in one branch and ${other.shape.length} in the other`,
+        `output ${i} has ${facts.shape.length} dimensions in one branch and ${other.shape.length} in the other: fix the sizes of the inputs on import (dims), if they decide it`,
       );
     }
     return {
