@@ -8,7 +8,16 @@ import type { Facts } from '../graph.ts';
 import { matmulInto } from './gemm.ts';
 import { dense, type Numbers } from './loops.ts';
 import { define, FLOATS, type InferContext, int, ints, type Operator, type RunContext, string } from './operator.ts';
-import { checkAutoPad, concreteWindow, threeAxes, threeSizes, volume, type Window, windowShape } from './window.ts';
+import {
+  checkAutoPad,
+  concreteWindow,
+  kernelOfWeights,
+  threeAxes,
+  threeSizes,
+  volume,
+  type Window,
+  windowShape,
+} from './window.ts';
 
 function inferConv(c: InferContext): readonly Facts[] {
   c.expect(0, FLOATS);
@@ -20,14 +29,7 @@ function inferConv(c: InferContext): readonly Facts[] {
   if (x.length < 3 || x.length > 5)
     c.unsupported(`convolution has kernels for 1 to 3 spatial axes, got ${formatShape(x)}`);
   c.rank(1, x.length);
-  const declared = c.numbers('kernel_shape');
-  const kernel = w.slice(2).map((dim, i) => {
-    const size = declared?.[i] ?? dim;
-    return typeof size === 'number' && !c.differ(size, dim)
-      ? size
-      : c.fail(`kernel axis ${i}: ${size} is not ${dim} of the weights`);
-  });
-  if (declared && declared.length !== kernel.length) c.fail(`attribute kernel_shape: expected ${kernel.length} sizes`);
+  const kernel = kernelOfWeights(c, w.slice(2));
   const groups = c.number('group');
   const [channels, perGroup, outputs] = [x[1]!, w[1]!, w[0]!];
   if (groups < 1 || (typeof outputs === 'number' && outputs % groups !== 0)) {

@@ -27,6 +27,7 @@ import { QUANTISED_CONVOLUTION } from './quantised-convolution.ts';
 import { QUANTISED_LINEAR } from './quantised-linear.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTION } from './reduction.ts';
+import { RESIZE } from './resize.ts';
 import { ROTARY } from './rotary.ts';
 import { SCAN } from './scan.ts';
 import { SCATTER } from './scatter.ts';
@@ -61,6 +62,7 @@ export const OPERATORS: OperatorTable = tableOf([
   ...QUANTISED_LINEAR,
   ...RECURRENT,
   ...REDUCTION,
+  ...RESIZE,
   ...ROTARY,
   ...SCAN,
   ...SCATTER,

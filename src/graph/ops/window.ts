@@ -19,8 +19,20 @@ export interface Window {
 /** Every size in a window is at most this, so that their sums stay exact integers. */
 const MAX_EXTENT = 2 ** 31;
 
+/** The sizes of a kernel whose weights have the spatial `dims`, which the attribute may repeat. */
+export function kernelOfWeights(c: InferContext, dims: readonly Dim[]): readonly number[] {
+  const declared = c.numbers('kernel_shape');
+  if (declared && declared.length !== dims.length) c.fail(`attribute kernel_shape: expected ${dims.length} sizes`);
+  return dims.map((dim, i) => {
+    const size = declared?.[i] ?? dim;
+    return typeof size === 'number' && !c.differ(size, dim)
+      ? size
+      : c.fail(`kernel axis ${i}: ${size} is not ${dim} of the weights`);
+  });
+}
+
 /** Reads the window attributes. `kernel` is given where a weight tensor decides it. */
-function readWindow(c: InferContext, axes: number, kernel: readonly number[]): Window {
+export function readWindow(c: InferContext, axes: number, kernel: readonly number[]): Window {
   const list = (name: string, length: number, least: number, none: number): readonly number[] => {
     const values = c.numbers(name) ?? [];
     if (values.length === 0) return new Array<number>(length).fill(none);
