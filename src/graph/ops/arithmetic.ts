@@ -9,6 +9,7 @@ import {
   define,
   FLOATS,
   from,
+  INTS,
   type InferContext,
   int,
   ints,
@@ -40,7 +41,7 @@ const div: Binary = {
 };
 const min: Binary = { float: Math.min, big: (a, b) => (a < b ? a : b) };
 const max: Binary = { float: Math.max, big: (a, b) => (a > b ? a : b) };
-const pow: Binary = { float: (a, b) => a ** b, big: wrappingPower };
+const pow: Binary = { float: (a, b) => a ** b, int: wrappingPower32, big: wrappingPower };
 
 /** The dtype of a binary result, computed with the function that fits it. */
 function apply(f: Binary, out: Tensor, a: Tensor, b: Tensor): Tensor {
@@ -88,7 +89,7 @@ function inferLegacy(c: InferContext): readonly Facts[] {
 /** The attributes that opsets before 7 put on binary operators. */
 export const LEGACY_BROADCAST: OperatorVersion['attributes'] = { axis: int(), broadcast: int(0) };
 
-function binary(name: string, f: Binary, since: readonly number[], sizesSymbol?: string): Operator {
+function binary(name: string, f: Binary, sizesSymbol?: string): Operator {
   const known = (c: InferContext): readonly Dim[] | undefined => {
     const [a, b] = [c.known(0), c.known(1)];
     if (!f.sizes || !a || !b || (a.length !== b.length && a.length !== 1 && b.length !== 1)) return undefined;
@@ -107,13 +108,15 @@ function binary(name: string, f: Binary, since: readonly number[], sizesSymbol?:
     known,
     run: c => [apply(f, c.allocate(), c.operand(0), c.operand(1))],
   };
-  const legacy = from(1, modern, {
-    attributes: { ...LEGACY_BROADCAST, consumed_inputs: ints() },
+  const legacy = from(6, modern, {
+    attributes: LEGACY_BROADCAST,
     infer: inferLegacy,
     known: () => undefined,
     run: c => [apply(f, c.allocate(), c.operand(0), c.operand(1).reshape(legacyShape(c) as readonly number[]))],
   });
-  return define(name, 'elementwise', legacy, ...since.map(opset => from(opset, modern)));
+  // Opset 1 let a node say which inputs it may overwrite; the hint has no meaning here.
+  const first = from(1, legacy, { attributes: { ...LEGACY_BROADCAST, consumed_inputs: ints() } });
+  return define(name, 'elementwise', first, legacy, modern);
 }
 
 /** Pow-12 let the exponent have a dtype of its own; the result has the base's. */
@@ -121,6 +124,11 @@ function runPow(c: RunContext): readonly Tensor[] {
   const base = c.operand(0);
   const exponent = c.operand(1);
   if (base.dtype === exponent.dtype) return [apply(pow, c.allocate(), base, exponent)];
+  if (INTS.includes(base.dtype) && INTS.includes(exponent.dtype)) {
+    // In 64 bits, of which the base's dtype keeps the lower ones.
+    const long = (x: Tensor): Tensor => (isBig(x) ? x : x.cast('i64'));
+    return [apply(pow, Tensor.zeros('i64', c.shape()), long(base), long(exponent)).cast(base.dtype)];
+  }
   const wide = Tensor.zeros('f64', c.shape());
   return [zipInto(wide, base.cast('f64'), exponent.cast('f64'), pow.float).cast(base.dtype)];
 }
@@ -165,8 +173,7 @@ function variadic(
     return [{ dtype: c.input(0).dtype, shape }];
   };
   const modern: OperatorVersion = { since: 8, inputs: [1, MANY], outputs: [1, 1], attributes: {}, infer, run: fold };
-  const legacy = from(1, modern, {
-    attributes: { consumed_inputs: ints() },
+  const legacy = from(6, modern, {
     infer: c => {
       const { dtype, shape } = c.input(0);
       for (let i = 1; i < c.inputs.length; i++) {
@@ -179,7 +186,7 @@ function variadic(
       return [{ dtype, shape }];
     },
   });
-  return define(name, 'elementwise', legacy, modern);
+  return define(name, 'elementwise', from(1, legacy, { attributes: { consumed_inputs: ints() } }), legacy, modern);
 }
 
 const mod: OperatorVersion = {
@@ -187,11 +194,14 @@ const mod: OperatorVersion = {
   inputs: [2, 2],
   outputs: [1, 1],
   attributes: { fmod: int(0) },
-  infer: inferBinary(NUMBERS),
+  infer: c => {
+    if (FLOATS.includes(c.input(0).dtype) && c.number('fmod') !== 1) c.fail('of floats only fmod 1 is defined');
+    return inferBinary(NUMBERS)(c);
+  },
   run: c => {
     // fmod 1 takes the sign of the dividend, as C does; 0 that of the divisor, as Python does.
     const c99 = c.number('fmod') === 1;
-    const float = c99 ? (a: number, b: number) => a % b : (a: number, b: number) => a - Math.floor(a / b) * b;
+    const float = (a: number, b: number): number => a % b;
     const whole = c99
       ? (a: number, b: number) => (b === 0 ? 0 : a % b)
       : (a: number, b: number) => (b === 0 ? 0 : ((a % b) + b) % b);
@@ -199,6 +209,18 @@ const mod: OperatorVersion = {
     return [apply({ float, int: whole, big }, c.allocate(), c.operand(0), c.operand(1))];
   },
 };
+
+/** Square and multiply modulo 2^32: an exponent of any size costs at most 32 steps. */
+function wrappingPower32(base: number, exponent: number): number {
+  if (exponent < 0) return base === 1 ? 1 : base === -1 ? (exponent % 2 === 0 ? 1 : -1) : 0;
+  let result = 1;
+  let square = base;
+  for (let rest = exponent; rest > 0; rest = Math.floor(rest / 2)) {
+    if (rest % 2 === 1) result = Math.imul(result, square);
+    square = Math.imul(square, square);
+  }
+  return result;
+}
 
 /** Square and multiply modulo 2^64: an exponent of any size costs at most 64 steps. */
 function wrappingPower(base: bigint, exponent: bigint): bigint {
@@ -214,10 +236,10 @@ function wrappingPower(base: bigint, exponent: bigint): bigint {
 
 /** The operators of this file. */
 export const ARITHMETIC: readonly Operator[] = [
-  binary('Add', add, [7], '+'),
-  binary('Sub', sub, [7], '-'),
-  binary('Mul', mul, [7], '*'),
-  binary('Div', div, [7], '/'),
+  binary('Add', add, '+'),
+  binary('Sub', sub, '-'),
+  binary('Mul', mul, '*'),
+  binary('Div', div, '/'),
   define(
     'Pow',
     'elementwise',

@@ -3,6 +3,7 @@
  * @module
  */
 import { Tensor } from '../../tensor/index.ts';
+import { singleValue } from './constant.ts';
 import { dense, type Numbers } from './loops.ts';
 import { define, type InferContext, int, type Operator, type OperatorVersion, type RunContext } from './operator.ts';
 
@@ -68,9 +69,7 @@ function checkShapes(c: InferContext): void {
     [4, 'f32'],
   ] as const) {
     c.expect(input, [dtype]);
-    if (c.inputs[input]?.shape.some(dim => typeof dim === 'number' && dim !== 1)) {
-      c.fail(`input ${input}: expected a single value`);
-    }
+    singleValue(c, input);
   }
 }
 

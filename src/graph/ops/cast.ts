@@ -109,7 +109,11 @@ function castVersion(
       }
       return [{ dtype: target(c), shape: c.input(0).shape }];
     },
-    known: c => (['i32', 'i64', 'u32', 'u64'].includes(target(c)) ? c.known(0) : undefined),
+    // Sizes stay what they are; elements that are all known are cast as any are.
+    known: c => {
+      const known = ['i32', 'i64', 'u32', 'u64'].includes(target(c)) ? c.known(0) : undefined;
+      return known?.some(dim => typeof dim === 'string') ? known : undefined;
+    },
     run: c => [castTo(c, c.operand(0), c.outputs[0]!.dtype)],
   };
 }

@@ -7,7 +7,7 @@ import type { Facts } from '../graph.ts';
 import { LEGACY_BROADCAST, legacyShape } from './arithmetic.ts';
 import { mapInto, type Numbers, zipInto } from './loops.ts';
 import {
-  ALL,
+  ANY,
   define,
   FLOATS,
   from,
@@ -18,7 +18,7 @@ import {
   type OperatorVersion,
 } from './operator.ts';
 
-/** JavaScript compares bigints with these operators too, so one function serves every dtype. */
+/** JavaScript compares bigints and strings with these operators too, so one function serves every dtype. */
 type Predicate = (a: number, b: number) => number;
 
 function inferPredicate(dtypes: readonly DType[]): (c: InferContext) => readonly Facts[] {
@@ -62,6 +62,7 @@ const where: OperatorVersion = {
   attributes: {},
   infer: c => {
     c.expect(0, ['bool']);
+    c.expect(1, ANY);
     c.sameDType(1, 2);
     const shape = c.broadcast(c.broadcast(c.input(0).shape, c.input(1).shape), c.input(2).shape);
     return [{ dtype: c.input(1).dtype, shape }];
@@ -113,7 +114,7 @@ function question(
 
 /** The operators of this file. */
 export const COMPARISON: readonly Operator[] = [
-  predicate('Equal', ALL, (a, b) => (a === b ? 1 : 0), 1),
+  predicate('Equal', ANY, (a, b) => (a === b ? 1 : 0), 1),
   predicate('Less', NUMBERS, (a, b) => (a < b ? 1 : 0), 1),
   predicate('Greater', NUMBERS, (a, b) => (a > b ? 1 : 0), 1),
   predicate('LessOrEqual', NUMBERS, (a, b) => (a <= b ? 1 : 0), 12),

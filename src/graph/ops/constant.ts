@@ -2,11 +2,11 @@
  * Values from nothing, and values in another form: Constant, ConstantOfShape, Range, Identity, Dropout.
  * @module
  */
-import { DTYPES, type DType, Tensor } from '../../tensor/index.ts';
+import { DTYPES, type DType, formatShape, type Nested, Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts } from '../graph.ts';
 import { isBig } from './loops.ts';
 import {
-  ALL,
+  ANY,
   define,
   FLOATS,
   float,
@@ -16,6 +16,7 @@ import {
   int,
   ints,
   lengthOf,
+  MAX_KNOWN,
   type Operator,
   type OperatorVersion,
   required,
@@ -44,16 +45,25 @@ export const ONNX_DTYPES: ReadonlyMap<number, DType> = new Map<number, DType>([
 
 /** The tensor that a Constant node's attribute says, in any of the forms that opset 12 added. */
 export function constantTensor(c: InferContext): Tensor {
-  const given = ['value', 'value_float', 'value_floats', 'value_int', 'value_ints'].filter(name => c.has(name));
-  if (c.has('value_string') || c.has('value_strings')) c.unsupported('strings have no dtype here');
+  const given = VALUES.filter(name => c.has(name));
   if (given.length !== 1) c.fail(`expected exactly one value, got ${given.length}`);
   const value = c.tensor('value');
   if (value) return value;
   const name = given[0]!;
-  const list = c.numbers(name) ?? c.number(name);
-  if (name.startsWith('value_float')) return Tensor.of('f32', list);
-  return Tensor.of('i64', list);
+  const list = c.node.attributes[name] as Nested;
+  if (name.startsWith('value_string')) return Tensor.of('string', list);
+  return Tensor.of(name.startsWith('value_float') ? 'f32' : 'i64', list);
 }
+
+const VALUES = [
+  'value',
+  'value_float',
+  'value_floats',
+  'value_int',
+  'value_ints',
+  'value_string',
+  'value_strings',
+] as const;
 
 const constant: OperatorVersion = {
   since: 1,
@@ -66,10 +76,14 @@ const constant: OperatorVersion = {
   },
   known: c => {
     const value = constantTensor(c);
-    return DTYPES[value.dtype].kind !== 'float' && value.size <= 256 ? value.values().map(Number) : undefined;
+    const whole = DTYPES[value.dtype].kind === 'int' || value.dtype === 'bool';
+    return whole && value.size <= MAX_KNOWN ? value.values().map(Number) : undefined;
   },
   run: c => [constantTensor(c)],
 };
+
+/** Opset 11 brought a sparse value beside the dense one; the reader of the file refuses it. */
+const constant11 = from(11, constant, { attributes: { value: tensor } });
 
 const constant12 = from(12, constant, {
   attributes: {
@@ -82,6 +96,14 @@ const constant12 = from(12, constant, {
     value_strings: strings,
   },
 });
+
+/** Fails unless input `index`, where present, can be a single value, of whatever rank. */
+export function singleValue(c: InferContext, index: number): void {
+  const shape = c.inputs[index]?.shape ?? [];
+  if (shape.some(dim => typeof dim === 'number' && dim !== 1)) {
+    c.fail(`input ${index}: expected a single value, got ${formatShape(shape)}`);
+  }
+}
 
 /** A shape given by the elements of an input: as many unknown sizes as the input is long, where they are not known. */
 export function shapeFromInput(c: InferContext, index: number): readonly Dim[] {
@@ -103,6 +125,7 @@ const constantOfShape: OperatorVersion = {
   infer: c => {
     const value = c.tensor('value');
     if (value && value.size !== 1) c.fail(`attribute value: expected one element, got ${value.size}`);
+    if (value?.dtype === 'string') c.unsupported('attribute value: strings are not filled in');
     return [{ dtype: value?.dtype ?? 'f32', shape: shapeFromInput(c, 0) }];
   },
   run: c => {
@@ -122,7 +145,8 @@ const range: OperatorVersion = {
     c.expect(0, ['f32', 'f64', 'f16', 'bf16', 'i16', 'i32', 'i64']);
     c.sameDType(0, 1);
     c.sameDType(0, 2);
-    const [start, limit, delta] = [0, 1, 2].map(i => c.integers(i)?.[0]);
+    for (const input of [0, 1, 2]) singleValue(c, input);
+    const [start, limit, delta] = [0, 1, 2].map(i => (c.integers(i) ?? c.floats(i))?.[0]);
     if (start === undefined || limit === undefined || delta === undefined) {
       return [{ dtype: c.input(0).dtype, shape: [c.fresh()] }];
     }
@@ -130,10 +154,10 @@ const range: OperatorVersion = {
     return [{ dtype: c.input(0).dtype, shape: [Math.max(0, Math.ceil((limit - start) / delta))] }];
   },
   known: c => {
-    const [start, limit, delta] = [0, 1, 2].map(i => c.integers(i)?.[0]);
+    const [start, limit, delta] = [0, 1, 2].map(i => (c.integers(i) ?? c.floats(i))?.[0]);
     if (start === undefined || limit === undefined || !delta) return undefined;
     const length = Math.max(0, Math.ceil((limit - start) / delta));
-    return length <= 256 ? Array.from({ length }, (_, i) => start + i * delta) : undefined;
+    return length <= MAX_KNOWN ? Array.from({ length }, (_, i) => start + i * delta) : undefined;
   },
   run: c => {
     const out = c.allocate();
@@ -159,7 +183,10 @@ const identity: OperatorVersion = {
   run: c => [c.operand(0)],
 };
 
-/** Dropout as inference has it: the identity, with a mask of ones. */
+/**
+ * Dropout as inference has it: the identity, with a mask of ones. Until opset 6 an attribute told inference from training, and most
+ * models that were meant for inference left it at its default, which is training.
+ */
 const dropout: OperatorVersion = {
   since: 1,
   inputs: [1, 1],
@@ -188,19 +215,30 @@ const dropoutInputs = from(12, dropoutBool, {
   attributes: { seed: int() },
   infer: c => {
     c.expect(0, FLOATS);
-    if (c.inputs[2]) {
-      c.expect(2, ['bool']);
-      if (c.integers(2)?.[0] !== 0) c.unsupported('training mode has no kernel; only a constant false is accepted');
-    }
+    c.expect(1, FLOATS);
+    c.expect(2, ['bool']);
+    for (const input of [1, 2]) singleValue(c, input);
+    const ratio = c.inputs[1] ? c.floats(1)?.[0] : 0.5;
+    if (c.integers(2)?.[0] === 1 && ratio) refuseTraining(c, ratio);
     return [c.input(0), { dtype: 'bool', shape: c.input(0).shape }];
   },
+  run: c => {
+    const value = (input: number, none: number): number =>
+      c.tensors[input] ? Number(c.operand(input).values()[0]) : none;
+    if (value(2, 0) !== 0 && value(1, 0.5) !== 0) refuseTraining(c, value(1, 0.5));
+    return dropout.run(c);
+  },
 });
+
+function refuseTraining(c: InferContext, ratio: number): never {
+  return c.unsupported(`training mode with a ratio of ${ratio} has no kernel`);
+}
 
 function expectAny(version: OperatorVersion): OperatorVersion {
   return {
     ...version,
     infer: (c): readonly Facts[] => {
-      c.expect(0, ALL);
+      c.expect(0, ANY);
       return version.infer(c);
     },
   };
@@ -208,7 +246,7 @@ function expectAny(version: OperatorVersion): OperatorVersion {
 
 /** The operators of this file. */
 export const CONSTANT: readonly Operator[] = [
-  define('Constant', 'compute', constant, constant12),
+  define('Constant', 'compute', constant, constant11, constant12),
   define('ConstantOfShape', 'compute', constantOfShape),
   define('Range', 'compute', range),
   define('Identity', 'view', expectAny(identity)),
@@ -216,6 +254,7 @@ export const CONSTANT: readonly Operator[] = [
     'Dropout',
     'view',
     dropout,
+    from(6, dropout, { attributes: { ratio: float(0.5), is_test: int(0) } }),
     from(7, dropout, { attributes: { ratio: float(0.5) } }),
     dropoutBool,
     dropoutInputs,

@@ -168,8 +168,7 @@ function runEinsum(c: RunContext): readonly Tensor[] {
   const room = c.tensors.reduce((sum, tensor) => sum + tensor!.size, elementCount(out));
   const limit = 64 * room + 2 ** 16;
   const terms = operands.map((labels, i) => termOf(c.operand(i).cast(wide), labels, sizes));
-  const keepAfter = (i: number): ReadonlySet<Label> =>
-    new Set([...result, ...operands.slice(i + 1).flat()]);
+  const keepAfter = (i: number): ReadonlySet<Label> => new Set([...result, ...operands.slice(i + 1).flat()]);
   let all = dropUnneeded(terms[0]!, keepAfter(0));
   for (let i = 1; i < terms.length; i++) all = contract(c, all, terms[i]!, keepAfter(i), limit);
   return [

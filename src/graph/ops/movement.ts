@@ -4,7 +4,9 @@
  */
 import { formatShape, sliceRange, Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts } from '../graph.ts';
-import { around, dense, type Numbers } from './loops.ts';
+import { singleValue } from './constant.ts';
+import { indicesInto } from './gather.ts';
+import { around, copyRun, dense, type Numbers } from './loops.ts';
 import {
   define,
   float,
@@ -63,7 +65,7 @@ const concat: OperatorVersion = {
       const width = part.shape[axis]! * inner;
       const from = dense(part);
       for (let o = 0; o < outer; o++) {
-        (out.data as Numbers).set(from.subarray(o * width, (o + 1) * width), o * n * inner + start);
+        copyRun(out.data as Numbers, o * n * inner + start, from, o * width, width);
       }
       start += width;
     }
@@ -77,6 +79,9 @@ function splitSizes(c: InferContext): readonly number[] | undefined {
   const parts = c.node.outputs.length;
   const size = shape[c.axis(c.number('axis'), shape.length)]!;
   const given = c.numbers('split') ?? (c.inputs[1] ? c.integers(1) : undefined);
+  if (c.has('num_outputs') && (c.inputs[1] || c.number('num_outputs') !== parts)) {
+    c.fail(`num_outputs is ${c.number('num_outputs')}, the node has ${parts}${c.inputs[1] ? ' and their sizes' : ''}`);
+  }
   if (given) {
     const sum = given.reduce((total, part) => total + part, 0);
     if (given.length !== parts || given.some(part => part < 0) || c.differ(sum, size)) {
@@ -85,15 +90,14 @@ function splitSizes(c: InferContext): readonly number[] | undefined {
     return given;
   }
   if (c.inputs[1] || typeof size !== 'number') return undefined;
-  if (c.has('num_outputs') && c.number('num_outputs') !== parts) {
-    c.fail(`num_outputs is ${c.number('num_outputs')}, the node has ${parts}`);
-  }
+  // Opset 18 made the last part smaller where the axis cannot be cut evenly.
+  if (c.node.opset < 18 && size % parts !== 0) c.fail(`cannot cut ${size} into ${parts} equal parts`);
   const width = Math.ceil(size / parts);
   return Array.from({ length: parts }, (_, i) => Math.max(0, Math.min(width, size - i * width)));
 }
 
 const split: OperatorVersion = {
-  since: 1,
+  since: 2,
   inputs: [1, 1],
   outputs: [1, MANY],
   attributes: { axis: int(0), split: ints() },
@@ -153,7 +157,12 @@ const slice: OperatorVersion = {
     }
     const { dtype, shape } = c.input(0);
     const list = cuts(c);
-    if (!list) return [{ dtype, shape: shape.map(() => c.fresh()) }];
+    if (!list) {
+      // Axes that are not cut stay as they are, where the node says which are.
+      const named = c.node.opset >= 10 && c.inputs[3] ? c.integers(3) : undefined;
+      const touched = named && c.axes(named, shape.length);
+      return [{ dtype, shape: shape.map((dim, i) => (touched && !touched.includes(i) ? dim : c.fresh())) }];
+    }
     const result = [...shape];
     for (const { axis, start, end, step } of list) {
       const size = shape[axis]!;
@@ -201,21 +210,13 @@ const gather: OperatorVersion = {
     const x = c.operand(0);
     const axis = c.axis(c.number('axis'), x.shape.length);
     const { outer, n, inner } = around(x.shape, axis);
-    const indices = c
-      .operand(1)
-      .values()
-      .map(value => {
-        const index = Number(value);
-        if (index < -n || index >= n) c.fail(`index ${index} is outside an axis of ${n}`);
-        return index < 0 ? index + n : index;
-      });
+    const indices = indicesInto(c, 1, n);
     const out = c.allocate();
     const from = dense(x);
     let at = 0;
     for (let o = 0; o < outer; o++) {
       for (const index of indices) {
-        const start = (o * n + index) * inner;
-        (out.data as Numbers).set(from.subarray(start, start + inner), at);
+        copyRun(out.data as Numbers, at, from, (o * n + index) * inner, inner);
         at += inner;
       }
     }
@@ -348,13 +349,31 @@ const tile: OperatorVersion = {
   },
 };
 
+/** Opset 1 repeats one axis, which it names, and takes both numbers in the dtype of the data. */
+const tileAxis = from(1, tile, {
+  inputs: [3, 3],
+  infer: c => {
+    for (const input of [1, 2]) {
+      c.sameDType(0, input);
+      singleValue(c, input);
+    }
+    const { dtype, shape } = c.input(0);
+    const [times, axis] = [1, 2].map(i => (c.integers(i) ?? c.floats(i))?.[0]);
+    if (times === undefined || axis === undefined) return [{ dtype, shape: shape.map(() => c.fresh()) }];
+    if (!Number.isInteger(times) || times < 0) c.fail(`expected a number of tiles of at least 0, got ${times}`);
+    const at = c.axis(axis, shape.length);
+    return [{ dtype, shape: shape.map((dim, i) => (i === at ? c.product([dim, times]) : dim)) }];
+  },
+});
+
 /** The operators of this file. */
 export const MOVEMENT: readonly Operator[] = [
   define('Concat', 'compute', from(1, concat, { attributes: { axis: int(1) } }), concat),
   define(
     'Split',
     'compute',
-    from(2, split),
+    from(1, split, { inputs: [1, 2] }),
+    split,
     from(13, split, { inputs: [1, 2], attributes: { axis: int(0) } }),
     from(18, split, { inputs: [1, 2], attributes: { axis: int(0), num_outputs: int() } }),
   ),
@@ -368,5 +387,5 @@ export const MOVEMENT: readonly Operator[] = [
     pad,
     from(18, pad, { inputs: [2, 4] }),
   ),
-  define('Tile', 'compute', tile),
+  define('Tile', 'compute', tileAxis, tile),
 ];

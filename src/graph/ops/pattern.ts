@@ -4,7 +4,7 @@
  */
 import { Tensor } from '../../tensor/index.ts';
 import type { Dim } from '../graph.ts';
-import { ONNX_DTYPES } from './constant.ts';
+import { ONNX_DTYPES, singleValue } from './constant.ts';
 import { around, copyRun, dense, type Numbers } from './loops.ts';
 import {
   ALL,
@@ -19,12 +19,6 @@ import {
   type RunContext,
 } from './operator.ts';
 
-/** Fails unless input `index` can be a single value, of any rank. */
-function single(c: InferContext, index: number): void {
-  const { shape } = c.input(index);
-  if (shape.some(dim => typeof dim === 'number' && dim !== 1)) c.fail(`input ${index}: expected a single value`);
-}
-
 const trilu: OperatorVersion = {
   since: 14,
   inputs: [1, 2],
@@ -33,7 +27,7 @@ const trilu: OperatorVersion = {
   infer: c => {
     c.expect(0, ANY);
     c.expect(1, ['i64']);
-    if (c.inputs[1]) single(c, 1);
+    singleValue(c, 1);
     if (c.input(0).shape.length < 2) c.fail('expected at least 2 dimensions');
     return [c.input(0)];
   },
@@ -113,10 +107,10 @@ const oneHot: OperatorVersion = {
     c.expect(0, NUMBERS);
     c.expect(1, NUMBERS);
     c.expect(2, ANY);
-    single(c, 1);
+    singleValue(c, 1);
     c.rank(2, 1);
     c.same(c.input(2).shape[0]!, 2, 'input 2: the off and the on value');
-    const depth: Dim = c.known(1)?.[0] ?? c.fresh();
+    const depth: Dim = c.known(1)?.[0] ?? c.floats(1)?.[0] ?? c.fresh();
     if (typeof depth === 'number' && !(depth >= 0)) c.fail(`a depth of ${depth}`);
     const shape = [...c.input(0).shape];
     shape.splice(hotAxis(c), 0, typeof depth === 'number' ? Math.trunc(depth) : depth);

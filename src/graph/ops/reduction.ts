@@ -2,12 +2,11 @@
  * Reduction along axes: ReduceSum and its kin, ArgMax, ArgMin.
  * @module
  */
-import { type DType, Tensor } from '../../tensor/index.ts';
-import type { Facts } from '../graph.ts';
+import { DTYPES, type DType, Tensor } from '../../tensor/index.ts';
+import type { Dim, Facts } from '../graph.ts';
 import { around, dense, fold, isBig, type Numbers } from './loops.ts';
 import {
   define,
-  FLOATS,
   from,
   type InferContext,
   int,
@@ -19,51 +18,85 @@ import {
   type RunContext,
 } from './operator.ts';
 
-/** How a row of elements becomes one: folded in double precision, or in bigints where the dtype is of 64 bits. */
-interface Reducer {
-  readonly start: number;
-  readonly step: (sum: number, x: number) => number;
-  readonly finish?: (sum: number, count: number) => number;
-  readonly big?: {
-    readonly start: bigint;
-    readonly step: (sum: bigint, x: bigint) => bigint;
-    readonly finish?: (sum: bigint, count: bigint) => bigint;
-  };
+/** One way to fold a row of elements into one. */
+interface Fold<T> {
+  readonly start: T;
+  readonly step: (sum: T, x: T) => T;
+  readonly finish?: (sum: T, count: number) => T;
+}
+
+/**
+ * How a row of elements becomes one: in double precision; where it differs, on integers of at most 32 bits, which wrap when they are
+ * stored; and in bigints where the dtype is of 64 bits. `extreme` starts from the least or the largest value of the dtype.
+ */
+interface Reducer extends Fold<number> {
+  readonly int?: Fold<number>;
+  readonly big: Fold<bigint>;
+  readonly extreme?: 'least' | 'largest';
 }
 
 const plus = (sum: number, x: number): number => sum + x;
 const plusBig = (sum: bigint, x: bigint): bigint => sum + x;
+const plusSquare = (sum: bigint, x: bigint): bigint => sum + x * x;
 const absolute = (x: bigint): bigint => (x < 0n ? -x : x);
-const MIN_I64 = -(2n ** 63n);
-const MAX_U64 = 2n ** 64n - 1n;
+/** A double as a 64-bit integer; NaN and infinities become 0, as they do in {@link Tensor.cast}. */
+const whole = (x: number): bigint => (Number.isFinite(x) ? BigInt(Math.trunc(x)) : 0n);
 
 const REDUCERS: Readonly<Record<string, Reducer>> = {
-  ReduceSum: { start: 0, step: plus, big: { start: 0n, step: plusBig } },
+  ReduceSum: {
+    start: 0,
+    step: plus,
+    int: { start: 0, step: (sum, x) => (sum + x) | 0 },
+    big: { start: 0n, step: plusBig },
+  },
   ReduceMean: {
     start: 0,
     step: plus,
     finish: (sum, count) => sum / count,
-    big: { start: 0n, step: plusBig, finish: (sum, count) => (count === 0n ? 0n : sum / count) },
+    big: { start: 0n, step: plusBig, finish: (sum, count) => (count === 0 ? 0n : sum / BigInt(count)) },
   },
   ReduceMax: {
     start: Number.NEGATIVE_INFINITY,
     step: Math.max,
-    big: { start: MIN_I64, step: (a, b) => (a > b ? a : b) },
+    big: { start: 0n, step: (a, b) => (a > b ? a : b) },
+    extreme: 'least',
   },
   ReduceMin: {
     start: Number.POSITIVE_INFINITY,
     step: Math.min,
-    big: { start: MAX_U64, step: (a, b) => (a < b ? a : b) },
+    big: { start: 0n, step: (a, b) => (a < b ? a : b) },
+    extreme: 'largest',
   },
   ReduceProd: {
     start: 1,
     step: (product, x) => product * x,
+    int: { start: 1, step: Math.imul },
     big: { start: 1n, step: (a, b) => BigInt.asIntN(64, a * b) },
   },
-  ReduceL1: { start: 0, step: (sum, x) => sum + Math.abs(x), big: { start: 0n, step: (sum, x) => sum + absolute(x) } },
-  ReduceL2: { start: 0, step: (sum, x) => sum + x * x, finish: Math.sqrt },
-  ReduceSumSquare: { start: 0, step: (sum, x) => sum + x * x, big: { start: 0n, step: (sum, x) => sum + x * x } },
-  ReduceLogSum: { start: 0, step: plus, finish: Math.log },
+  ReduceL1: {
+    start: 0,
+    step: (sum, x) => sum + Math.abs(x),
+    int: { start: 0, step: (sum, x) => (sum + Math.abs(x)) | 0 },
+    big: { start: 0n, step: (sum, x) => sum + absolute(x) },
+  },
+  ReduceL2: {
+    start: 0,
+    step: (sum, x) => sum + x * x,
+    finish: Math.sqrt,
+    big: { start: 0n, step: plusSquare, finish: sum => whole(Math.sqrt(Number(sum))) },
+  },
+  ReduceSumSquare: {
+    start: 0,
+    step: (sum, x) => sum + x * x,
+    int: { start: 0, step: (sum, x) => (sum + Math.imul(x, x)) | 0 },
+    big: { start: 0n, step: plusSquare },
+  },
+  ReduceLogSum: {
+    start: 0,
+    step: plus,
+    finish: Math.log,
+    big: { start: 0n, step: plusBig, finish: sum => whole(Math.log(Number(sum))) },
+  },
 };
 
 /** Where the axes come from: an attribute until opset 13 (ReduceSum) or 18 (the others), then an input. */
@@ -106,22 +139,33 @@ function rows(x: Tensor, axes: readonly number[]): { values: Numbers; count: num
   };
 }
 
+/** The smallest or largest value of a dtype: what no element is beyond. */
+function extremeOf(dtype: DType, which: 'least' | 'largest'): number {
+  const least = which === 'least';
+  const { kind, bytes } = DTYPES[dtype];
+  if (kind === 'float') return least ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
+  if (kind === 'bool') return least ? 0 : 1;
+  const signed = dtype.startsWith('i');
+  const bits = 8 * bytes;
+  // Bigints for 64 bits, which are not numbers but pass for them where elements do.
+  if (bits === 64) {
+    if (least) return (signed ? -(2n ** 63n) : 0n) as unknown as number;
+    return (signed ? 2n ** 63n - 1n : 2n ** 64n - 1n) as unknown as number;
+  }
+  if (least) return signed ? -(2 ** (bits - 1)) : 0;
+  return signed ? 2 ** (bits - 1) - 1 : 2 ** bits - 1;
+}
+
 function runReduce(source: AxesFrom, reducer: Reducer): (c: RunContext) => readonly Tensor[] {
   return c => {
     const out = c.allocate();
     const { values, count } = rows(c.operand(0), reducedAxes(c, source)!);
-    if (isBig(out)) {
-      const { start, step, finish } = reducer.big ?? c.unsupported(`${out.dtype} has no kernel`);
-      const [from, to] = [values, out.data] as unknown as BigInt64Array[];
-      for (let i = 0, at = 0; i < out.size; i++) {
-        let sum = start;
-        for (let j = 0; j < count; j++, at++) sum = step(sum, from![at]!);
-        to![i] = finish ? finish(sum, BigInt(count)) : sum;
-      }
-      return [out];
-    }
     const to = out.data as Numbers;
-    const { start, step, finish } = reducer;
+    // The loop is the same for bigints.
+    const big = reducer.big as unknown as Fold<number>;
+    const fold = isBig(out) ? big : DTYPES[out.dtype].kind === 'int' ? (reducer.int ?? reducer) : reducer;
+    const { step, finish } = fold;
+    const start = reducer.extreme ? extremeOf(out.dtype, reducer.extreme) : fold.start;
     for (let i = 0, at = 0; i < to.length; i++) {
       let sum = start;
       for (let j = 0; j < count; j++, at++) sum = step(sum, values[at]!);
@@ -131,18 +175,30 @@ function runReduce(source: AxesFrom, reducer: Reducer): (c: RunContext) => reado
   };
 }
 
-/** Subtracts the largest element before the exponentials, as softmax does. */
+/** Subtracts the largest element before the exponentials, as softmax does. Integers are computed as doubles. */
 function runLogSumExp(source: AxesFrom): (c: RunContext) => readonly Tensor[] {
   return c => {
-    const out = c.allocate();
-    const { values, count } = rows(c.operand(0), reducedAxes(c, source)!);
+    const x = c.operand(0);
+    const { dtype } = c.outputs[0]!;
+    const doubles = isBig(x) ? x.cast('f64') : x;
+    const out = Tensor.zeros(isBig(x) ? 'f64' : dtype, c.shape());
+    const { values, count } = rows(doubles, reducedAxes(c, source)!);
     for (let i = 0; i < out.size; i++) {
       const row = values.subarray(i * count, (i + 1) * count);
       const largest = fold(row, Number.NEGATIVE_INFINITY, Math.max);
       const shift = Number.isFinite(largest) ? largest : 0;
       (out.data as Numbers)[i] = shift + Math.log(fold(row, 0, (sum, x) => sum + Math.exp(x - shift)));
     }
-    return [out];
+    return [isBig(x) ? out.cast(dtype) : out];
+  };
+}
+
+/** The product of a list of sizes, some of which may be symbols. */
+function knownProduct(source: AxesFrom): (c: InferContext) => readonly Dim[] | undefined {
+  return c => {
+    const sizes = c.known(0);
+    if (!sizes || c.input(0).shape.length !== 1 || reducedAxes(c, source)?.length !== 1) return undefined;
+    return [c.product(sizes)];
   };
 }
 
@@ -159,6 +215,7 @@ function reduction(
     attributes: { axes: ints(), keepdims: int(1) },
     infer: inferReduce('attribute', dtypes),
     run: run('attribute'),
+    ...(name === 'ReduceProd' ? { known: knownProduct('attribute') } : {}),
   };
   const late: OperatorVersion = {
     since: axesInputSince,
@@ -167,6 +224,7 @@ function reduction(
     attributes: { keepdims: int(1), noop_with_empty_axes: int(0) },
     infer: inferReduce('input', dtypes),
     run: run('input'),
+    ...(name === 'ReduceProd' ? { known: knownProduct('input') } : {}),
   };
   return define(name, 'compute', early, late);
 }
@@ -224,14 +282,10 @@ export const REDUCTION: readonly Operator[] = [
       name,
       name === 'ReduceSum' ? 13 : 18,
       source => runReduce(source, reducer),
-      name === 'ReduceL2' || name === 'ReduceLogSum'
-        ? FLOATS
-        : name === 'ReduceMax' || name === 'ReduceMin'
-          ? WITH_BOOL
-          : NUMBERS,
+      reducer.extreme ? WITH_BOOL : NUMBERS,
     ),
   ),
-  reduction('ReduceLogSumExp', 18, runLogSumExp, FLOATS),
+  reduction('ReduceLogSumExp', 18, runLogSumExp, NUMBERS),
   argument('ArgMax', (a, b) => a > b),
   argument('ArgMin', (a, b) => a < b),
 ];

@@ -3,6 +3,7 @@
  * @module
  */
 import type { Tensor } from '../../tensor/index.ts';
+import { singleValue } from './constant.ts';
 import { around, dense, isBig, type Numbers } from './loops.ts';
 import { define, FLOATS, int, NUMBERS, type Operator, type OperatorVersion, type RunContext } from './operator.ts';
 
@@ -65,8 +66,7 @@ function scan(since: number, running: Running): OperatorVersion {
     infer: c => {
       c.expect(0, NUMBERS);
       c.expect(1, ['i32', 'i64']);
-      const { shape } = c.input(1);
-      if (shape.some(dim => typeof dim === 'number' && dim !== 1)) c.fail('input 1: an axis is a single value');
+      singleValue(c, 1);
       const axis = c.integers(1)?.[0];
       if (axis !== undefined) c.axis(axis, c.input(0).shape.length);
       return [c.input(0)];

@@ -4,6 +4,7 @@
  */
 import { denseStrides, Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts } from '../graph.ts';
+import { singleValue } from './constant.ts';
 import { around, copyRun, dense, type Numbers } from './loops.ts';
 import {
   ANY,
@@ -35,7 +36,7 @@ function topCount(c: InferContext): Dim | undefined {
 function inferTopK(c: InferContext): readonly Facts[] {
   c.expect(0, NUMBERS);
   c.expect(1, ['i64']);
-  if (c.inputs[1]?.shape.some(dim => typeof dim === 'number' && dim !== 1)) c.fail('input 1: k is a single value');
+  singleValue(c, 1);
   const { dtype, shape } = c.input(0);
   const axis = c.axis(c.number('axis'), shape.length);
   const k = topCount(c) ?? c.fresh();

@@ -29,6 +29,8 @@ function reshaped(c: InferContext, wanted: readonly Dim[]): readonly Dim[] {
     if (dim !== 0 || !copyZero) return dim;
     return shape[i] ?? c.fail(`size ${i} is to be copied from ${formatShape(shape)}`);
   });
+  if (open >= 0 && !copyZero && wanted.includes(0))
+    c.fail(`with allowzero, 0 and -1 in ${formatShape(wanted)} say nothing`);
   if (open < 0) {
     if ([...shape, ...target].every(dim => typeof dim === 'number') && c.product(shape) !== c.product(target)) {
       c.fail(`${formatShape(shape)} has ${c.product(shape)} elements, ${formatShape(target)} does not`);
@@ -38,8 +40,17 @@ function reshaped(c: InferContext, wanted: readonly Dim[]): readonly Dim[] {
   return target.map((dim, i) => (i === open ? quotient(c, shape, target) : dim));
 }
 
+/** Sizes, where a product that was named after its factors is taken apart again. */
+function factorsOf(dims: readonly Dim[]): readonly Dim[] {
+  return dims.flatMap((dim): readonly Dim[] => {
+    if (typeof dim === 'number' || !dim.includes('*') || dim.includes('(')) return [dim];
+    return dim.split('*').map(part => (/^\d{1,15}$/.test(part) ? Number(part) : part));
+  });
+}
+
 /** What is left for -1: sizes that stand on both sides cancel, by name too. */
-function quotient(c: InferContext, shape: readonly Dim[], target: readonly Dim[]): Dim {
+function quotient(c: InferContext, from: readonly Dim[], to: readonly Dim[]): Dim {
+  const [shape, target] = [factorsOf(from), factorsOf(to)];
   const above = shape.filter(dim => typeof dim === 'string');
   const below = target.filter(dim => typeof dim === 'string');
   for (const dim of [...below]) {
@@ -55,7 +66,7 @@ function quotient(c: InferContext, shape: readonly Dim[], target: readonly Dim[]
   if (known === 0) return 0;
   if (have % known !== 0) {
     if (above.length > 0) return c.fresh();
-    c.fail(`${have} elements of ${formatShape(shape)} cannot be cut into ${formatShape(target)}`);
+    c.fail(`${have} elements of ${formatShape(from)} cannot be cut into ${formatShape(to)}`);
   }
   return c.product([...above, have / known]);
 }

@@ -2,7 +2,9 @@
  * Functions of one element: Neg, Abs, Sqrt, Exp, Erf and the rest, and the activations, which are functions with parameters.
  * @module
  */
-import type { DType } from '../../tensor/index.ts';
+import { type DType, formatShape } from '../../tensor/index.ts';
+import type { Dim } from '../graph.ts';
+import { singleValue } from './constant.ts';
 import { isBig, mapInto, zipInto } from './loops.ts';
 import {
   type AttributeSpec,
@@ -23,6 +25,8 @@ type Fn = (x: number) => number;
 
 interface UnaryOptions {
   readonly since?: number;
+  /** Whether opset 1 let a node say which inputs it may overwrite, until opset 6. The hint has no meaning here. */
+  readonly hinted?: boolean;
   readonly dtypes?: readonly DType[];
   readonly attributes?: Readonly<Record<string, AttributeSpec>>;
   /** The function on 64-bit integers, where `dtypes` has them. */
@@ -31,7 +35,7 @@ interface UnaryOptions {
 
 /** An operator that applies one function, made from the node's attributes, to each element. */
 function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions = {}): Operator {
-  const { since = 1, dtypes = FLOATS, attributes = {}, big } = options;
+  const { since = 1, hinted = since === 1, dtypes = FLOATS, attributes = {}, big } = options;
   const version: OperatorVersion = {
     since,
     inputs: [1, 1],
@@ -46,8 +50,7 @@ function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions 
       return [mapInto(c.allocate(), x, isBig(x) && big ? (big as unknown as Fn) : make(c))];
     },
   };
-  if (since > 1) return define(name, 'elementwise', version);
-  // Opset 1 let a node say which inputs it may overwrite; the hint has no meaning here.
+  if (!hinted) return define(name, 'elementwise', version);
   return define(
     name,
     'elementwise',
@@ -76,7 +79,7 @@ const clip: OperatorVersion = {
     c.expect(0, NUMBERS);
     for (const bound of [1, 2]) {
       c.sameDType(0, bound);
-      if (c.inputs[bound]) boundIsScalar(c, bound);
+      singleValue(c, bound);
     }
     return [c.input(0)];
   },
@@ -94,11 +97,6 @@ const clip: OperatorVersion = {
     return [out];
   },
 };
-
-function boundIsScalar(c: InferContext, index: number): void {
-  const { shape } = c.input(index);
-  if (shape.some(dim => typeof dim === 'number' && dim !== 1)) c.fail(`input ${index}: a bound must be a single value`);
-}
 
 const clipAttributes = from(1, clip, {
   inputs: [1, 1],
@@ -120,13 +118,58 @@ const prelu: OperatorVersion = {
   outputs: [1, 1],
   attributes: {},
   infer: c => {
-    c.expect(0, FLOATS);
+    c.expect(0, [...FLOATS, 'i32', 'u32', 'i64', 'u64']);
     c.sameDType(0, 1);
-    c.broadcast(c.input(0).shape, c.input(1).shape);
+    const { shape } = c.input(0);
+    const result = c.broadcast(shape, c.input(1).shape);
+    if (result.length !== shape.length || result.some((dim, i) => c.differ(dim, shape[i]!))) {
+      c.fail(`${formatShape(c.input(1).shape)} does not broadcast into ${formatShape(shape)}`);
+    }
     return [c.input(0)];
   },
+  // A product of bigints is one, too; `x < 0` compares both kinds.
   run: c => [zipInto(c.allocate(), c.operand(0), c.operand(1), (x, slope) => (x < 0 ? slope * x : x))],
 };
+
+/** Before opset 7 the slope was one for all, or one for each channel. */
+const preluChannels = from(6, prelu, {
+  infer: c => {
+    c.expect(0, FLOATS);
+    c.sameDType(0, 1);
+    channelSlope(c);
+    return [c.input(0)];
+  },
+  run: c => [
+    zipInto(c.allocate(), c.operand(0), c.operand(1).reshape(channelSlope(c) as readonly number[]), (x, slope) =>
+      x < 0 ? slope * x : x,
+    ),
+  ],
+});
+
+/** The shape in which a slope per channel meets the channels, which are axis 1. */
+function channelSlope(c: InferContext): readonly Dim[] {
+  const [x, slope] = [c.input(0).shape, c.input(1).shape];
+  const size = c.product(slope);
+  if (size === 1) return [];
+  if (slope.length !== 1 || x.length < 2) c.fail(`expected one slope or one per channel, got ${formatShape(slope)}`);
+  c.same(size, x[1]!, 'slopes and channels');
+  return [size, ...new Array<number>(x.length - 2).fill(1)];
+}
+
+const selu: OperatorVersion = {
+  since: 6,
+  inputs: [1, 1],
+  outputs: [1, 1],
+  attributes: { alpha: float(1.6732631921768188), gamma: float(1.0507010221481323) },
+  infer: c => {
+    c.expect(0, FLOATS);
+    return [c.input(0)];
+  },
+  run: c => [mapInto(c.allocate(), c.operand(0), elu(c.number('alpha'), c.number('gamma')))],
+};
+
+/** The largest finite float32. */
+const MAX_F32 = 3.4028234663852886e38;
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
@@ -178,7 +221,7 @@ export const UNARY: readonly Operator[] = [
   plain('Sigmoid', sigmoid),
   plain('Tanh', Math.tanh),
   plain('Relu', x => (x < 0 ? 0 : x), { dtypes: NUMBERS, big: x => (x < 0n ? 0n : x) }),
-  plain('Erf', erf, { since: 9 }),
+  plain('Erf', erf, { since: 9, dtypes: NUMBERS, big: x => BigInt(Math.trunc(erf(Number(x)))) }),
   plain('Sign', Math.sign, { since: 9, dtypes: NUMBERS, big: x => (x > 0n ? 1n : x < 0n ? -1n : 0n) }),
   plain('Round', roundEven, { since: 11 }),
   plain('Sin', Math.sin, { since: 7 }),
@@ -192,35 +235,44 @@ export const UNARY: readonly Operator[] = [
   plain('Asinh', Math.asinh, { since: 9 }),
   plain('Acosh', Math.acosh, { since: 9 }),
   plain('Atanh', Math.atanh, { since: 9 }),
-  plain('Softplus', softplus),
-  plain('Softsign', x => x / (1 + Math.abs(x))),
+  plain('Softplus', softplus, { hinted: false }),
+  plain('Softsign', x => x / (1 + Math.abs(x)), { hinted: false }),
   plain('HardSwish', x => x * Math.max(0, Math.min(1, x / 6 + 0.5)), { since: 14 }),
   plain('Mish', x => x * Math.tanh(softplus(x)), { since: 18 }),
   unary('LeakyRelu', c => leaky(c.number('alpha')), { attributes: { alpha: float(0.01) } }),
   unary('Elu', c => elu(c.number('alpha'), 1), { attributes: { alpha: float(1) } }),
-  unary('Selu', c => elu(c.number('alpha'), c.number('gamma')), {
-    attributes: { alpha: float(1.6732631921768188), gamma: float(1.0507010221481323) },
-  }),
+  define(
+    'Selu',
+    'elementwise',
+    // The constants had five digits before opset 6.
+    from(1, selu, { attributes: { alpha: float(1.6732), gamma: float(1.0507), consumed_inputs: ints() } }),
+    selu,
+  ),
   unary('Celu', c => celu(c.number('alpha')), { since: 12, attributes: { alpha: float(1) } }),
   unary('HardSigmoid', c => hardSigmoid(c.number('alpha'), c.number('beta')), {
     attributes: { alpha: float(0.2), beta: float(0.5) },
   }),
   unary('ThresholdedRelu', c => thresholded(c.number('alpha')), { since: 10, attributes: { alpha: float(1) } }),
   unary('Swish', c => swish(c.number('alpha')), { since: 24, attributes: { alpha: float(1) } }),
-  unary('Gelu', c => (c.string('approximate') === 'tanh' ? geluTanh : gelu), {
-    since: 20,
-    attributes: { approximate: string('none') },
-  }),
+  unary('Gelu', geluOf, { since: 20, attributes: { approximate: string('none') } }),
   unary('Shrink', c => shrink(c.number('lambd'), c.number('bias')), {
     since: 9,
+    dtypes: NUMBERS,
     attributes: { bias: float(0), lambd: float(0.5) },
   }),
-  define('PRelu', 'elementwise', prelu),
+  define(
+    'PRelu',
+    'elementwise',
+    from(1, preluChannels, { attributes: { consumed_inputs: ints() } }),
+    preluChannels,
+    prelu,
+  ),
   define(
     'Clip',
     'elementwise',
     clipAttributes,
-    from(6, clipAttributes, { attributes: { min: float(), max: float() } }),
+    // Opset 6 made the bounds of float32 the default ones.
+    from(6, clipAttributes, { attributes: { min: float(-MAX_F32), max: float(MAX_F32) } }),
     clip,
   ),
 ];
@@ -247,6 +299,13 @@ function thresholded(alpha: number): Fn {
 
 function swish(alpha: number): Fn {
   return x => x * sigmoid(alpha * x);
+}
+
+function geluOf(c: RunContext): Fn {
+  const approximate = c.string('approximate');
+  if (approximate === 'none') return gelu;
+  if (approximate === 'tanh') return geluTanh;
+  return c.fail(`attribute approximate: expected none or tanh, got ${JSON.stringify(approximate.slice(0, 20))}`);
 }
 
 function gelu(x: number): number {
