@@ -4,3 +4,13 @@
  */
 export { removeDeadNodes } from './dead-nodes.ts';
 export { type FoldOptions, foldConstants } from './fold-constants.ts';
+export {
+  type Optimised,
+  type OptimiseOptions,
+  optimise,
+  PASSES,
+  type Pass,
+  type PassReport,
+  type PassResult,
+} from './optimise.ts';
+export type { PassOptions, Supports } from './rewriter.ts';

@@ -1,0 +1,230 @@
+/**
+ * The pipeline: every pass, in two groups. `declutter` makes a graph smaller for any target, again and again until nothing changes;
+ * `lower` then says what is left in the operators that one target is fast at.
+ * @module
+ */
+import { CloisterError } from '../../base/index.ts';
+import type { Graph } from '../graph.ts';
+import { type InferOptions, inferFacts } from '../infer.ts';
+import { recoverActivations } from './activations.ts';
+import { recoverAttention } from './attention.ts';
+import { inlineBranches } from './branches.ts';
+import { cancel } from './cancellation.ts';
+import { fuseChains } from './chains.ts';
+import { shareSubexpressions } from './common-subexpressions.ts';
+import { fixShapes } from './constant-shapes.ts';
+import { foldNormalisation, fuseConvolutions } from './convolutions.ts';
+import { removeDeadNodes } from './dead-nodes.ts';
+import { foldConstants } from './fold-constants.ts';
+import { sinkTransposes } from './layout.ts';
+import { recoverNormalisations, recoverSoftmax } from './normalisations.ts';
+import { fuseProducts, fuseTransposes } from './products.ts';
+import type { PassOptions } from './rewriter.ts';
+
+/** What a pass gives back: the same graph, and no rewrites, where it found nothing to do. */
+export interface PassResult {
+  readonly graph: Graph;
+  /** Nodes that were replaced or dropped; for a pass that only learns, 1 where it learnt something. */
+  readonly rewrites: number;
+}
+
+/** One pass. */
+export interface Pass {
+  readonly name: string;
+  readonly group: 'declutter' | 'lower';
+  /** What it does, in one sentence. */
+  readonly does: string;
+  /** Whether every output stays the same to the bit. The others stay within rounding: they add up in another order. */
+  readonly exact: boolean;
+  /** Takes a graph with inferred facts and gives one whose facts are right, though perhaps not the most that could be inferred. */
+  readonly run: (graph: Graph, options: PassOptions) => PassResult;
+}
+
+/** Every pass, in the order in which {@link optimise} runs them within their group. */
+export const PASSES: readonly Pass[] = Object.freeze([
+  declutter('shape-inference', 'Infers the dtype and shape of every value.', (graph, { operators }) =>
+    learnt(graph, inferFacts(graph, operators ? { operators } : {})),
+  ),
+  declutter('dead-code', 'Removes the nodes and constants that no output depends on.', graph =>
+    shrunk(graph, removeDeadNodes(graph)),
+  ),
+  declutter('constant-folding', 'Computes what depends on small constants and known shapes alone.', (graph, options) =>
+    shrunk(graph, foldConstants(graph, options)),
+  ),
+  declutter(
+    'constant-branches',
+    'Replaces an If whose condition is a constant by the branch that it takes.',
+    inlineBranches,
+  ),
+  declutter('constant-shapes', 'Replaces the computed shapes of Reshape and Expand by constants.', fixShapes),
+  declutter('cancellation', 'Removes nodes that change nothing, and pairs of which one undoes the other.', cancel),
+  declutter('common-subexpressions', 'Computes once what is computed several times.', shareSubexpressions),
+  declutter('layout', 'Moves Transposes towards the outputs, where they meet and cancel.', sinkTransposes),
+  lower(
+    'convolution-normalisation',
+    'Takes BatchNormalization into the weights of the Conv before it.',
+    foldNormalisation,
+  ),
+  lower(
+    'layer-normalisation',
+    'Recovers LayerNormalization and RMSNormalization from arithmetic.',
+    recoverNormalisations,
+  ),
+  lower('softmax', 'Recovers Softmax from exponentials over their sum.', recoverSoftmax),
+  lower('activations', 'Recovers Gelu, Swish, HardSwish and Mish from arithmetic.', recoverActivations),
+  lower('attention', 'Recovers Attention from products, Softmax and mask.', recoverAttention),
+  lower('convolution', 'Takes bias, residual addition and activation into the Conv before them.', fuseConvolutions),
+  lower('product', 'Takes bias and activation into the product before them: Gemm, FusedGemm.', fuseProducts),
+  lower('product-operands', 'Takes transposes and factors into FusedMatMul.', fuseTransposes),
+  Object.freeze({
+    name: 'elementwise-chains',
+    group: 'lower',
+    does: 'Runs neighbouring elementwise nodes block by block as one.',
+    exact: true,
+    run: fuseChains,
+  } satisfies Pass),
+]);
+
+/** What {@link optimise} may be told. */
+export interface OptimiseOptions extends PassOptions {
+  /** Sizes of symbolic dimensions of the inputs, by name. */
+  readonly dims?: Readonly<Record<string, number>>;
+  /** Names of passes that are left out. */
+  readonly disable?: readonly string[];
+  /** The groups to run; both where left out. */
+  readonly groups?: readonly Pass['group'][];
+  /** The most rounds of one group. Default 8; real models settle in two or three. */
+  readonly rounds?: number;
+  /** Milliseconds from any fixed point, for the report; all times are 0 where left out. */
+  readonly now?: () => number;
+}
+
+/** What one pass did, in all rounds together. */
+export interface PassReport {
+  readonly pass: string;
+  readonly group: Pass['group'];
+  /** Nodes before it ran for the first time, and after it ran for the last time. */
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  readonly rewrites: number;
+  readonly milliseconds: number;
+}
+
+/** An optimised graph, and how it came about. */
+export interface Optimised {
+  readonly graph: Graph;
+  readonly report: readonly PassReport[];
+}
+
+/**
+ * Returns a graph that computes what `graph` computes, in fewer and larger steps, with facts inferred. Inputs and outputs keep
+ * their order, names, dtypes and shapes; weights are shared and never loaded. Each pass costs time linear in the graph, and the rounds
+ * are bounded, so any graph is done in time linear in its size.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `disable` names no pass; what {@link inferFacts} throws.
+ * @example
+ * ```ts
+ * const b = new GraphBuilder('twice negated');
+ * const x = b.input('x', { dtype: 'f32', shape: ['N'] });
+ * const negated = b.node({ op: 'Neg', inputs: [x] })[0]!;
+ * const same = b.node({ op: 'Neg', inputs: [negated] })[0]!;
+ * b.output(b.node({ op: 'Exp', inputs: [same], outputs: ['y'] })[0]!);
+ * const { graph, report } = optimise(b.build());
+ * graph.nodes.map(node => node.op); // ['Exp']
+ * report.find(row => row.pass === 'cancellation')?.rewrites; // 1
+ * ```
+ */
+export function optimise(graph: Graph, options: OptimiseOptions = {}): Optimised {
+  const disabled = new Set(options.disable);
+  for (const name of disabled) {
+    if (!PASSES.some(pass => pass.name === name)) {
+      const message = `no pass ${JSON.stringify(name.slice(0, 80))}; there are ${PASSES.map(pass => pass.name).join(', ')}`;
+      throw new CloisterError('INVALID_ARGUMENT', message);
+    }
+  }
+  const now = options.now ?? (() => 0);
+  const infer: InferOptions = {
+    ...(options.dims ? { dims: options.dims } : {}),
+    ...(options.operators ? { operators: options.operators } : {}),
+  };
+  const rows = new Map<string, PassReport>();
+  // Sizes are bound once; what the passes find later is inferred from the graph that has them.
+  const start = now();
+  let current = options.dims === undefined && disabled.has('shape-inference') ? graph : inferFacts(graph, infer);
+  const first = PASSES[0]!;
+  if (!disabled.has(first.name)) rows.set(first.name, row(first, graph, current, 0, now() - start));
+
+  for (const group of options.groups ?? (['declutter', 'lower'] as const)) {
+    const passes = PASSES.filter(pass => pass.group === group && !disabled.has(pass.name));
+    // A target says what it takes when operators are chosen for it; a tidy graph is anyone's.
+    const { supports, ...anyone } = options;
+    const given: PassOptions = group === 'lower' && supports ? { ...anyone, supports } : anyone;
+    const rounds = options.rounds ?? 8;
+    // A pass runs again when anything has changed since it last found nothing to do.
+    const settled = new Map<Pass, Graph>(group === 'declutter' ? [[first, current]] : []);
+    for (let round = 0; round < rounds && passes.some(pass => settled.get(pass) !== current); round++) {
+      for (const pass of passes) {
+        if (settled.get(pass) === current) continue;
+        const before = current;
+        const began = now();
+        const result = pass.run(before, given);
+        current = result.graph;
+        rows.set(pass.name, row(pass, before, current, result.rewrites, now() - began, rows.get(pass.name)));
+        settled.set(pass, current);
+      }
+    }
+  }
+  return Object.freeze({ graph: current, report: Object.freeze([...rows.values()]) });
+}
+
+function row(
+  pass: Pass,
+  before: Graph,
+  after: Graph,
+  rewrites: number,
+  milliseconds: number,
+  earlier?: PassReport,
+): PassReport {
+  return Object.freeze({
+    pass: pass.name,
+    group: pass.group,
+    nodesBefore: earlier?.nodesBefore ?? before.nodes.length,
+    nodesAfter: after.nodes.length,
+    rewrites: (earlier?.rewrites ?? 0) + rewrites,
+    milliseconds: (earlier?.milliseconds ?? 0) + milliseconds,
+  });
+}
+
+function declutter(name: string, does: string, run: Pass['run']): Pass {
+  return Object.freeze({ name, group: 'declutter', does, exact: true, run });
+}
+
+function lower(name: string, does: string, run: Pass['run']): Pass {
+  return Object.freeze({ name, group: 'lower', does, exact: false, run });
+}
+
+function shrunk(before: Graph, after: Graph): PassResult {
+  const gone = before.nodes.length - after.nodes.length;
+  const same = gone === 0 && before.constants.size === after.constants.size;
+  return same ? { graph: before, rewrites: 0 } : { graph: after, rewrites: Math.max(gone, 1) };
+}
+
+/** `after` where its facts say anything that those of `before` do not; other names for the same unknown sizes say nothing. */
+function learnt(before: Graph, after: Graph): PassResult {
+  const there = new Map<string, string>();
+  const back = new Map<string, string>();
+  const same = before.values.every((value, id) => {
+    const other = after.values[id]!.facts;
+    const { dtype, shape } = value.facts;
+    if (value.facts === other) return true;
+    if (dtype !== other.dtype || shape.length !== other.shape.length) return false;
+    return shape.every((dim, i) => {
+      const now = other.shape[i]!;
+      if (typeof dim === 'number' || typeof now === 'number') return dim === now;
+      if (!there.has(dim)) there.set(dim, now);
+      if (!back.has(now)) back.set(now, dim);
+      return there.get(dim) === now && back.get(now) === dim;
+    });
+  });
+  return same ? { graph: before, rewrites: 0 } : { graph: after, rewrites: 1 };
+}
