@@ -3,7 +3,13 @@
  * @module
  */
 import { CloisterError } from '../src/base/index.ts';
-import { type Executable, nativeBackend, pickBackend, referenceBackend } from '../src/engine/index.ts';
+import {
+  type Executable,
+  type NamedTensors,
+  nativeBackend,
+  pickBackend,
+  referenceBackend,
+} from '../src/engine/index.ts';
 import { bytesSource, parseOnnx } from '../src/formats/index.ts';
 import { loadKernels } from './kernels.ts';
 import { LocalModel } from './local-model.ts';
@@ -30,7 +36,11 @@ export function openNoWalls(): Walls {
           return executable.memory;
         },
       };
-      const hosted = { report, run: executable.runSync.bind(executable), close: () => executable.close() };
+      const hosted = {
+        report,
+        run: (inputs: NamedTensors) => executable.runSync(inputs),
+        close: () => executable.close(),
+      };
       const model: LocalModel = new LocalModel(name, limits, hosted, () => models.delete(model));
       models.add(model);
       return model;

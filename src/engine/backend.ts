@@ -28,6 +28,29 @@ export interface MemoryReport {
   readonly scratchBytes: number;
 }
 
+/** One node of a running graph. */
+export interface NodeEvent {
+  readonly kind: 'start' | 'end';
+  readonly node: Node;
+  /** The place of the node in the order of the run, from 0. */
+  readonly index: number;
+  /** How many nodes the run has. */
+  readonly total: number;
+  /** At the end: dtype and shape of what the node computed; undefined for an output that is left out. */
+  readonly outputs?: readonly (Facts | undefined)[];
+}
+
+/** What {@link Executable.run} may be told. */
+export interface ExecuteOptions {
+  /** Cancels the run at the next node. */
+  readonly signal?: AbortSignal;
+  /**
+   * Called before and after each node, on the calling thread; what it throws ends the run. A backend that runs a whole program in
+   * one call has no nodes to tell of, and says nothing.
+   */
+  readonly onNode?: (event: NodeEvent) => void;
+}
+
 /** A graph made ready on one backend. Several runs may share it. */
 export interface Executable {
   readonly memory: MemoryReport;
@@ -36,9 +59,9 @@ export interface Executable {
    *
    * @throws {CloisterError} `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH` before anything is computed; `ABORTED`; `CLOSED`.
    */
-  run(inputs: NamedTensors, signal?: AbortSignal): Promise<NamedTensors>;
-  /** {@link Executable.run} on the calling thread, without a promise. */
-  runSync(inputs: NamedTensors): NamedTensors;
+  run(inputs: NamedTensors, options?: ExecuteOptions): Promise<NamedTensors>;
+  /** {@link Executable.run} on the calling thread, without a promise; it cannot be cancelled. */
+  runSync(inputs: NamedTensors, options?: Pick<ExecuteOptions, 'onNode'>): NamedTensors;
   /** Frees what it holds. Later runs throw `CLOSED`. Calling it twice is harmless. */
   close(): void;
 }

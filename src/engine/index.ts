@@ -2,7 +2,16 @@
  * The engine: the backend seam and the executors of graphs; plans and programs for native kernels. Pure.
  * @module
  */
-export type { Backend, Executable, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
+export { type ArenaPlan, planArena } from './arena.ts';
+export type {
+  Backend,
+  Executable,
+  ExecuteOptions,
+  MemoryReport,
+  NamedTensors,
+  NodeEvent,
+  PrepareOptions,
+} from './backend.ts';
 export type { KernelInfo, LoadedProgram, ProgramHost } from './kernel-host.ts';
 export { ARENA_ALIGNMENT, type Lifetime, type MemoryPlan, planMemory } from './memory-planner.ts';
 export { type NativeBackendOptions, nativeBackend } from './native-backend.ts';
@@ -15,4 +24,4 @@ export {
   planProgram,
 } from './plan.ts';
 export { PROGRAM_LIMITS, PROGRAM_VERSION } from './program.ts';
-export { checkInputs, referenceBackend } from './reference.ts';
+export { checkInputs, referenceBackend, referenceBackendOf } from './reference.ts';

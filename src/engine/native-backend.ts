@@ -12,7 +12,7 @@ import {
   type ValueId,
 } from '../graph/index.ts';
 import { elementCount, newArray, Tensor } from '../tensor/index.ts';
-import type { Backend, Executable, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
+import type { Backend, Executable, ExecuteOptions, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
 import type { LoadedProgram, ProgramHost } from './kernel-host.ts';
 import { refusal } from './lowering.ts';
 import { analyse, type PlannedPort, type PlannedProgram, planProgram, refusals, throwUnsupported } from './plan.ts';
@@ -101,7 +101,7 @@ class NativeExecutable implements Executable {
     return { permanentBytes, temporaryBytes, scratchBytes };
   }
 
-  async run(inputs: NamedTensors, signal?: AbortSignal): Promise<NamedTensors> {
+  async run(inputs: NamedTensors, { signal }: ExecuteOptions = {}): Promise<NamedTensors> {
     throwIfAborted(signal);
     const ready = this.#find(inputs);
     if (ready.program.work <= INLINE_WORK) {

@@ -3,21 +3,24 @@
  * every other executor, and what runs where there is no native binary.
  * @module
  */
-import { CloisterError } from '../base/index.ts';
+import { CloisterError, isCloisterError } from '../base/index.ts';
 import {
   type ConstantReader,
   type Facts,
   findVersion,
   type Graph,
   inferFacts,
+  isGraph,
   type Node,
   OPERATORS,
+  type OperatorTable,
+  type RunOptions,
   refuseUnknown,
   runNode,
   type ValueId,
 } from '../graph/index.ts';
 import { DTYPES, elementCount, formatShape, Tensor } from '../tensor/index.ts';
-import type { Backend, Executable, NamedTensors, PrepareOptions } from './backend.ts';
+import type { Backend, Executable, ExecuteOptions, NamedTensors, PrepareOptions } from './backend.ts';
 
 /**
  * Runs any graph whose operators are in the table, on the calling thread, in plain TypeScript.
@@ -32,11 +35,22 @@ import type { Backend, Executable, NamedTensors, PrepareOptions } from './backen
  * y?.toArray(); // [2, 4]
  * ```
  */
-export const referenceBackend: Backend = {
-  name: 'reference',
-  supports: node => findVersion(OPERATORS, node) !== undefined,
-  prepare: (graph, options) => new ReferenceExecutable(graph, options),
-};
+export const referenceBackend: Backend = referenceBackendOf(OPERATORS);
+
+/**
+ * The reference backend over another table: the operators of the library with one's own.
+ * @example
+ * ```ts
+ * referenceBackendOf(tableOf([...OPERATORS.values()])).name; // 'reference'
+ * ```
+ */
+export function referenceBackendOf(operators: OperatorTable): Backend {
+  return {
+    name: 'reference',
+    supports: node => findVersion(operators, node) !== undefined,
+    prepare: (graph, options) => new ReferenceExecutable(graph, operators, options),
+  };
+}
 
 /**
  * Lets timers, messages and aborts happen between two nodes. A bare isolate has no event loop of its own to wait for; there only
@@ -61,21 +75,26 @@ class ReferenceExecutable implements Executable {
   readonly #graph: Graph;
   readonly #steps: readonly Step[];
   readonly #limitBytes: number;
+  readonly #options: RunOptions;
   #constants: ReadonlyMap<ValueId, Tensor> | undefined;
 
-  constructor(graph: Graph, options: PrepareOptions) {
-    refuseUnknown(graph.nodes, OPERATORS);
-    this.#graph = inferFacts(graph, options.dims ? { dims: options.dims } : {});
+  constructor(graph: Graph, operators: OperatorTable, options: PrepareOptions) {
+    refuseUnknown(graph.nodes, operators);
+    this.#graph = inferFacts(graph, { operators, ...(options.dims ? { dims: options.dims } : {}) });
     this.#limitBytes = options.limitBytes ?? Number.POSITIVE_INFINITY;
-    const permanentBytes = [...graph.constants.keys()].reduce((sum, id) => sum + bytesOf(graph.values[id]!.facts), 0);
-    if (permanentBytes > this.#limitBytes) throw overLimit(permanentBytes, this.#limitBytes);
-    this.#constants = new Map([...graph.constants.keys()].map(id => [id, loadConstant(graph, id, options.constants)]));
-    this.#steps = planReleases(graph);
+    const inner = subgraphConstants(graph, options.constants);
+    const constantBytes = [...graph.constants.keys()].reduce((sum, id) => sum + bytesOf(graph.values[id]!.facts), 0);
+    if (constantBytes + inner.bytes > this.#limitBytes) throw overLimit(constantBytes + inner.bytes, this.#limitBytes);
+    this.#options = { operators, constant: inner.read };
+    const { constants, nodes } = this.#setUp(options.constants);
+    this.#constants = constants;
+    this.#steps = planReleases({ ...this.#graph, nodes });
+    const permanentBytes = [...constants.values()].reduce((sum, tensor) => sum + bytesOf(tensor), inner.bytes);
     this.memory = Object.freeze({ permanentBytes, temporaryBytes: 0, scratchBytes: 0 });
   }
 
-  async run(inputs: NamedTensors, signal?: AbortSignal): Promise<NamedTensors> {
-    const walk = this.#walk(inputs);
+  async run(inputs: NamedTensors, { signal, onNode }: ExecuteOptions = {}): Promise<NamedTensors> {
+    const walk = this.#walk(inputs, onNode);
     for (;;) {
       if (signal?.aborted) throw new CloisterError('ABORTED', 'the run was cancelled', {}, { cause: signal.reason });
       const { done, value } = walk.next();
@@ -84,8 +103,8 @@ class ReferenceExecutable implements Executable {
     }
   }
 
-  runSync(inputs: NamedTensors): NamedTensors {
-    const walk = this.#walk(inputs);
+  runSync(inputs: NamedTensors, { onNode }: Pick<ExecuteOptions, 'onNode'> = {}): NamedTensors {
+    const walk = this.#walk(inputs, onNode);
     for (;;) {
       const { done, value } = walk.next();
       if (done) return value;
@@ -96,23 +115,76 @@ class ReferenceExecutable implements Executable {
     this.#constants = undefined;
   }
 
-  /** Yields after each node. */
-  *#walk(inputs: NamedTensors): Generator<void, NamedTensors> {
-    if (!this.#constants) throw new CloisterError('CLOSED', 'the model was closed');
+  /**
+   * Computes what depends on constants alone, once for all runs, and returns the constants that runs read and the nodes that are
+   * left. A node that fails stays: it fails where it is run.
+   */
+  #setUp(reader: ConstantReader): { constants: Map<ValueId, Tensor>; nodes: readonly Node[] } {
     const graph = this.#graph;
-    const tensors = new Map<ValueId, Tensor>(this.#constants);
+    const constants = new Map([...graph.constants.keys()].map(id => [id, loadConstant(graph, id, reader)]));
+    let bytes = [...constants.values()].reduce((sum, tensor) => sum + bytesOf(tensor), 0);
+    const nodes: Node[] = [];
+    for (const node of graph.nodes) {
+      const ready = node.inputs.every(id => id === undefined || constants.has(id));
+      if (!ready || bytes + this.#ahead(node) > this.#limitBytes || !this.#compute(node, constants)) nodes.push(node);
+      else
+        bytes += node.outputs.reduce<number>(
+          (sum, id) => sum + (id === undefined ? 0 : bytesOf(constants.get(id)!)),
+          0,
+        );
+    }
+    const read = new Set<ValueId | undefined>([...graph.outputs, ...nodes.flatMap(node => node.inputs)]);
+    for (const id of constants.keys()) if (!read.has(id)) constants.delete(id);
+    return { constants, nodes };
+  }
+
+  /** Computes one node over constants and adds its outputs to them; false where it fails. */
+  #compute(node: Node, constants: Map<ValueId, Tensor>): boolean {
+    try {
+      const inputs = node.inputs.map(id => (id === undefined ? undefined : constants.get(id)));
+      const results = runNode(node, inputs, this.#options);
+      if (node.outputs.some((id, i) => id !== undefined && !results[i])) return false;
+      node.outputs.forEach((id, i) => {
+        if (id !== undefined) constants.set(id, results[i]!);
+      });
+      return true;
+    } catch (error) {
+      if (isCloisterError(error)) return false;
+      throw error;
+    }
+  }
+
+  /** The bytes that a node will need for its outputs, as far as they are known before it runs. */
+  #ahead(node: Node): number {
+    const { values } = this.#graph;
+    return node.outputs.reduce<number>((sum, id) => sum + (id === undefined ? 0 : leastBytes(values[id]!.facts)), 0);
+  }
+
+  /** Yields after each node. */
+  *#walk(inputs: NamedTensors, onNode: ExecuteOptions['onNode']): Generator<void, NamedTensors> {
+    const constants = this.#constants;
+    if (!constants) throw new CloisterError('CLOSED', 'the model was closed');
+    const graph = this.#graph;
+    const tensors = new Map<ValueId, Tensor>(constants);
     for (const [id, tensor] of checkInputs(graph, inputs)) tensors.set(id, tensor);
+    const total = this.#steps.length;
     let bytes = this.memory.permanentBytes;
-    for (const { node, release } of this.#steps) {
-      const ahead = node.outputs.reduce<number>(
-        (sum, id) => sum + (id === undefined ? 0 : leastBytes(graph.values[id]!.facts)),
-        0,
-      );
+    for (const [index, { node, release }] of this.#steps.entries()) {
+      const ahead = this.#ahead(node);
       if (bytes + ahead > this.#limitBytes) throw overLimit(bytes + ahead, this.#limitBytes);
+      onNode?.({ kind: 'start', node, index, total });
       const results = runNode(
         node,
         node.inputs.map(id => (id === undefined ? undefined : tensors.get(id))),
+        this.#options,
       );
+      onNode?.({
+        kind: 'end',
+        node,
+        index,
+        total,
+        outputs: node.outputs.map((id, i) => (id === undefined ? undefined : describe(results[i]))),
+      });
       node.outputs.forEach((id, i) => {
         if (id === undefined) return;
         const result = results[i];
@@ -127,13 +199,46 @@ class ReferenceExecutable implements Executable {
       }
       yield;
     }
-    return collectOutputs(graph, tensors);
+    return collectOutputs(graph, tensors, constants);
   }
+}
+
+/** The constants inside the subgraphs of `graph`: their bytes in all, and how to get one. Each is read from the file once. */
+function subgraphConstants(
+  graph: Graph,
+  reader: ConstantReader,
+): { readonly bytes: number; readonly read: (graph: Graph, id: ValueId) => Tensor } {
+  const loaded = new Map<Graph, Map<ValueId, Tensor>>();
+  let bytes = 0;
+  const enter = (inner: Graph): void => {
+    loaded.set(inner, new Map());
+    for (const id of inner.constants.keys()) bytes += bytesOf(inner.values[id]!.facts);
+    visit(inner);
+  };
+  // As deep as subgraphs lie in each other, which inference has bounded.
+  const visit = (outer: Graph): void => {
+    for (const { attributes } of outer.nodes) {
+      for (const value of Object.values(attributes)) if (isGraph(value) && !loaded.has(value)) enter(value);
+    }
+  };
+  visit(graph);
+  return {
+    bytes,
+    read(inner, id) {
+      const known = loaded.get(inner)?.get(id);
+      if (known) return known;
+      const tensor = loadConstant(inner, id, reader);
+      loaded.get(inner)?.set(id, tensor);
+      return tensor;
+    },
+  };
 }
 
 /** The steps of a run: after each node, the values that were used for the last time. */
 function planReleases(graph: Graph): readonly Step[] {
-  const keep = new Set<ValueId>([...graph.outputs, ...graph.inputs, ...graph.constants.keys()]);
+  const made = new Set(graph.nodes.flatMap(node => node.outputs));
+  const keep = new Set<ValueId>(graph.outputs);
+  for (const { inputs } of graph.nodes) for (const id of inputs) if (id !== undefined && !made.has(id)) keep.add(id);
   const seen = new Set<ValueId>(keep);
   const steps: Step[] = [];
   for (const node of graph.nodes.toReversed()) {
@@ -202,9 +307,14 @@ export function checkInputs(graph: Graph, inputs: NamedTensors): ReadonlyMap<Val
 }
 
 /** The graph's outputs as tensors that share no memory with inputs, constants or each other. */
-function collectOutputs(graph: Graph, tensors: ReadonlyMap<ValueId, Tensor>): NamedTensors {
+function collectOutputs(
+  graph: Graph,
+  tensors: ReadonlyMap<ValueId, Tensor>,
+  constants: ReadonlyMap<ValueId, Tensor>,
+): NamedTensors {
   const taken = new Set<unknown>();
-  for (const id of [...graph.inputs, ...graph.constants.keys()]) taken.add(tensors.get(id)?.buffer);
+  for (const id of graph.inputs) taken.add(tensors.get(id)?.buffer);
+  for (const tensor of constants.values()) taken.add(tensor.buffer);
   const out = new Map<string, Tensor>();
   for (const id of graph.outputs) {
     const tensor = tensors.get(id)!;
@@ -214,6 +324,10 @@ function collectOutputs(graph: Graph, tensors: ReadonlyMap<ValueId, Tensor>): Na
     out.set(graph.values[id]!.name, result);
   }
   return Object.fromEntries(out);
+}
+
+function describe(tensor: Tensor | undefined): Facts | undefined {
+  return tensor && { dtype: tensor.dtype, shape: tensor.shape };
 }
 
 function loadConstant(graph: Graph, id: ValueId, reader: ConstantReader): Tensor {

@@ -300,9 +300,9 @@ describe('the reference backend', () => {
 
   test('stops when it is told to', async () => {
     const gone = AbortSignal.abort();
-    expect(await codeOf(() => run.run({ x: two, y: two }, gone))).toBe('ABORTED');
+    expect(await codeOf(() => run.run({ x: two, y: two }, { signal: gone }))).toBe('ABORTED');
     const controller = new AbortController();
-    const started = run.run({ x: two, y: two }, controller.signal);
+    const started = run.run({ x: two, y: two }, { signal: controller.signal });
     controller.abort();
     expect(await codeOf(() => started)).toBe('ABORTED');
   });
@@ -315,7 +315,9 @@ describe('the reference backend', () => {
     const slow = referenceBackend.prepare(long.build(), nothing);
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 1);
-    expect(await codeOf(() => slow.run({ x: Tensor.zeros('f32', [1000]) }, controller.signal))).toBe('ABORTED');
+    expect(await codeOf(() => slow.run({ x: Tensor.zeros('f32', [1000]) }, { signal: controller.signal }))).toBe(
+      'ABORTED',
+    );
   });
 
   test('keeps its memory limit, and is closed when it is closed', async () => {

@@ -173,9 +173,9 @@ export function backendSuite(name: string, open: () => Backend, options: Backend
 
     it('refuses an aborted run', async () => {
       const executable = prepare(affine(2));
-      await expect(executable.run({ x }, AbortSignal.abort())).rejects.toMatchObject({ code: 'ABORTED' });
+      await expect(executable.run({ x }, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
       const controller = new AbortController();
-      const running = executable.run({ x }, controller.signal);
+      const running = executable.run({ x }, { signal: controller.signal });
       controller.abort();
       await expect(running).rejects.toMatchObject({ code: 'ABORTED' });
     });

@@ -1,0 +1,106 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { planArena } from '../../src/engine/index.ts';
+import { foldConstants, type Graph, GraphBuilder, inferFacts, type ValueId } from '../../src/graph/index.ts';
+import { DTYPES, elementCount, Tensor } from '../../src/tensor/index.ts';
+import { corpusModel, MODEL_NAMES } from './corpus-models.ts';
+
+/** A graph of elementwise nodes, views and products over a few sizes. */
+const graphs: fc.Arbitrary<Graph> = fc
+  .array(fc.tuple(fc.nat(3), fc.nat(1000), fc.nat(1000)), { minLength: 1, maxLength: 25 })
+  .chain(steps =>
+    fc.record({ steps: fc.constant(steps), outputs: fc.array(fc.nat(1000), { minLength: 1, maxLength: 3 }) }),
+  )
+  .map(({ steps, outputs }) => {
+    const b = new GraphBuilder('random');
+    const values: ValueId[] = [b.input('x', { dtype: 'f32', shape: [4, 16] })];
+    const weights = [16, 48].map(n => b.constant(`w${n}`, Tensor.zeros('f32', [n, n])));
+    const narrow = b.constant('narrow', Tensor.zeros('f32', [16, 48]));
+    const wide = b.constant('wide', Tensor.zeros('f32', [48, 16]));
+    for (const [kind, first, second] of steps) {
+      const a = values[first % values.length]!;
+      const same = values.filter(id => `${b.facts(id).shape}` === `${b.facts(a).shape}`);
+      const width = b.facts(a).shape[1] as number;
+      if (kind === 0) values.push(b.node({ op: 'Relu', inputs: [a] })[0]!);
+      else if (kind === 1) values.push(b.node({ op: 'Add', inputs: [a, same[second % same.length]!] })[0]!);
+      else if (kind === 2) values.push(b.node({ op: 'Identity', inputs: [a] })[0]!);
+      else {
+        const square = width === 16 ? weights[0]! : weights[1]!;
+        const other = width === 16 ? narrow : wide;
+        values.push(b.node({ op: 'MatMul', inputs: [a, second % 2 === 0 ? square : other] })[0]!);
+      }
+    }
+    const made = values.slice(1);
+    for (const id of new Set(outputs.map(choice => made[choice % made.length]!))) b.output(id);
+    return b.build();
+  });
+
+/**
+ * Runs the plan on paper: each node writes its name into its bytes, and every value must still be there when it is read. A view is
+ * the value it views.
+ */
+function replay(graph: Graph): void {
+  const { offsets, peakBytes } = planArena(graph);
+  const bytes = new Int32Array(peakBytes).fill(-1);
+  const size = (id: ValueId): number => {
+    const { dtype, shape } = graph.values[id]!.facts;
+    return elementCount(shape as readonly number[]) * DTYPES[dtype].bytes;
+  };
+  const content = new Map<ValueId, number>();
+  const check = (id: ValueId): void => {
+    const offset = offsets.get(id);
+    if (offset === undefined) return;
+    expect(offset % 64).toBe(0);
+    expect(offset + size(id)).toBeLessThanOrEqual(peakBytes);
+    expect(new Set(bytes.subarray(offset, offset + size(id)))).toEqual(new Set([content.get(id)]));
+  };
+  for (const node of graph.nodes) {
+    for (const id of node.inputs) if (id !== undefined) check(id);
+    for (const id of node.outputs) {
+      const viewed = node.op === 'Identity' ? node.inputs[0]! : undefined;
+      if (viewed !== undefined && offsets.has(viewed)) {
+        content.set(id!, content.get(viewed)!);
+        continue;
+      }
+      content.set(id!, id!);
+      const offset = offsets.get(id!);
+      if (offset !== undefined) bytes.fill(id!, offset, offset + size(id!));
+    }
+  }
+  for (const id of graph.outputs) check(id);
+}
+
+describe('the arena of a graph', () => {
+  test('keeps every value until its last reader, and outputs to the end', () => {
+    fc.assert(fc.property(graphs, replay), { numRuns: 300 });
+  });
+
+  test('is a single buffer for a chain of elementwise nodes', () => {
+    const b = new GraphBuilder('chain');
+    let x = b.node({
+      op: 'MatMul',
+      inputs: [b.input('x', { dtype: 'f32', shape: [8, 8] }), b.constant('w', Tensor.zeros('f32', [8, 8]))],
+    })[0]!;
+    for (let i = 0; i < 10; i++) x = b.node({ op: i % 2 === 0 ? 'Relu' : 'Tanh', inputs: [x] })[0]!;
+    b.output(x);
+    expect(planArena(b.build())).toMatchObject({ peakBytes: 256, lowerBoundBytes: 256, unplanned: [] });
+  });
+
+  test('leaves out what depends on elements, and refuses sizes that are not bound', () => {
+    const b = new GraphBuilder('found');
+    const x = b.input('x', { dtype: 'f32', shape: ['N', 2] });
+    b.output(b.node({ op: 'NonZero', inputs: [x] })[0]!);
+    const graph = b.build();
+    expect(() => planArena(graph)).toThrow(/input "x" has a symbolic size/);
+    expect(planArena(inferFacts(graph, { dims: { N: 3 } })).unplanned).toEqual(graph.outputs);
+  });
+
+  test.skipIf(MODEL_NAMES.length === 0).each(MODEL_NAMES)('of %s is at most 1.10 of what is alive at once', name => {
+    const { graph, source, dims } = corpusModel(name);
+    const concrete = foldConstants(inferFacts(graph, { dims }), { constants: source });
+    const { peakBytes, lowerBoundBytes, unplanned } = planArena(concrete);
+    expect(unplanned).toEqual([]);
+    expect(lowerBoundBytes).toBeGreaterThan(0);
+    expect(peakBytes / lowerBoundBytes).toBeLessThanOrEqual(1.1);
+  });
+});
