@@ -14,6 +14,7 @@ import { CONV_TRANSPOSE } from './conv-transpose.ts';
 import { CONVOLUTION } from './convolution.ts';
 import { EINSUM } from './einsum.ts';
 import { GATHER } from './gather.ts';
+import { GRADIENT_OPERATORS } from './gradients.ts';
 import { MATMUL } from './matmul.ts';
 import { MICROSOFT_QUANTISED } from './microsoft-quantised.ts';
 import { MOVEMENT } from './movement.ts';
@@ -50,6 +51,7 @@ export const OPERATORS: OperatorTable = tableOf([
   ...CONVOLUTION,
   ...EINSUM,
   ...GATHER,
+  ...GRADIENT_OPERATORS,
   ...MATMUL,
   ...MICROSOFT_QUANTISED,
   ...MOVEMENT,
