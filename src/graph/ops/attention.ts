@@ -144,7 +144,7 @@ function inferAttention(c: InferContext): readonly Facts[] {
   const shape =
     c.input(0).shape.length === 4
       ? [batch, heads, queries, valueSize]
-      : [batch, queries, c.product([heads, valueSize])];
+      : [batch, queries, heads === kvHeads ? c.input(2).shape[2]! : c.product([heads, valueSize])];
   const facts: readonly Facts[] = [
     { dtype, shape },
     { dtype, shape: [batch, kvHeads, total, sizes.size] },

@@ -7,6 +7,7 @@ import { ATTENTION } from './attention.ts';
 import { BITWISE } from './bitwise.ts';
 import { BOXES } from './boxes.ts';
 import { CAST } from './cast.ts';
+import { CHAIN } from './chain.ts';
 import { COMPARISON } from './comparison.ts';
 import { CONSTANT } from './constant.ts';
 import { CONTROL } from './control.ts';
@@ -16,7 +17,11 @@ import { EINSUM } from './einsum.ts';
 import { GATHER } from './gather.ts';
 import { GRADIENT_OPERATORS } from './gradients.ts';
 import { MATMUL } from './matmul.ts';
+import { MICROSOFT_ATTENTION } from './microsoft-attention.ts';
+import { MICROSOFT_FUSED } from './microsoft-fused.ts';
+import { MICROSOFT_NORMALISATION } from './microsoft-normalisation.ts';
 import { MICROSOFT_QUANTISED } from './microsoft-quantised.ts';
+import { ML_TREES } from './ml-trees.ts';
 import { MOVEMENT } from './movement.ts';
 import { NORMALISATION } from './normalisation.ts';
 import { NORMALISATION_GROUPS } from './normalisation-groups.ts';
@@ -44,6 +49,7 @@ export const OPERATORS: OperatorTable = tableOf([
   ...BITWISE,
   ...BOXES,
   ...CAST,
+  ...CHAIN,
   ...COMPARISON,
   ...CONSTANT,
   ...CONTROL,
@@ -53,7 +59,11 @@ export const OPERATORS: OperatorTable = tableOf([
   ...GATHER,
   ...GRADIENT_OPERATORS,
   ...MATMUL,
+  ...MICROSOFT_ATTENTION,
+  ...MICROSOFT_FUSED,
+  ...MICROSOFT_NORMALISATION,
   ...MICROSOFT_QUANTISED,
+  ...ML_TREES,
   ...MOVEMENT,
   ...NORMALISATION,
   ...NORMALISATION_GROUPS,
@@ -64,11 +74,11 @@ export const OPERATORS: OperatorTable = tableOf([
   ...QUANTISED_LINEAR,
   ...RECURRENT,
   ...REDUCTION,
-  ...RESIZE,
   ...ROTARY,
   ...SCAN,
   ...SCATTER,
   ...SELECTION,
+  ...RESIZE,
   ...SHAPE,
   ...TEXT,
   ...UNARY,

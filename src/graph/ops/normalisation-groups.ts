@@ -7,6 +7,7 @@ import type { Dim, Facts } from '../graph.ts';
 import { dense, type Numbers } from './loops.ts';
 import {
   define,
+  defineIn,
   FLOATS,
   float,
   from,
@@ -257,6 +258,55 @@ const groupNormalization: OperatorVersion = {
   },
 };
 
+/** Channels lie last by default, and a sigmoid linear unit may follow. Scales may be of another dtype than the input. */
+const microsoftGroupNorm: OperatorVersion = {
+  since: 1,
+  inputs: [3, 3],
+  outputs: [1, 1],
+  attributes: {
+    activation: required(int()),
+    channels_last: int(1),
+    epsilon: float(1e-5),
+    groups: required(int()),
+  },
+  infer: c => {
+    c.expect(0, FLOATS);
+    c.rank(0, 4);
+    const channels = c.input(0).shape[c.number('channels_last') ? 3 : 1]!;
+    const groups = c.number('groups');
+    if (groups < 1 || (typeof channels === 'number' && channels % groups !== 0)) {
+      c.fail(`${channels} channels cannot be cut into ${groups} groups`);
+    }
+    c.sameDType(1, 2);
+    for (const index of [1, 2]) {
+      c.expect(index, FLOATS);
+      c.rank(index, 1);
+      c.same(channels, c.input(index).shape[0]!, `channels of inputs 0 and ${index}`);
+    }
+    if (c.number('activation') !== 0 && c.number('activation') !== 1) {
+      c.fail(`attribute activation: expected 0 or 1, got ${c.number('activation')}`);
+    }
+    return [c.input(0)];
+  },
+  run: c => {
+    const last = c.number('channels_last') !== 0;
+    const x = last ? c.operand(0).transpose([0, 3, 1, 2]) : c.operand(0);
+    const [scale, bias] = [dense(c.operand(1)), dense(c.operand(2))];
+    const out = Tensor.zeros(c.outputs[0]!.dtype, x.shape);
+    const [batch, channels] = x.shape as readonly [number, number];
+    const groups = c.number('groups');
+    const parts = channels / groups;
+    const runs = { runs: batch * groups, length: parts * elementCount(x.shape.slice(2)), parts };
+    const y = out.data as Numbers;
+    normaliseRuns(dense(x), y, runs, c.number('epsilon'), (run, part) => {
+      const at = (run % groups) * parts + part;
+      return { scale: scale[at]!, bias: bias[at]! };
+    });
+    if (c.number('activation') === 1) for (let i = 0; i < y.length; i++) y[i]! /= 1 + Math.exp(-y[i]!);
+    return [last ? out.transpose([0, 2, 3, 1]) : out];
+  },
+};
+
 /** Keeps a deviation of zero from dividing: the function body of the operator adds it to the deviation. */
 const DEVIATION_EPSILON = 1e-9;
 
@@ -368,4 +418,5 @@ export const NORMALISATION_GROUPS: readonly Operator[] = [
     meanVariance,
   ),
   define('LRN', 'compute', lrn),
+  defineIn('com.microsoft', 'GroupNorm', 'compute', microsoftGroupNorm),
 ];
