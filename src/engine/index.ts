@@ -23,5 +23,14 @@ export {
   type PlanOptions,
   planProgram,
 } from './plan.ts';
+export {
+  type Profile,
+  type ProfiledNode,
+  type ProfiledOperator,
+  type ProfileOptions,
+  profileRun,
+  type TraceEvent,
+  toTrace,
+} from './profile.ts';
 export { PROGRAM_LIMITS, PROGRAM_VERSION } from './program.ts';
 export { checkInputs, referenceBackend, referenceBackendOf } from './reference.ts';
