@@ -13,9 +13,13 @@ import { CONSTANT } from './constant.ts';
 import { CONTROL } from './control.ts';
 import { CONV_TRANSPOSE } from './conv-transpose.ts';
 import { CONVOLUTION } from './convolution.ts';
+import { DEFORM_CONV } from './deform-conv.ts';
+import { DETERMINANT } from './determinant.ts';
 import { EINSUM } from './einsum.ts';
+import { EXPERIMENTAL } from './experimental.ts';
 import { GATHER } from './gather.ts';
 import { GRADIENT_OPERATORS } from './gradients.ts';
+import { GRID_SAMPLE } from './grid-sample.ts';
 import { MATMUL } from './matmul.ts';
 import { MICROSOFT_ATTENTION } from './microsoft-attention.ts';
 import { MICROSOFT_FUSED } from './microsoft-fused.ts';
@@ -33,12 +37,14 @@ import { QUANTISED_CONVOLUTION } from './quantised-convolution.ts';
 import { QUANTISED_LINEAR } from './quantised-linear.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTION } from './reduction.ts';
+import { REGIONS } from './regions.ts';
 import { RESIZE } from './resize.ts';
 import { ROTARY } from './rotary.ts';
 import { SCAN } from './scan.ts';
 import { SCATTER } from './scatter.ts';
 import { SELECTION } from './selection.ts';
 import { SHAPE } from './shape.ts';
+import { SPATIAL } from './spatial.ts';
 import { TEXT } from './text.ts';
 import { UNARY } from './unary.ts';
 
@@ -55,9 +61,13 @@ export const OPERATORS: OperatorTable = tableOf([
   ...CONTROL,
   ...CONV_TRANSPOSE,
   ...CONVOLUTION,
+  ...DEFORM_CONV,
+  ...DETERMINANT,
   ...EINSUM,
+  ...EXPERIMENTAL,
   ...GATHER,
   ...GRADIENT_OPERATORS,
+  ...GRID_SAMPLE,
   ...MATMUL,
   ...MICROSOFT_ATTENTION,
   ...MICROSOFT_FUSED,
@@ -74,12 +84,14 @@ export const OPERATORS: OperatorTable = tableOf([
   ...QUANTISED_LINEAR,
   ...RECURRENT,
   ...REDUCTION,
+  ...REGIONS,
   ...ROTARY,
   ...SCAN,
   ...SCATTER,
   ...SELECTION,
   ...RESIZE,
   ...SHAPE,
+  ...SPATIAL,
   ...TEXT,
   ...UNARY,
 ]);

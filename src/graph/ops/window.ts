@@ -60,7 +60,7 @@ export function windowShape(
   ceil = false,
 ): readonly Dim[] {
   const window = readWindow(c, spatial.length, kernel);
-  const auto = c.string('auto_pad');
+  const auto = c.has('auto_pad') ? c.string('auto_pad') : 'NOTSET';
   return spatial.map((size, i) => {
     const [stride, begin] = [window.strides[i]!, window.padBegin[i]!];
     const extent = (window.kernel[i]! - 1) * window.dilations[i]! + 1;
