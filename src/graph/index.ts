@@ -88,6 +88,7 @@ export {
   type PassOptions,
   type PassReport,
   type PassResult,
+  quantiseOperators,
   removeDeadNodes,
   type Supports,
 } from './passes/index.ts';

@@ -269,7 +269,8 @@ export function quantiseDynamically(x: ArrayLike<number>): {
     if (value < least) least = value;
     if (value > most) most = value;
   }
-  const scale = least === most ? 1 : Math.fround(Math.fround(most - least) / 255);
+  // No range, or one so small that its scale would be 0, holds nothing but zeros at the scale 1.
+  const scale = Math.fround(Math.fround(most - least) / 255) || 1;
   const zero = roundEven(Math.min(Math.max(Math.fround(-least / scale), 0), 255));
   const bytes = new Uint8Array(x.length);
   for (let i = 0; i < x.length; i++) bytes[i] = saturate(Math.fround(x[i]! / scale), zero, 0, 255);

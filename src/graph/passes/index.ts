@@ -13,4 +13,5 @@ export {
   type PassReport,
   type PassResult,
 } from './optimise.ts';
+export { quantiseOperators } from './quantise-operators.ts';
 export type { PassOptions, Supports } from './rewriter.ts';
