@@ -16,7 +16,7 @@ export interface NodeOptions {
 
 export type Inputs = readonly (Tensor | undefined)[];
 
-/** The outputs of `op` on these inputs. What inference says of each must be what comes. */
+/** The outputs of `op` on these inputs. What inference says of each must be what comes; a size that it does not know may be any. */
 export function run(op: string, inputs: Inputs, options: NodeOptions = {}): readonly Tensor[] {
   const { node, facts } = build(
     op,
@@ -25,7 +25,9 @@ export function run(op: string, inputs: Inputs, options: NodeOptions = {}): read
   );
   const results = runNode(node, inputs).slice(0, facts.length);
   results.forEach((result, i) => {
-    if (result.dtype !== facts[i]!.dtype || result.shape.join() !== facts[i]!.shape.join()) {
+    const { dtype, shape } = facts[i]!;
+    const fits = (dim: number, axis: number): boolean => typeof shape[axis] === 'string' || shape[axis] === dim;
+    if (result.dtype !== dtype || result.shape.length !== shape.length || !result.shape.every(fits)) {
       throw new Error(`${op}: output ${i} is ${result.dtype}[${result.shape}], not ${JSON.stringify(facts[i])}`);
     }
   });
@@ -76,9 +78,14 @@ export function random(seed: number, shape: readonly number[], dtype: DType = 'f
   return Tensor.from('f64', shape, values).cast(dtype);
 }
 
+/** The elements of a tensor of floats. */
+export function numbers(x: Tensor): readonly number[] {
+  return x.values() as number[];
+}
+
 /** The largest distance between elements of two tensors of one shape. */
 export function distance(a: Tensor, b: Tensor): number {
   if (a.shape.join() !== b.shape.join()) return Number.POSITIVE_INFINITY;
-  const [x, y] = [a.values() as number[], b.values() as number[]];
+  const [x, y] = [numbers(a), numbers(b)];
   return x.reduce((most, value, i) => (Object.is(value, y[i]) ? most : Math.max(most, Math.abs(value - y[i]!))), 0);
 }
