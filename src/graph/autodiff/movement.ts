@@ -165,7 +165,13 @@ const topK: GradientRule = g => {
   return [g.op('ScatterElements', [g.zeros(g.input(0)), g.output(1), g.dy], attributes)];
 };
 
-/** The rules of this file: of `movement`, `gather`, `scatter`, `pattern`, `scan` and `selection`. */
+/** The same blocks, cut the other way. Columns first (CRD) has no operator that undoes it. */
+const depthToSpace: GradientRule = g => {
+  if (g.attribute('mode') === 'CRD') g.unsupported('mode CRD has none');
+  return [g.op('SpaceToDepth', [g.dy], { blocksize: g.number('blocksize') })];
+};
+
+/** The rules of this file: of the families `movement`, `gather`, `scatter`, `pattern`, `scan`, `selection` and `spatial`. */
 export const MOVEMENT: Readonly<Record<string, GradientRule>> = {
   Concat: concat,
   Split: split,
@@ -181,4 +187,7 @@ export const MOVEMENT: Readonly<Record<string, GradientRule>> = {
   CumSum: cumSum,
   Trilu: g => [g.op('Trilu', [g.dy, ...g.node.inputs.slice(1)], { upper: g.number('upper') })],
   TopK: topK,
+  ReverseSequence: g => [g.op('ReverseSequence', [g.dy, g.input(1)], g.node.attributes)],
+  DepthToSpace: depthToSpace,
+  SpaceToDepth: g => [g.op('DepthToSpace', [g.dy], { blocksize: g.number('blocksize') })],
 };

@@ -102,7 +102,26 @@ const rmsNormalization: GradientRule = g =>
     const axis = g.axis(g.number('axis'), rank);
     const square = mean(g, g.mul(x!, x!), range(rank - axis, axis));
     const factor = inverse(g, square, g.number('epsilon'));
-    return [g.mul(g.mul(x!, factor), scale!), stash(g, 1, factor)];
+    const normal = g.mul(x!, factor);
+    // The result is of the scale's dtype.
+    const same = g.facts(x!).dtype === g.facts(scale!).dtype;
+    return [g.mul(same ? normal : g.op('CastLike', [normal, scale]), scale!), stash(g, 1, factor)];
+  });
+
+/** What the operator adds to the deviation, so that one of zero does not divide. */
+const DEVIATION_EPSILON = 1e-9;
+
+const meanVarianceNormalization: GradientRule = g =>
+  g.through(([x]) => {
+    const rank = g.rankOf(x!);
+    // Before opset 9 the axes after the channels, and the channels on request.
+    const axes = g.numbers('axes')?.map(axis => g.axis(axis, rank)) ?? [
+      ...(g.flag('across_channels') ? [1] : []),
+      ...range(rank - 2, 2),
+    ];
+    const { centred, variance } = statistics(g, x!, axes);
+    if (g.attribute('normalize_variance') === 0) return [centred];
+    return [g.div(centred, g.shift(g.op('Sqrt', [variance]), DEVIATION_EPSILON))];
   });
 
 const instanceNormalization: GradientRule = g =>
@@ -141,6 +160,7 @@ export const NORMALISATION: Readonly<Record<string, GradientRule>> = {
   LayerNormalization: layerNormalization,
   RMSNormalization: rmsNormalization,
   SimplifiedLayerNormalization: rmsNormalization,
+  MeanVarianceNormalization: meanVarianceNormalization,
   InstanceNormalization: instanceNormalization,
   GroupNormalization: groupNormalization,
 };

@@ -4,9 +4,12 @@
  */
 import { operatorKey } from '../ops/operator.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { ATTENTION } from './attention.ts';
+import { CHAIN } from './chain.ts';
 import { COMPARISON } from './comparison.ts';
 import { CONSTANT } from './constant.ts';
 import { CONVOLUTION } from './convolution.ts';
+import { EINSUM } from './einsum.ts';
 import { GRADIENT_RULES } from './gradients.ts';
 import { MATMUL } from './matmul.ts';
 import { MOVEMENT } from './movement.ts';
@@ -21,9 +24,11 @@ import { UNARY } from './unary.ts';
 export const GRADIENTS: GradientTable = new Map([
   ...rulesIn('', {
     ...ARITHMETIC,
+    ...ATTENTION,
     ...COMPARISON,
     ...CONSTANT,
     ...CONVOLUTION,
+    ...EINSUM,
     ...MATMUL,
     ...MOVEMENT,
     ...NORMALISATION,
@@ -32,7 +37,7 @@ export const GRADIENTS: GradientTable = new Map([
     ...SHAPE,
     ...UNARY,
   }),
-  ...rulesIn('cloister', GRADIENT_RULES),
+  ...rulesIn('cloister', { ...CHAIN, ...GRADIENT_RULES }),
 ]);
 
 function rulesIn(

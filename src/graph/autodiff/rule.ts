@@ -4,7 +4,7 @@
  */
 import { CloisterError } from '../../base/index.ts';
 import { Tensor } from '../../tensor/index.ts';
-import type { Attribute, Dim, Facts, Node, ValueId } from '../graph.ts';
+import { type Attribute, type Dim, type Facts, type Graph, isGraph, type Node, type ValueId } from '../graph.ts';
 import { describeNode } from '../ops/operator.ts';
 import { scalarKey, type Tape } from './tape.ts';
 
@@ -109,6 +109,12 @@ export class GradientContext {
   numbers(name: string): readonly number[] | undefined {
     const value = this.attribute(name);
     return Array.isArray(value) ? (value as readonly number[]) : undefined;
+  }
+
+  /** An attribute that holds a subgraph. */
+  graph(name: string): Graph {
+    const value = this.attribute(name);
+    return isGraph(value) ? value : this.fail(`attribute ${name} is missing`);
   }
 
   // Values
@@ -315,6 +321,30 @@ export class GradientContext {
     const totals = this.#pullBack(nodes, seeds, [...new Set(wrt)]);
     // A value that stands at two inputs has one total.
     return inputs.map((id, i) => (id !== undefined && inputs.indexOf(id) === i ? totals.get(id) : undefined));
+  }
+
+  /** Writes the nodes of a graph on values that stand for its inputs, and returns those of its outputs. */
+  inline(graph: Graph, inputs: readonly ValueId[]): readonly ValueId[] {
+    const ids = new Map<ValueId, ValueId>(graph.inputs.map((id, i) => [id, inputs[i]!]));
+    for (const [id, constant] of graph.constants) {
+      if (constant.kind === 'range') this.unsupported('a subgraph whose constants lie in the file');
+      else
+        ids.set(
+          id,
+          this.#tape.constant(`of node ${this.node.outputs[0]}: ${id}`, () => constant.tensor),
+        );
+    }
+    for (const node of graph.nodes) {
+      const written = this.#tape.emit({
+        ...node,
+        inputs: node.inputs.map(id => (id === undefined ? undefined : ids.get(id))),
+        outputs: node.outputs.length,
+      });
+      node.outputs.forEach((id, i) => {
+        if (id !== undefined) ids.set(id, written[i]!);
+      });
+    }
+    return graph.outputs.map(id => ids.get(id)!);
   }
 
   // Refusing

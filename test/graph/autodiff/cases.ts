@@ -2,7 +2,7 @@
  * One or more cases for every rule of the registry, each form of its attributes and inputs among them.
  * @module
  */
-import type { Attribute } from '../../../src/graph/index.ts';
+import { type Attribute, type Graph, GraphBuilder } from '../../../src/graph/index.ts';
 import { Tensor } from '../../../src/tensor/index.ts';
 import { type Case, type Given, x } from './check.ts';
 
@@ -192,6 +192,10 @@ const NORMALISATION: readonly Case[] = [
   of('RMSNormalization', [x([2, 2, 3]), x([3])], { axis: 1, epsilon: 1e-2 }),
   of('SimplifiedLayerNormalization', [x([2, 4]), x([4])], { epsilon: 1e-2 }),
   of('InstanceNormalization', [x([2, 3, 4]), x([3]), x([3])], { epsilon: 1e-2 }),
+  of('MeanVarianceNormalization', [x([2, 3, 2, 2])]),
+  of('MeanVarianceNormalization', [x([2, 3, 4])], { axes: [-1] }),
+  of('MeanVarianceNormalization', [x([2, 3, 4])], { across_channels: 1 }, { opset: 8 }),
+  of('MeanVarianceNormalization', [x([2, 3, 4])], { normalize_variance: 0 }, { opset: 8 }),
   of('GroupNormalization', [x([2, 4, 3]), x([4]), x([4])], { num_groups: 2, epsilon: 1e-2 }),
   of('GroupNormalization', [x([2, 4, 3]), x([2]), x([2])], { num_groups: 2, epsilon: 1e-2 }, { opset: 18 }),
 ];
@@ -340,6 +344,10 @@ const MOVEMENT: readonly Case[] = [
   ...[0, 1].flatMap(exclusive => [0, 1].map(reverse => of('CumSum', [x([2, 3]), index(-1)], { exclusive, reverse }))),
   of('Trilu', [x([3, 3])]),
   of('Trilu', [x([2, 3, 4]), index(1)], { upper: 0 }),
+  of('ReverseSequence', [x([3, 2, 2]), i64(2, 3)]),
+  of('ReverseSequence', [x([2, 3]), i64(1, 3)], { batch_axis: 0, time_axis: 1 }),
+  of('DepthToSpace', [x([1, 4, 1, 2])], { blocksize: 2 }),
+  of('SpaceToDepth', [x([1, 1, 2, 4])], { blocksize: 2 }),
   of('TopK', [x([2, 5], -2, 2, { distinct: true }), i64(3)], {}, { outputs: 2, weigh: [0] }),
   of('TopK', [x([4, 2], -2, 2, { distinct: true }), i64(2)], { axis: 0, largest: 0 }, { outputs: 2, weigh: [0] }),
 ];
@@ -356,7 +364,109 @@ const OWN: readonly Case[] = [
   of('SliceGradient', [x([2, 2]), i64(4, 2), i64(3), i64(-100), i64(0), i64(-2)]),
 ].map(given => ({ ...given, domain: 'cloister', opset: 1 }));
 
+/** The body of a chain: `tanh(x) * y + 3`. */
+function chainBody(): Graph {
+  const b = new GraphBuilder('body');
+  const [first, second] = ['a', 'b'].map(name => b.input(name, { dtype: 'f64', shape: [] }));
+  const three = b.constant('three', Tensor.of('f64', 3));
+  const product = b.node({ op: 'Mul', inputs: [b.node({ op: 'Tanh', inputs: [first] })[0], second] })[0];
+  b.output(b.node({ op: 'Add', inputs: [product, three] })[0]!);
+  return b.build();
+}
+
+const CHAIN: readonly Case[] = [
+  of('Chain', [x([2, 3]), x([3])], { body: chainBody() }, { domain: 'cloister', opset: 1 }),
+];
+
+const einsum = (equation: string, ...shapes: readonly (readonly number[])[]): Case =>
+  of(
+    'Einsum',
+    shapes.map(shape => x(shape)),
+    { equation },
+  );
+
+const EINSUM: readonly Case[] = [
+  einsum('ij,jk->ik', [2, 3], [3, 2]),
+  einsum('ij,jk', [2, 3], [3, 2]),
+  einsum('ij->j', [2, 3]),
+  einsum('ij->', [2, 3]),
+  einsum('ij->ji', [2, 3]),
+  einsum('ii->i', [3, 3]),
+  einsum('ii', [3, 3]),
+  einsum('iij,jk->ik', [2, 2, 3], [3, 2]),
+  einsum('bij,bjk->bik', [2, 2, 3], [2, 3, 2]),
+  einsum('i,j->ij', [2], [3]),
+  einsum('i,i,ij->', [2], [2], [2, 3]),
+  einsum('...ij,...jk->...ik', [2, 2, 3], [3, 2]),
+  einsum('...i->...', [2, 2, 3]),
+  einsum('a...,b...->...ab', [2, 3], [2, 1]),
+  einsum('ij,kj->ik', [2, 1], [2, 3]),
+];
+
+const heads = { q_num_heads: 2, kv_num_heads: 2 };
+const ATTENTION: readonly Case[] = [
+  of('Attention', [x([1, 2, 3, 2]), x([1, 2, 4, 2]), x([1, 2, 4, 3])]),
+  of('Attention', [x([2, 2, 4]), x([2, 3, 4]), x([2, 3, 6])], { ...heads, scale: 0.7 }),
+  of('Attention', [x([1, 4, 2, 2]), x([1, 2, 3, 2]), x([1, 2, 3, 2])]),
+  of('Attention', [x([1, 2, 8]), x([1, 3, 4]), x([1, 3, 4])], { q_num_heads: 4, kv_num_heads: 2 }),
+  of('Attention', [x([1, 1, 3, 2]), x([1, 1, 3, 2]), x([1, 1, 3, 2])], { is_causal: 1, softcap: 2 }),
+  of('Attention', [x([1, 1, 2, 2]), x([1, 1, 3, 2]), x([1, 1, 3, 2]), x([2, 3])], {}, { opset: 23 }),
+  of(
+    'Attention',
+    [
+      x([1, 1, 2, 2]),
+      x([1, 1, 3, 2]),
+      x([1, 1, 3, 2]),
+      Tensor.of('bool', [
+        [true, false, true],
+        [false, false, false],
+      ]),
+    ],
+    {},
+    { opset: 23 },
+  ),
+  ...[0, 1, 2, 3].map(mode =>
+    of(
+      'Attention',
+      [x([1, 1, 2, 2]), x([1, 1, 2, 2]), x([1, 1, 2, 2]), x([2, 3]), x([1, 1, 1, 2]), x([1, 1, 1, 2])],
+      { qk_matmul_output_mode: mode, softcap: 3 },
+      { outputs: 4, opset: 23 },
+    ),
+  ),
+  of('Attention', [x([2, 1, 2, 2]), x([2, 1, 4, 2]), x([2, 1, 4, 2]), undefined, undefined, undefined, i64(3, 2)], {
+    is_causal: 1,
+  }),
+  of(
+    'RotaryEmbedding',
+    [
+      x([1, 2, 3, 4]),
+      Tensor.of('f64', [
+        [1, 0.5],
+        [0.2, 0.3],
+        [0.1, -0.4],
+      ]),
+      Tensor.of('f64', [
+        [0, 0.5],
+        [0.7, -0.3],
+        [0.6, 0.4],
+      ]),
+      Tensor.of('i64', [[2, 0, 1]]),
+    ],
+    {},
+    { fixed: [0] },
+  ),
+  of(
+    'RotaryEmbedding',
+    [x([1, 2, 8]), Tensor.of('f64', [[[1], [0.2]]]), Tensor.of('f64', [[[0.5], [-0.3]]])],
+    { num_heads: 2, rotary_embedding_dim: 2, interleaved: 1 },
+    { fixed: [0] },
+  ),
+];
+
 export const CASES: readonly Case[] = [
+  ...ATTENTION,
+  ...CHAIN,
+  ...EINSUM,
   ...UNARY,
   ...ARITHMETIC,
   ...CONSTANT,
