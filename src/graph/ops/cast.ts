@@ -64,6 +64,7 @@ function fromStrings(c: RunContext, x: Tensor, dtype: DType): Tensor {
 function writeFloat(value: number, single: boolean): string {
   if (Number.isNaN(value)) return 'NaN';
   if (!Number.isFinite(value)) return value > 0 ? 'INF' : '-INF';
+  if (value === 0) return Object.is(value, -0) ? '-0' : '0';
   if (!single) return String(value);
   for (let digits = 1; digits < 9; digits++) {
     const shorter = Number(value.toPrecision(digits));

@@ -80,15 +80,18 @@ interface Term {
   readonly tensor: Tensor;
 }
 
-/** An operand with each label once: of a repeated one the diagonal, whose stride is the sum of theirs. Axes of 1 are stretched. */
+/**
+ * An operand with each label once: of a repeated one the diagonal, whose stride is the sum of theirs. An axis of size 1 under a
+ * label of another size is left out, as it multiplies every element alike.
+ */
 function termOf(tensor: Tensor, labels: readonly Label[], sizes: ReadonlyMap<Label, Dim>): Term {
-  const wide = tensor.expand(labels.map(label => sizes.get(label) as number));
-  const distinct = [...new Set(labels)];
+  const full = labels.flatMap((label, axis) => (tensor.shape[axis] === sizes.get(label) ? [{ label, axis }] : []));
+  const distinct = [...new Set(full.map(({ label }) => label))];
   const strides = distinct.map(label =>
-    wide.strides.reduce((sum, stride, axis) => (labels[axis] === label ? sum + stride : sum), 0),
+    full.reduce((sum, at) => (at.label === label ? sum + tensor.strides[at.axis]! : sum), 0),
   );
   const shape = distinct.map(label => sizes.get(label) as number);
-  return { labels: distinct, tensor: new Tensor(wide.dtype, shape, wide.data, strides, wide.offset) };
+  return { labels: distinct, tensor: new Tensor(tensor.dtype, shape, tensor.data, strides, tensor.offset) };
 }
 
 /** The axes of `term` in the order of `labels`, dense. */
@@ -166,9 +169,10 @@ function runEinsum(c: RunContext): readonly Tensor[] {
   const out = c.shape();
   // An outer product in the middle is larger than what comes in and goes out; by how much is bounded.
   const room = c.tensors.reduce((sum, tensor) => sum + tensor!.size, elementCount(out));
-  const limit = 64 * room + 2 ** 16;
+  const limit = Math.max(room, Math.min(64 * room + 2 ** 16, 2 ** 27));
   const terms = operands.map((labels, i) => termOf(c.operand(i).cast(wide), labels, sizes));
-  const keepAfter = (i: number): ReadonlySet<Label> => new Set([...result, ...operands.slice(i + 1).flat()]);
+  const keepAfter = (i: number): ReadonlySet<Label> =>
+    new Set([...result, ...terms.slice(i + 1).flatMap(({ labels }) => labels)]);
   let all = dropUnneeded(terms[0]!, keepAfter(0));
   for (let i = 1; i < terms.length; i++) all = contract(c, all, terms[i]!, keepAfter(i), limit);
   return [
