@@ -25,6 +25,8 @@ import { MICROSOFT_ATTENTION } from './microsoft-attention.ts';
 import { MICROSOFT_FUSED } from './microsoft-fused.ts';
 import { MICROSOFT_NORMALISATION } from './microsoft-normalisation.ts';
 import { MICROSOFT_QUANTISED } from './microsoft-quantised.ts';
+import { ML_LINEAR } from './ml-linear.ts';
+import { ML_PREPROCESSING } from './ml-preprocessing.ts';
 import { ML_TREES } from './ml-trees.ts';
 import { MOVEMENT } from './movement.ts';
 import { NORMALISATION } from './normalisation.ts';
@@ -73,6 +75,8 @@ export const OPERATORS: OperatorTable = tableOf([
   ...MICROSOFT_FUSED,
   ...MICROSOFT_NORMALISATION,
   ...MICROSOFT_QUANTISED,
+  ...ML_LINEAR,
+  ...ML_PREPROCESSING,
   ...ML_TREES,
   ...MOVEMENT,
   ...NORMALISATION,

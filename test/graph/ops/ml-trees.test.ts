@@ -261,13 +261,10 @@ describe('TreeEnsembleRegressor', () => {
       ).toEqual([[1], [2]]);
     }
     const split = 2 + 1e-12;
-    const { nodes_values: _, ...rest } = attributes;
     const exact = {
-      ...rest,
-      nodes_values_as_tensor: Tensor.of(
-        'f64',
-        (rest.nodes_modes as string[]).map(() => split),
-      ),
+      ...attributes,
+      nodes_values: [],
+      nodes_values_as_tensor: Tensor.of('f64', [split, split, split]),
     };
     expect(
       regress(
