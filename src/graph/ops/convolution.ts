@@ -18,6 +18,7 @@ import {
   type Window,
   windowShape,
 } from './window.ts';
+import { allFinite, convolveWinograd, transformWeights } from './winograd.ts';
 
 function inferConv(c: InferContext): readonly Facts[] {
   c.expect(0, FLOATS);
@@ -78,6 +79,37 @@ function runConv(c: RunContext): readonly Tensor[] {
     }
     return [out];
   }
+  if (
+    image instanceof Float32Array &&
+    weights instanceof Float32Array &&
+    inSizes[0] === 1 &&
+    suitsWinograd(window, perGroup, perOut, outVolume) &&
+    allFinite(image) &&
+    allFinite(weights)
+  ) {
+    for (let g = 0; g < groups; g++) {
+      const transformed = transformWeights(weights, g * perOut * depth, perOut, perGroup);
+      for (let n = 0; n < batch; n++) {
+        convolveWinograd({
+          image,
+          source: (n * channels + g * perGroup) * inVolume,
+          channels: perGroup,
+          height: inSizes[1],
+          width: inSizes[2],
+          top: window.padBegin[1]!,
+          left: window.padBegin[2]!,
+          weights: transformed,
+          outputs: perOut,
+          bias: bias?.subarray(g * perOut, (g + 1) * perOut),
+          result: result as Float32Array,
+          to: (n * outputs + g * perOut) * outVolume,
+          outHeight: outSizes[1],
+          outWidth: outSizes[2],
+        });
+      }
+    }
+    return [out];
+  }
   const perChunk = Math.min(outVolume, Math.max(LEAST_PLACES, Math.floor(COLUMN_ELEMENTS / Math.max(depth, 1))));
   // A 1x1 kernel that walks over every place finds its columns in the image itself.
   const isPointwise =
@@ -114,6 +146,14 @@ function runConv(c: RunContext): readonly Tensor[] {
     }
   }
   return [out];
+}
+
+/** Whether the fewer products of Winograd's way pay for its transforms. */
+function suitsWinograd(window: Window, channels: number, outputs: number, places: number): boolean {
+  const steps = [...window.strides, ...window.dilations];
+  const isPlain = steps.every(step => step === 1) && window.padBegin[0] === 0 && window.padEnd[0] === 0;
+  const is3x3 = isPlain && formatShape(window.kernel) === '[1,3,3]';
+  return is3x3 && channels >= 8 && outputs >= 8 && places >= 64;
 }
 
 /** One input plane by one kernel: the sum of shifted, scaled planes, row by row. Columns would cost more than they save here. */

@@ -38,8 +38,8 @@ export function matmulInto(
     rowTimesMatrix(n, k, a, b, c, scale);
     return;
   }
-  const aPanels = newArray('f64', Math.ceil(Math.min(m, ROWS) / 4) * 4 * k);
-  const bPanel = newArray('f64', 4 * k);
+  const aPanels = panel(0, Math.ceil(Math.min(m, ROWS) / 4) * 4 * k);
+  const bPanel = panel(1, 4 * k);
   for (let top = 0; top < m; top += ROWS) {
     const rows = Math.min(ROWS, m - top);
     for (let i = 0; i < rows; i += 4)
@@ -72,6 +72,17 @@ export function matmulInto(
       }
     }
   }
+}
+
+/** Panels of at most this many elements are kept from call to call: many small products would else spend their time on making them. */
+const KEPT_ELEMENTS = 2 ** 15;
+const kept: Float64Array[] = [];
+
+/** At least `length` elements of any value, to be used before the next call only. */
+function panel(slot: 0 | 1, length: number): Float64Array {
+  if (length > KEPT_ELEMENTS) return newArray('f64', length);
+  kept[slot] ??= newArray('f64', KEPT_ELEMENTS);
+  return kept[slot];
 }
 
 /** Lays 4 lanes side by side: `out[at + 4 p + lane] = data[from + lane * laneStride + p * step]`; missing lanes are zero. */
