@@ -63,7 +63,7 @@ export interface Profile {
  * const model = referenceBackend.prepare(parseOnnx(source), { constants: source });
  * const image = Tensor.zeros('f32', [1, 1, 28, 28]);
  * const profile = profileRun(model, { image }, { now: () => performance.now(), runs: 3 });
- * profile.nodes.length; // 7
+ * profile.nodes.length; // 8
  * ```
  */
 export function profileRun(executable: Executable, inputs: NamedTensors, options: ProfileOptions): Profile {

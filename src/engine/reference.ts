@@ -41,7 +41,7 @@ export const referenceBackend: Backend = referenceBackendOf(OPERATORS);
  * The reference backend over another table: the operators of the library with one's own.
  * @example
  * ```ts
- * referenceBackendOf(tableOf([...OPERATORS.values()])).name; // 'reference'
+ * referenceBackendOf(tableOf(OPERATORS.values())).name; // 'reference'
  * ```
  */
 export function referenceBackendOf(operators: OperatorTable): Backend {

@@ -4,6 +4,8 @@
  */
 export { type ArrayOf, type BufferDType, DTYPES, type DType, type ElementOf, parseDType } from './dtype.ts';
 export { fromBf16Bits, fromF16Bits, toBf16Bits, toF16Bits } from './half.ts';
+export { fromTensor, MEMORY_TYPES, type MemoryHint, type MemoryType, toTensor } from './memory.ts';
+export { type Overflow, rescale } from './rescale.ts';
 export {
   broadcastShapes,
   denseStrides,
@@ -15,4 +17,4 @@ export {
   type Shape,
   sameShape,
 } from './shape.ts';
-export { type AxisSlice, type Nested, newArray, sliceRange, Tensor } from './tensor.ts';
+export { type AxisSlice, type Nested, newArray, type Reshaped, sliceRange, Tensor } from './tensor.ts';

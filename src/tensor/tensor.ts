@@ -11,6 +11,9 @@ import { decodeStrings, encodeStrings } from './strings.ts';
 /** Numbers, or strings, nested as deep as a tensor has dimensions. Booleans count as 0 and 1. */
 export type Nested = number | bigint | boolean | string | readonly Nested[];
 
+/** The shape that {@link Tensor.reshape} gives: what was asked for, where it is literal and leaves nothing open. */
+export type Reshaped<T extends Shape> = -1 extends T[number] ? Shape : T;
+
 /** What {@link Tensor.slice} takes from one axis: as in NumPy, negative counts from the end, and ends are clamped. */
 export interface AxisSlice {
   readonly axis: number;
@@ -30,9 +33,9 @@ export interface AxisSlice {
  * x.transpose().toArray(); // [[1, 4], [2, 5], [3, 6]]
  * ```
  */
-export class Tensor<D extends DType = DType> {
+export class Tensor<D extends DType = DType, S extends Shape = Shape> {
   readonly dtype: D;
-  readonly shape: Shape;
+  readonly shape: S;
   /** Distance between neighbours along each axis, in elements. 0 repeats, negative walks backwards. */
   readonly strides: readonly number[];
   /** Where the first element is in `data`, in elements. */
@@ -41,6 +44,8 @@ export class Tensor<D extends DType = DType> {
   readonly data: ArrayOf<D>;
   /** Number of elements. */
   readonly size: number;
+  /** How the memory is given back, where this tensor is what holds it. */
+  #release: (() => void) | undefined;
 
   /**
    * Describes `data` without copying it. The static constructors below are shorter where the elements are dense.
@@ -49,13 +54,13 @@ export class Tensor<D extends DType = DType> {
    */
   constructor(
     dtype: D,
-    shape: Shape,
+    shape: S,
     data: ArrayOf<D>,
     strides: readonly number[] = denseStrides(shape),
     offset: number = 0,
   ) {
     this.dtype = dtype;
-    this.shape = Object.freeze([...shape]);
+    this.shape = Object.freeze([...shape]) as Shape as S;
     this.size = elementCount(shape);
     this.strides = Object.freeze([...strides]);
     this.offset = offset;
@@ -73,6 +78,7 @@ export class Tensor<D extends DType = DType> {
     }
     const inside = strides.length === shape.length && (this.size === 0 || (first >= 0 && last < data.length));
     if (!inside || !Number.isSafeInteger(last)) {
+      this.#assertHeld();
       throw new CloisterError(
         'INVALID_ARGUMENT',
         `a tensor of shape ${formatShape(shape)}, strides ${formatShape(strides)} and offset ${offset} does not fit in ${data.length} elements`,
@@ -89,8 +95,8 @@ export class Tensor<D extends DType = DType> {
    * Tensor.zeros('f32', [2, 2]).toArray(); // [[0, 0], [0, 0]]
    * ```
    */
-  static zeros<D extends DType>(dtype: D, shape: Shape): Tensor<D> {
-    return new Tensor(dtype, shape, newArray(dtype, elementCount(shape)));
+  static zeros<D extends DType, const S extends Shape>(dtype: D, shape: S): Tensor<D, S> {
+    return Tensor.#owned(dtype, shape, newArray(dtype, elementCount(shape)));
   }
 
   /**
@@ -102,7 +108,7 @@ export class Tensor<D extends DType = DType> {
    * Tensor.from('i32', [2, 2], Int32Array.of(1, 2, 3, 4)).toArray(); // [[1, 2], [3, 4]]
    * ```
    */
-  static from<D extends DType>(dtype: D, shape: Shape, data: ArrayOf<D>): Tensor<D> {
+  static from<D extends DType, const S extends Shape>(dtype: D, shape: S, data: ArrayOf<D>): Tensor<D, S> {
     const size = elementCount(shape);
     if (size !== data.length) {
       const message = `shape ${formatShape(shape)} needs ${size} elements, got ${data.length}`;
@@ -153,7 +159,7 @@ export class Tensor<D extends DType = DType> {
    * Tensor.fromBytes('u16', [2], Uint8Array.of(1, 0, 0, 1)).toArray(); // [1, 256]: little-endian
    * ```
    */
-  static fromBytes<D extends DType>(dtype: D, shape: Shape, bytes: Uint8Array): Tensor<D> {
+  static fromBytes<D extends DType, const S extends Shape>(dtype: D, shape: S, bytes: Uint8Array): Tensor<D, S> {
     const size = elementCount(shape);
     if (dtype === 'string') return new Tensor(dtype, shape, decodeStrings(bytes, size) as ArrayOf<D>);
     const width = DTYPES[dtype].bytes;
@@ -164,6 +170,66 @@ export class Tensor<D extends DType = DType> {
     // Not slice(): a Node Buffer overrides it to return a view.
     const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
     return new Tensor(dtype, shape, viewArray(dtype, aligned.buffer, aligned.byteOffset, size) as ArrayOf<D>);
+  }
+
+  /**
+   * A tensor over memory that something else provides: part of an `ArrayBuffer` or `SharedArrayBuffer`, a mapped file, the heap of
+   * a WebAssembly module. Nothing is copied. The tensor is what holds the memory: `release` runs when it is disposed of.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` when the elements do not lie inside `buffer`, at a multiple of their size.
+   * @example
+   * ```ts
+   * const shared = new SharedArrayBuffer(64);
+   * {
+   *   using x = Tensor.external('f32', [4], shared, { byteOffset: 16, release: () => {} });
+   *   x.size; // 4
+   * }
+   * ```
+   */
+  static external<D extends BufferDType, const S extends Shape>(
+    dtype: D,
+    shape: S,
+    buffer: ArrayBufferLike,
+    options: { readonly byteOffset?: number; readonly release?: () => void } = {},
+  ): Tensor<D, S> {
+    const { byteOffset = 0, release } = options;
+    const size = elementCount(shape);
+    const width = DTYPES[dtype].bytes;
+    const inside =
+      Number.isSafeInteger(byteOffset) && byteOffset >= 0 && byteOffset + size * width <= buffer.byteLength;
+    if (!inside || byteOffset % width !== 0) {
+      const message = `a ${dtype} tensor of shape ${formatShape(shape)} does not fit at byte ${byteOffset} of ${buffer.byteLength}, a multiple of ${width}`;
+      throw new CloisterError('INVALID_ARGUMENT', message);
+    }
+    const tensor = new Tensor(dtype, shape, viewArray(dtype, buffer, byteOffset, size) as ArrayOf<D>);
+    tensor.#release = release;
+    return tensor;
+  }
+
+  static #owned<D extends DType, S extends Shape>(dtype: D, shape: S, data: ArrayOf<D>): Tensor<D, S> {
+    const tensor = new Tensor(dtype, shape, data);
+    const { buffer } = tensor;
+    if (buffer instanceof ArrayBuffer) tensor.#release = () => void buffer.transfer(0);
+    return tensor;
+  }
+
+  /**
+   * Gives the memory back at once, where this tensor is what holds it: one that `zeros`, `of`, `clone` or `cast` made, or
+   * `external` memory. Every view of it is lost too, and says so when its elements are asked for (`CLOSED`). A view, and a tensor
+   * over an array of the caller's, hold nothing: then nothing happens. Without it the garbage collector does the same, later.
+   * Harmless twice.
+   * @example
+   * ```ts
+   * {
+   *   using big = Tensor.zeros('f32', [1000, 1000]);
+   *   big.slice({ axis: 0, end: 2 }).shape; // [2, 1000]
+   * } // four megabytes are free again
+   * ```
+   */
+  [Symbol.dispose](): void {
+    const release = this.#release;
+    this.#release = undefined;
+    release?.();
   }
 
   /** Whether the elements lie dense and in row-major order, from `offset` on. */
@@ -188,7 +254,7 @@ export class Tensor<D extends DType = DType> {
    * Tensor.of('i32', [1, 2, 3, 4]).reshape([2, -1]).toArray(); // [[1, 2], [3, 4]]
    * ```
    */
-  reshape(shape: Shape): Tensor<D> {
+  reshape<const T extends Shape>(shape: T): Tensor<D, Reshaped<T>> {
     const target = [...shape];
     const open = target.indexOf(-1);
     if (open >= 0) {
@@ -199,10 +265,14 @@ export class Tensor<D extends DType = DType> {
       const message = `reshape: ${formatShape(this.shape)} has ${this.size} elements, ${formatShape(shape)} does not`;
       throw new CloisterError('SHAPE_MISMATCH', message, { from: [...this.shape], to: [...shape] });
     }
-    if (this.isContiguous) return new Tensor(this.dtype, target, this.data, denseStrides(target), this.offset);
+    if (this.isContiguous) return this.#reshaped(target, denseStrides(target));
     const strides = regroup(this.shape, this.strides, target);
-    if (strides) return new Tensor(this.dtype, target, this.data, strides, this.offset);
-    return this.contiguous().reshape(target);
+    if (strides) return this.#reshaped(target, strides);
+    return this.clone().#reshaped(target, denseStrides(target));
+  }
+
+  #reshaped<T extends Shape>(shape: Shape, strides: readonly number[]): Tensor<D, T> {
+    return new Tensor(this.dtype, shape as T, this.data, strides, this.offset);
   }
 
   /**
@@ -257,7 +327,7 @@ export class Tensor<D extends DType = DType> {
    *
    * @throws {CloisterError} `SHAPE_MISMATCH` when a dimension is neither 1 nor the wanted size.
    */
-  expand(shape: Shape): Tensor<D> {
+  expand<const T extends Shape>(shape: T): Tensor<D, T> {
     const lead = shape.length - this.shape.length;
     const strides = shape.map((dim, i) => {
       const own = i < lead ? 1 : this.shape[i - lead]!;
@@ -313,22 +383,24 @@ export class Tensor<D extends DType = DType> {
   }
 
   /** This tensor if it is contiguous, else a dense copy. */
-  contiguous(): Tensor<D> {
+  contiguous(): Tensor<D, S> {
     return this.isContiguous ? this : this.clone();
   }
 
   /** A dense copy. */
-  clone(): Tensor<D> {
+  clone(): Tensor<D, S> {
+    this.#assertHeld();
     const out = newArray(this.dtype, this.size);
     const { data } = this;
     if (this.isContiguous && !Array.isArray(data)) (out as Uint8Array).set(this.elements() as Uint8Array);
     else copyStrided(this.shape, data as ArrayLike<number>, this.offset, this.strides, out as Record<number, number>);
-    return new Tensor(this.dtype, this.shape, out);
+    return Tensor.#owned(this.dtype, this.shape, out);
   }
 
   /** The elements in row-major order: a view of `data` when contiguous, a copy otherwise. f16 and bf16 are raw bits. */
   elements(): ArrayOf<D> {
     const { data, offset, size } = this.contiguous();
+    this.#assertHeld();
     if (offset === 0 && data.length === size) return data;
     if (Array.isArray(data)) return data.slice(offset, offset + size) as ArrayOf<D>;
     return data.subarray(offset, offset + size) as ArrayOf<D>;
@@ -379,12 +451,19 @@ export class Tensor<D extends DType = DType> {
    *
    * @throws {CloisterError} `INVALID_ARGUMENT` between text and numbers: how a number is spelt is not a matter of its type.
    */
-  cast<E extends DType>(dtype: E): Tensor<E> {
+  cast<E extends DType>(dtype: E): Tensor<E, S> {
     const out = Tensor.zeros(dtype, this.shape);
     const put = writer(out);
     const values = this.values();
     for (let i = 0; i < values.length; i++) put(i, values[i]!);
     return out;
+  }
+
+  #assertHeld(): void {
+    const { buffer } = this;
+    if (buffer instanceof ArrayBuffer && buffer.detached) {
+      throw new CloisterError('CLOSED', 'the memory of this tensor was given back');
+    }
   }
 
   #view(shape: Shape, strides: readonly number[]): Tensor<D> {

@@ -266,3 +266,54 @@ describe('the 16-bit floats', () => {
     expect(toBf16Bits(Number.NaN)).toBe(0x7fc0);
   });
 });
+
+describe('memory of a tensor', () => {
+  test('is given back by `using`, with every view of it', () => {
+    let view: Tensor | undefined;
+    let buffer: ArrayBufferLike | undefined;
+    {
+      using x = Tensor.zeros('f32', [4, 4]);
+      view = x.slice({ axis: 0, end: 2 });
+      buffer = x.buffer;
+      expect(view.values()).toHaveLength(8);
+    }
+    expect(buffer?.byteLength).toBe(0);
+    expect(() => view.values()).toThrow(/was given back/);
+    expect(() => view.transpose().clone()).toThrow(/was given back/);
+  });
+
+  test('stays where the tensor only looks at it', () => {
+    const mine = new Float32Array(4);
+    {
+      using x = Tensor.from('f32', [4], mine);
+      using flat = Tensor.zeros('f32', [2]).reshape([2, 1]);
+      expect([x.size, flat.size]).toEqual([4, 2]);
+    }
+    expect(mine.length).toBe(4);
+  });
+
+  test('of another owner is shared, and released once', () => {
+    for (const buffer of [new ArrayBuffer(64), new SharedArrayBuffer(64)]) {
+      let released = 0;
+      const x = Tensor.external('f32', [2, 2], buffer, { byteOffset: 16, release: () => released++ });
+      x.data[3] = 7;
+      expect(new Float32Array(buffer)[7]).toBe(7);
+      x[Symbol.dispose]();
+      x[Symbol.dispose]();
+      expect(released).toBe(1);
+    }
+    expect(() => Tensor.external('f32', [4], new ArrayBuffer(8))).toThrow(/does not fit at byte 0 of 8/);
+    expect(() => Tensor.external('f32', [1], new ArrayBuffer(8), { byteOffset: 2 })).toThrow(/a multiple of 4/);
+  });
+
+  test('has its literal shape in its type', () => {
+    const x = Tensor.zeros('f32', [2, 3]);
+    const shape: readonly [2, 3] = x.shape;
+    const tall: readonly [3, 2] = x.reshape([3, 2]).shape;
+    const wide: readonly [4, 2, 3] = x.expand([4, 2, 3]).shape;
+    const open: readonly number[] = x.reshape([-1]).shape;
+    // @ts-expect-error the second size is 3
+    const wrong: readonly [2, 4] = x.shape;
+    expect([shape, tall, wide, open, wrong]).toEqual([[2, 3], [3, 2], [4, 2, 3], [6], [2, 3]]);
+  });
+});
