@@ -35,6 +35,7 @@ import { type Operator, type OperatorTable, operatorKey } from './operator.ts';
 import { PATTERN } from './pattern.ts';
 import { POOLING } from './pooling.ts';
 import { QUANTISE } from './quantise.ts';
+import { QUANTISED_ATTENTION } from './quantised-attention.ts';
 import { QUANTISED_CONVOLUTION } from './quantised-convolution.ts';
 import { QUANTISED_LINEAR } from './quantised-linear.ts';
 import { RECURRENT } from './recurrent.ts';
@@ -84,6 +85,7 @@ export const OPERATORS: OperatorTable = tableOf([
   ...PATTERN,
   ...POOLING,
   ...QUANTISE,
+  ...QUANTISED_ATTENTION,
   ...QUANTISED_CONVOLUTION,
   ...QUANTISED_LINEAR,
   ...RECURRENT,

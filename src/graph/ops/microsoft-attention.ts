@@ -23,19 +23,26 @@ import {
 import { attend, causal, joinRows, masked, type RowBias, splitHeads } from './scaled-dot-product.ts';
 
 /** The number of heads, which no head size is divided by before it is checked. */
-function headCount(c: InferContext): number {
+export function headCount(c: InferContext): number {
   const heads = c.number('num_heads');
   return heads >= 1 ? heads : c.fail(`attribute num_heads: expected at least 1, got ${heads}`);
 }
 
 /** A scale of zero means the one that the paper has. */
-function scaleOf(c: InferContext, size: number): number {
+export function scaleOf(c: InferContext, size: number): number {
   const scale = c.has('scale') ? c.number('scale') : 0;
   return scale === 0 ? 1 / Math.sqrt(size) : scale;
 }
 
 /** Which keys are padding: a mask of zeros and ones, or where each sequence ends (and, in a second half, where it starts). */
-function checkPadding(c: InferContext, index: number, batch: Dim, queries: Dim, total: Dim, starts: boolean): void {
+export function checkPadding(
+  c: InferContext,
+  index: number,
+  batch: Dim,
+  queries: Dim,
+  total: Dim,
+  starts: boolean,
+): void {
   const shape = c.inputs[index]?.shape;
   if (!shape) return;
   c.expect(index, ['i32']);
@@ -54,7 +61,7 @@ function checkPadding(c: InferContext, index: number, batch: Dim, queries: Dim, 
 }
 
 /** Adds `mask_filter_value` to the scores of padding: low, but not as low as nothing at all. */
-function paddingBias(c: RunContext, index: number, batch: number, queries: number): readonly RowBias[] {
+export function paddingBias(c: RunContext, index: number, batch: number, queries: number): readonly RowBias[] {
   const mask = c.tensors[index];
   if (!mask) return [];
   const filter = c.number('mask_filter_value');

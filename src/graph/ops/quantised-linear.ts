@@ -38,7 +38,7 @@ function productShape(c: InferContext, a: readonly Dim[], b: readonly Dim[]): re
  * Parameters (scales or zero points) of a matrix: one for all of it, a list of one per row (or column), or of the rank of the
  * matrix with size 1 along its rows (or columns).
  */
-function checkParameters(c: InferContext, index: number, matrix: readonly Dim[], side: 'row' | 'column'): void {
+export function checkParameters(c: InferContext, index: number, matrix: readonly Dim[], side: 'row' | 'column'): void {
   const shape = c.inputs[index]?.shape;
   if (!shape || shape.length === 0 || (shape.length === 1 && shape[0] === 1)) return;
   const lines = side === 'row' ? matrix.at(-2) : matrix.at(-1);
@@ -75,7 +75,7 @@ function centredMatrix(x: Tensor, zeros: Tensor | undefined, side: 'row' | 'colu
 }
 
 /** A product of matrices, as whole numbers. */
-interface WholeProduct {
+export interface WholeProduct {
   /** The axes before the matrices, and the size of a matrix. */
   readonly batch: readonly number[];
   readonly m: number;
@@ -84,7 +84,12 @@ interface WholeProduct {
 }
 
 /** The product of two integer tensors of the ranks that matmul takes, with their zero points taken off. */
-function wholeProduct(a: Tensor, aZeros: Tensor | undefined, b: Tensor, bZeros: Tensor | undefined): WholeProduct {
+export function wholeProduct(
+  a: Tensor,
+  aZeros: Tensor | undefined,
+  b: Tensor,
+  bZeros: Tensor | undefined,
+): WholeProduct {
   const left = a.shape.length === 1 ? a.unsqueeze([0]) : a;
   const right = b.shape.length === 1 ? b.unsqueeze([1]) : b;
   const [m, k, n] = [left.shape.at(-2)!, left.shape.at(-1)!, right.shape.at(-1)!];
@@ -203,7 +208,7 @@ function checkBias(c: InferContext, index: number, columns: Dim): void {
 }
 
 /** A product as float32: sums times the scales of rows and columns, and a bias per column. */
-function realProduct(
+export function realProduct(
   product: WholeProduct,
   aScales: Tensor,
   bScales: Tensor,
