@@ -92,4 +92,5 @@ export {
   removeDeadNodes,
   type Supports,
 } from './passes/index.ts';
+export { type PrintOptions, printGraph, toDot, toSvg } from './print/index.ts';
 export { type RunOptions, runGraph, runNode } from './run.ts';
