@@ -20,7 +20,9 @@ import { EXPERIMENTAL } from './experimental.ts';
 import { GATHER } from './gather.ts';
 import { GRADIENT_OPERATORS } from './gradients.ts';
 import { GRID_SAMPLE } from './grid-sample.ts';
+import { GROUP_QUERY_ATTENTION } from './group-query-attention.ts';
 import { MATMUL } from './matmul.ts';
+import { MATMUL_N_BITS } from './matmul-n-bits.ts';
 import { MICROSOFT_ATTENTION } from './microsoft-attention.ts';
 import { MICROSOFT_FUSED } from './microsoft-fused.ts';
 import { MICROSOFT_NORMALISATION } from './microsoft-normalisation.ts';
@@ -71,7 +73,9 @@ export const OPERATORS: OperatorTable = tableOf([
   ...GATHER,
   ...GRADIENT_OPERATORS,
   ...GRID_SAMPLE,
+  ...GROUP_QUERY_ATTENTION,
   ...MATMUL,
+  ...MATMUL_N_BITS,
   ...MICROSOFT_ATTENTION,
   ...MICROSOFT_FUSED,
   ...MICROSOFT_NORMALISATION,
