@@ -17,7 +17,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   Cast: cast,
   CastLike: (r, node) => sameDType(r, node) && r.alias(node.inputs[0]!),
   Transpose: transpose,
-  Reshape: (r, node) => view(r, node) || reshape(r, node),
+  Reshape: (r, node) => view(r, node) || reshape(r, node) || unfolded(r, node),
   Flatten: view,
   Squeeze: view,
   Unsqueeze: view,
@@ -130,6 +130,22 @@ function reshape(r: Rewriter, node: Node): boolean {
   if (wanted === undefined) return false;
   if (wanted.includes(0) && node.attributes['allowzero'] !== 1) return false;
   return r.become({ ...node, inputs: [inner.inputs[0]!, node.inputs[1]] });
+}
+
+/**
+ * A product of rows that were folded into a matrix and are unfolded again, as TensorFlow writes its dense layers: MatMul takes
+ * any number of leading axes as they are.
+ */
+function unfolded(r: Rewriter, node: Node): boolean {
+  const product = r.only(node.inputs[0], 'MatMul');
+  const folded = r.producer(product?.inputs[0], 'Reshape');
+  const [x, w] = [folded?.inputs[0], product?.inputs[1]];
+  if (product === undefined || x === undefined || w === undefined || r.shape(w).length !== 2) return false;
+  const [from, to] = [r.shape(x), r.shape(node.outputs[0]!)];
+  if (from.length < 2 || from.at(-1) !== r.shape(w)[0] || r.shape(product.inputs[0]!).length !== 2) return false;
+  if (r.shape(product.inputs[0]!)[1] !== r.shape(w)[0]) return false;
+  if (!sameDims([...from.slice(0, -1), r.shape(w)[1]!], to)) return false;
+  return r.become({ ...product, inputs: [x, w] });
 }
 
 function tile(r: Rewriter, node: Node): boolean {

@@ -154,28 +154,40 @@ export function optimise(graph: Graph, options: OptimiseOptions = {}): Optimised
   const first = PASSES[0]!;
   if (!disabled.has(first.name)) rows.set(first.name, row(first, graph, current, 0, now() - start));
 
-  for (const group of options.groups ?? (['declutter', 'lower'] as const)) {
-    const passes = PASSES.filter(pass => pass.group === group && !disabled.has(pass.name));
-    // A target says what it takes when operators are chosen for it; a tidy graph is anyone's.
-    const { supports, ...anyone } = options;
-    const given: PassOptions = group === 'lower' && supports ? { ...anyone, supports } : anyone;
-    const rounds = options.rounds ?? 8;
-    // A pass runs again when anything has changed since it last found nothing to do.
-    const settled = new Map<Pass, Graph>(group === 'declutter' ? [[first, current]] : []);
+  // A target says what it takes when operators are chosen for it; a tidy graph is anyone's.
+  const { supports, ...anyone } = options;
+  const settled = new Map<Pass, Graph>([[first, current]]);
+  /** Runs passes that have not seen the graph as it is, until none changes it. Returns whether one did. */
+  const settle = (passes: readonly Pass[]): boolean => {
+    const before = current;
     for (let round = 0; round < rounds && passes.some(pass => settled.get(pass) !== current); round++) {
       for (const pass of passes) {
         if (settled.get(pass) === current) continue;
-        const before = current;
+        const from = current;
         const began = now();
-        const result = pass.run(before, given);
+        const result = pass.run(from, pass.group === 'lower' && supports ? { ...anyone, supports } : anyone);
         current = result.graph;
-        rows.set(pass.name, row(pass, before, current, result.rewrites, now() - began, rows.get(pass.name)));
-        settled.set(pass, current);
+        rows.set(pass.name, row(pass, from, current, result.rewrites, now() - began, rows.get(pass.name)));
+        if (result.rewrites === 0) settled.set(pass, current);
       }
     }
-  }
+    return current !== before;
+  };
+
+  const groups = options.groups ?? ['declutter', 'lower'];
+  const rounds = options.rounds ?? 8;
+  const of = (group: Pass['group']): readonly Pass[] =>
+    PASSES.filter(pass => groups.includes(group) && pass.group === group && !disabled.has(pass.name));
+  const lowering = of('lower').filter(pass => pass.name !== LAST);
+  settle(of('declutter'));
+  // What is recovered may let go of what kept a Transpose in its place, and leaves arithmetic on constants behind.
+  for (let round = 0; round < rounds && settle(lowering); round++) settle(of('declutter'));
+  settle(of('lower').filter(pass => pass.name === LAST));
   return Object.freeze({ graph: current, report: Object.freeze([...rows.values()]) });
 }
+
+/** A chain hides what is in it, so it is made when nobody looks for anything any more. */
+const LAST = 'elementwise-chains';
 
 function row(
   pass: Pass,

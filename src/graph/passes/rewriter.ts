@@ -112,8 +112,8 @@ export class Rewriter {
       const node = this.#current(original);
       this.#at = node;
       if (!node.outputs.some(id => id !== undefined && this.#needed(id))) {
+        // Dead code goes along where something else is to be done; by itself it is not worth a new graph.
         this.#letGo(node.inputs);
-        this.#rewrites++;
       } else {
         const before = this.#out.length;
         if (visit(node)) this.#rewrites++;
