@@ -15,7 +15,7 @@ import { OPERATORS } from '../ops/index.ts';
 import { describeNode, type OperatorTable, operatorKey } from '../ops/operator.ts';
 import { removeDeadNodes } from '../passes/index.ts';
 import { GRADIENTS } from './registry.ts';
-import { GradientContext, type GradientTable, type PullBack } from './rule.ts';
+import { type Differentiation, GradientContext, type GradientTable } from './rule.ts';
 import { Tape } from './tape.ts';
 
 /** What {@link gradient} is told. Values are named, or given by id. */
@@ -46,7 +46,8 @@ export interface GradientOptions {
  * The gradient of a loss over a batch is the sum over its examples: nothing in it tells one example from another. Where each
  * example's own gradient is needed, to bound it before it is added up, differentiate by a value that has one copy of the
  * parameters per example: `Expand` the parameter to `[batch, ...shape]`, use the copies in batched operators, and name the
- * expanded value in `wrt`. Its gradient has that shape, one row per example, and costs that much memory.
+ * expanded value in `wrt`. Its gradient has that shape, one row per example, and costs that much memory. Or run the graph once
+ * per example, on batches of one.
  *
  * @throws {CloisterError} `UNSUPPORTED_MODEL` listing every node between `wrt` and `of` whose operator has no rule, or naming
  *   one in a form that has none; `INVALID_ARGUMENT` when a name is unknown, a value is no float, or `of` is no scalar and has
@@ -81,16 +82,41 @@ export function gradient(graph: Graph, options: GradientOptions): Graph {
   const wrt = options.wrt.map(key => float('wrt', key));
   const seed = makeSeed(tape, of, options.seed, resolve);
   const totals = backward(tape, rules, graph.nodes, [[of, seed]], new Set(wrt));
+  const outputs = outputsOf(tape, wrt, totals);
+  outputs.forEach((id, i) => {
+    tape.rename(id, `d ${tape.name(of)} / d ${tape.name(wrt[i]!)}`);
+  });
+  return prune(tape.graph([...graph.outputs, ...outputs]), graph);
+}
+
+/** One value per `wrt`, computed for it alone: its gradient, or zeros. */
+function outputsOf(tape: Tape, wrt: readonly ValueId[], totals: ReadonlyMap<ValueId, ValueId>): readonly ValueId[] {
   const outputs = new Set<ValueId>();
   for (const id of wrt) {
     const total = totals.get(id) ?? zeros(tape, id);
     // An output of its own, also where the gradient is an input, a constant, or that of another value.
     const own = tape.isAdded(total) && !outputs.has(total);
-    const out = own ? total : tape.emit({ op: 'Identity', inputs: [total] })[0]!;
-    tape.rename(out, `d ${tape.name(of)} / d ${tape.name(id)}`);
-    outputs.add(out);
+    outputs.add(own ? total : tape.emit({ op: 'Identity', inputs: [total] })[0]!);
   }
-  return prune(tape.graph([...outputs]), graph);
+  return [...outputs];
+}
+
+/** See {@link Differentiation.ofGraph}. Subgraphs nest no deeper than inference, which has been here, allows. */
+function gradientOfSubgraph(
+  graph: Graph,
+  of: readonly number[],
+  wrt: readonly number[],
+  rules: GradientTable,
+  operators: OperatorTable,
+): Graph {
+  const tape = new Tape(graph, operators);
+  const seeds = of.map(i => {
+    const id = graph.outputs[i]!;
+    return [id, tape.input(tape.facts(id))] as const;
+  });
+  const ids = wrt.map(i => graph.inputs[i]!);
+  const totals = backward(tape, rules, graph.nodes, seeds, new Set(ids));
+  return removeDeadNodes(tape.graph(outputsOf(tape, ids, totals)));
 }
 
 /** Adds up contributions to values, and the total of each once it is asked for. */
@@ -134,13 +160,15 @@ function backward(
   refuseWithoutRule(nodes, active, rules);
   const totals = new Totals(tape);
   for (const [output, seed] of seeds) totals.add(output, seed);
-  const pullBack: PullBack = (inner, innerSeeds, innerWrt) =>
-    backward(tape, rules, inner, innerSeeds, new Set(innerWrt));
+  const differentiation: Differentiation = {
+    through: (inner, innerSeeds, innerWrt) => backward(tape, rules, inner, innerSeeds, new Set(innerWrt)),
+    ofGraph: (graph, outputs, inputs) => gradientOfSubgraph(graph, outputs, inputs, rules, tape.operators),
+  };
   for (const node of nodes.toReversed()) {
     if (!passes(node, active)) continue;
     const gradients = node.outputs.map(id => (id !== undefined && active.has(id) ? totals.get(id) : undefined));
     if (gradients.every(id => id === undefined)) continue;
-    const context = new GradientContext(node, tape, gradients, active, pullBack);
+    const context = new GradientContext(node, tape, gradients, active, differentiation);
     const parts = rules.get(operatorKey(node.domain, node.op))!(context);
     node.inputs.forEach((id, i) => {
       const part = parts[i];
@@ -226,7 +254,7 @@ function makeSeed(
     }
     return tape.constant(`seed ${dtype}${formatShape(shape)}`, () => Tensor.of(dtype, [1]).reshape(shape.map(() => 1)));
   }
-  if (typeof given === 'string' && tape.find(given) === undefined) return tape.input(given, { dtype, shape });
+  if (typeof given === 'string' && tape.find(given) === undefined) return tape.input({ dtype, shape }, given);
   const id = resolve('seed', given);
   const seed = tape.facts(id);
   const fits =

@@ -5,9 +5,9 @@
 import { operatorKey } from '../ops/operator.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { ATTENTION } from './attention.ts';
-import { CHAIN } from './chain.ts';
 import { COMPARISON } from './comparison.ts';
 import { CONSTANT } from './constant.ts';
+import { CHAIN, CONTROL } from './control.ts';
 import { CONVOLUTION } from './convolution.ts';
 import { EINSUM } from './einsum.ts';
 import { GRADIENT_RULES } from './gradients.ts';
@@ -27,6 +27,7 @@ export const GRADIENTS: GradientTable = new Map([
     ...ATTENTION,
     ...COMPARISON,
     ...CONSTANT,
+    ...CONTROL,
     ...CONVOLUTION,
     ...EINSUM,
     ...MATMUL,

@@ -18,12 +18,20 @@ export type GradientRule = (g: GradientContext) => readonly (ValueId | undefined
 /** Rules by the key of the operator, as `operatorKey` spells it. */
 export type GradientTable = ReadonlyMap<string, GradientRule>;
 
-/** Pulls gradients of outputs back through nodes that were written; see `backward`. */
-export type PullBack = (
-  nodes: readonly Node[],
-  seeds: readonly (readonly [output: ValueId, gradient: ValueId])[],
-  wrt: readonly ValueId[],
-) => ReadonlyMap<ValueId, ValueId>;
+/** What rules lean on: differentiation itself. */
+export interface Differentiation {
+  /** Pulls gradients of outputs back through nodes that were written. */
+  through(
+    nodes: readonly Node[],
+    seeds: readonly (readonly [output: ValueId, gradient: ValueId])[],
+    wrt: readonly ValueId[],
+  ): ReadonlyMap<ValueId, ValueId>;
+  /**
+   * The gradient of a subgraph: a graph with one more input per output in `of`, its gradient, and as outputs the gradients of the
+   * inputs in `wrt`. Both are counted from 0.
+   */
+  ofGraph(graph: Graph, of: readonly number[], wrt: readonly number[]): Graph;
+}
 
 /** What a rule sees, and what it writes with. Nodes are written at the end of the graph. */
 export class GradientContext {
@@ -31,7 +39,7 @@ export class GradientContext {
   readonly #tape: Tape;
   readonly #gradients: readonly (ValueId | undefined)[];
   readonly #needed: ReadonlySet<ValueId>;
-  readonly #pullBack: PullBack;
+  readonly #differentiation: Differentiation;
   #forward: readonly ValueId[] | undefined;
 
   constructor(
@@ -39,13 +47,13 @@ export class GradientContext {
     tape: Tape,
     gradients: readonly (ValueId | undefined)[],
     needed: ReadonlySet<ValueId>,
-    pullBack: PullBack,
+    differentiation: Differentiation,
   ) {
     this.node = node;
     this.#tape = tape;
     this.#gradients = gradients;
     this.#needed = needed;
-    this.#pullBack = pullBack;
+    this.#differentiation = differentiation;
   }
 
   // The node
@@ -318,9 +326,21 @@ export class GradientContext {
       return id !== undefined && gradient !== undefined ? [[id, gradient] as const] : [];
     });
     const wrt = inputs.filter((id, i) => id !== undefined && this.needs(i)) as readonly ValueId[];
-    const totals = this.#pullBack(nodes, seeds, [...new Set(wrt)]);
+    const totals = this.#differentiation.through(nodes, seeds, [...new Set(wrt)]);
     // A value that stands at two inputs has one total.
     return inputs.map((id, i) => (id !== undefined && inputs.indexOf(id) === i ? totals.get(id) : undefined));
+  }
+
+  /** The gradient of a subgraph whose inputs are the inputs of the node from `first` on: see {@link Differentiation.ofGraph}. */
+  gradientOf(graph: Graph, first: number, of: readonly number[], wrt: readonly number[]): Graph {
+    const values = [...graph.values];
+    graph.inputs.forEach((id, i) => {
+      const { dtype, shape } = this.facts(this.input(first + i));
+      // Sizes that were made up outside would be taken for those that are made up inside.
+      const own = shape.map((dim, axis) => (String(dim).includes('?') ? `input ${i}.${axis}` : dim));
+      values[id] = { ...values[id]!, facts: { dtype, shape: own } };
+    });
+    return this.#differentiation.ofGraph({ ...graph, values }, of, wrt);
   }
 
   /** Writes the nodes of a graph on values that stand for its inputs, and returns those of its outputs. */

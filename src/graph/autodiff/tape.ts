@@ -39,6 +39,7 @@ export class Tape {
   readonly #pool = new Map<string, ValueId>();
   readonly #opset: number;
   readonly #computed = new Set<ValueId>();
+  readonly #declared = new Map<ValueId, Facts>();
   #count = 0;
 
   constructor(graph: Graph, operators: OperatorTable) {
@@ -96,11 +97,14 @@ export class Tape {
     return id < 0 ? undefined : id;
   }
 
-  /** Adds an input of the graph. */
-  input(name: string, facts: Facts): ValueId {
+  /** Adds an input of the graph; without a name, of any that is free. */
+  input(facts: Facts, name: string = this.#fresh()): ValueId {
     const id = this.#value(name, declaredFacts(name, facts));
     this.#inference.define(id, this.#facts[id]!);
     this.#inputs.push(id);
+    // Sizes that this inference made up are no names for the caller: the next inference makes up the same for others.
+    const shape = facts.shape.map((dim, i) => (String(dim).includes('?') ? `${name}.${i}` : dim));
+    this.#declared.set(id, declaredFacts(name, { dtype: facts.dtype, shape }));
     return id;
   }
 
@@ -149,15 +153,17 @@ export class Tape {
     this.#names[id] = free;
   }
 
-  /** The graph with all that was added, and with further outputs. */
+  /** The graph with all that was added, and with these outputs. */
   graph(outputs: readonly ValueId[]): Graph {
-    const values: readonly Value[] = this.#names.map((name, id) => Object.freeze({ name, facts: this.#facts[id]! }));
+    const values: readonly Value[] = this.#names.map((name, id) =>
+      Object.freeze({ name, facts: this.#declared.get(id) ?? this.#facts[id]! }),
+    );
     return Object.freeze({
       ...this.#graph,
       values: Object.freeze(values),
       nodes: Object.freeze([...this.nodes]),
       inputs: Object.freeze([...this.#inputs]),
-      outputs: Object.freeze([...this.#graph.outputs, ...outputs]),
+      outputs: Object.freeze([...outputs]),
       constants: new Map(this.#constants),
     });
   }

@@ -378,6 +378,24 @@ const CHAIN: readonly Case[] = [
   of('Chain', [x([2, 3]), x([3])], { body: chainBody() }, { domain: 'cloister', opset: 1 }),
 ];
 
+/** One of two branches: `tanh(x) * y` of the same shape as x and y, or `x + x` alone, with `x * 2` as a second output of both. */
+function branch(product: boolean): Graph {
+  const b = new GraphBuilder('branch');
+  const [first, second] = ['a', 'b'].map(name => b.input(name, { dtype: 'f64', shape: ['K', 3] }));
+  const one = product
+    ? b.node({ op: 'Mul', inputs: [b.node({ op: 'Tanh', inputs: [first] })[0], second] })[0]!
+    : b.node({ op: 'Add', inputs: [first, first] })[0]!;
+  b.output(one);
+  b.output(b.node({ op: 'Mul', inputs: [first, b.constant('two', Tensor.of('f64', product ? 2 : 3))] })[0]!);
+  return b.build();
+}
+
+const branches = { then_branch: branch(true), else_branch: branch(false) };
+const CONTROL: readonly Case[] = [
+  of('If', [Tensor.of('bool', true), x([2, 3]), x([2, 3])], branches, { outputs: 2 }),
+  of('If', [Tensor.of('bool', false), x([2, 3]), x([2, 3])], branches, { outputs: 2 }),
+];
+
 const einsum = (equation: string, ...shapes: readonly (readonly number[])[]): Case =>
   of(
     'Einsum',
@@ -466,6 +484,7 @@ const ATTENTION: readonly Case[] = [
 export const CASES: readonly Case[] = [
   ...ATTENTION,
   ...CHAIN,
+  ...CONTROL,
   ...EINSUM,
   ...UNARY,
   ...ARITHMETIC,

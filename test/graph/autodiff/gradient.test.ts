@@ -193,6 +193,27 @@ describe('a seed', () => {
     ]);
   });
 
+  test('of a size that only the run tells is not taken for another such size', () => {
+    const s = new Sketch();
+    const keep = s.b.input('keep', { dtype: 'bool', shape: ['N'] });
+    const [x, y] = [s.input('x', ['N']), s.input('y', ['N'])];
+    const all = s.op('ReduceSum', [s.op('Where', [keep, x, y])], { keepdims: 1 });
+    // Two symbols that do not say how they relate: the sum broadcasts over what inference calls a fresh size.
+    const z = s.input('z', ['M']);
+    const graph = s.build(s.op('Mul', [s.op('Mul', [x, z]), all], {}, 'out'));
+    const slope = gradient(graph, { of: 'out', wrt: ['x', 'z'], seed: 'seed' });
+    const inputs = [Tensor.of('bool', [true, true]), f64([1, 2]), f64([0, 0]), f64([5])];
+    const [, dx, dz] = runGraph(inferFacts(slope), [...inputs, f64([1, 1])]);
+    expect([dx!.toArray(), dz!.toArray()]).toEqual([[30, 30], [9]]);
+    expect(slope.values[slope.inputs.at(-1)!]!.facts.shape).toEqual(['seed.0']);
+    const third = gradient(slope, { of: 'd out / d z', wrt: ['seed'], seed: 'v' });
+    expect(
+      runGraph(third, [...inputs, f64([1, 1]), f64([2])])
+        .at(-1)!
+        .toArray(),
+    ).toEqual([6, 12]);
+  });
+
   test('is needed unless the value is one element, and has to fit it', () => {
     const graph = affine();
     expect(codeOf(() => gradient(graph, { of: 'y', wrt: ['x'] }))).toMatchObject({
