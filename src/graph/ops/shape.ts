@@ -92,8 +92,11 @@ const reshape: OperatorVersion = {
 
 const reshapeAttribute = from(1, reshape, {
   inputs: [1, 1],
-  attributes: { shape: required(ints()), consumed_inputs: ints() },
-  infer: c => [{ dtype: c.input(0).dtype, shape: reshaped(c, c.numbers('shape')!) }],
+  attributes: { shape: ints(), consumed_inputs: ints() },
+  infer: c => {
+    const wanted = c.numbers('shape') ?? c.fail('attribute shape is missing');
+    return [{ dtype: c.input(0).dtype, shape: reshaped(c, wanted) }];
+  },
 });
 
 const flatten: OperatorVersion = {
