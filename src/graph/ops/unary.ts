@@ -29,7 +29,7 @@ interface UnaryOptions {
   readonly hinted?: boolean;
   readonly dtypes?: readonly DType[];
   readonly attributes?: Readonly<Record<string, AttributeSpec>>;
-  /** The function on 64-bit integers, where `dtypes` has them. */
+  /** The function on 64-bit integers, where `dtypes` has them; left out, they are computed as doubles. */
   readonly big?: (x: bigint) => bigint;
 }
 
@@ -47,7 +47,7 @@ function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions 
     },
     run: c => {
       const x = c.operand(0);
-      return [mapInto(c.allocate(), x, isBig(x) && big ? (big as unknown as Fn) : make(c))];
+      return [mapInto(c.allocate(), x, isBig(x) ? ((big ?? onDoubles(make(c))) as unknown as Fn) : make(c))];
     },
   };
   if (!hinted) return define(name, 'elementwise', version);
@@ -57,6 +57,14 @@ function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions 
     from(1, version, { attributes: { ...attributes, consumed_inputs: ints() } }),
     from(6, version),
   );
+}
+
+/** `f` on 64-bit integers: exact as long as arguments and results are below 2^53, cut towards zero as a cast cuts. */
+function onDoubles(f: Fn): (x: bigint) => bigint {
+  return x => {
+    const y = f(Number(x));
+    return Number.isFinite(y) ? BigInt(Math.trunc(y)) : 0n;
+  };
 }
 
 /** A unary operator without attributes. */
@@ -221,7 +229,7 @@ export const UNARY: readonly Operator[] = [
   plain('Sigmoid', sigmoid),
   plain('Tanh', Math.tanh),
   plain('Relu', x => (x < 0 ? 0 : x), { dtypes: NUMBERS, big: x => (x < 0n ? 0n : x) }),
-  plain('Erf', erf, { since: 9, dtypes: NUMBERS, big: x => BigInt(Math.trunc(erf(Number(x)))) }),
+  plain('Erf', erf, { since: 9, dtypes: NUMBERS }),
   plain('Sign', Math.sign, { since: 9, dtypes: NUMBERS, big: x => (x > 0n ? 1n : x < 0n ? -1n : 0n) }),
   plain('Round', roundEven, { since: 11 }),
   plain('Sin', Math.sin, { since: 7 }),
