@@ -271,8 +271,10 @@ const FEATURE_VECTORIZER: OperatorVersion = {
       const x = c.operand(index);
       const values = features(x);
       const own = x.shape.at(-1)!;
-      for (let row = 0; row < rows; row++) {
-        for (let i = 0; i < Math.min(width, own); i++) to[row * total + offset + i] = values[row * own + i]!;
+      const taken = Math.min(width, own);
+      // Rows of nothing may be any number of rows.
+      for (let row = 0; taken > 0 && row < rows; row++) {
+        for (let i = 0; i < taken; i++) to[row * total + offset + i] = values[row * own + i]!;
       }
       offset += width;
     });

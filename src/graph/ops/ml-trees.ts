@@ -1,7 +1,7 @@
 /**
  * Ensembles of decision trees: TreeEnsembleClassifier, TreeEnsembleRegressor, TreeEnsemble.
  *
- * A description is verified when the node is first looked at; its flat form is kept for as long as the node is.
+ * A description is verified when its node is first looked at; the flat form is kept for as long as the attributes are.
  * @module
  */
 import type { DType, Tensor } from '../../tensor/index.ts';
@@ -68,14 +68,15 @@ interface Classifier extends Ensemble {
   readonly positive: boolean;
 }
 
-/** Keeps what `of` makes of a node, so that a run does not verify again. */
+/** Keeps what `of` makes of the attributes of a node, so that neither a run nor a pass that moves the node verifies again. */
 function remembered<T>(of: (c: InferContext) => T): (c: InferContext) => T {
-  const known = new WeakMap<Node, T>();
+  const known = new WeakMap<Node['attributes'], T>();
   return c => {
-    let value = known.get(c.node);
+    const { attributes } = c.node;
+    let value = known.get(attributes);
     if (value === undefined) {
       value = of(c);
-      known.set(c.node, value);
+      known.set(attributes, value);
     }
     return value;
   };

@@ -117,8 +117,8 @@ function sizesOf(c: InferContext, family: Family): Sizes<Dim> {
 function functionsOf(c: InferContext, family: Family): readonly (readonly Activation[])[] {
   const directions = directionsOf(c);
   const perDirection = family.functions.length;
-  const given = c.numbers('activations') as readonly unknown[] | undefined as readonly string[] | undefined;
-  const names = given ?? Array.from({ length: directions }, () => family.functions).flat();
+  const given = (c.numbers('activations') ?? []) as readonly unknown[] as readonly string[];
+  const names = given.length > 0 ? given : Array.from({ length: directions }, () => family.functions).flat();
   if (names.length !== directions * perDirection) {
     c.fail(`expected ${directions * perDirection} activations, got ${names.length}`);
   }

@@ -177,6 +177,11 @@ describe('FeatureVectorizer', () => {
     expect(run('FeatureVectorizer', [Tensor.of('f64', [1, 2]), Tensor.of('i32', [3])]).toArray()).toEqual([[1, 2, 3]]);
   });
 
+  test('takes any number of rows of nothing', () => {
+    const nothing = Tensor.zeros('f32', [2 ** 30, 0]);
+    expect(run('FeatureVectorizer', [nothing, nothing]).shape).toEqual([2 ** 30, 0]);
+  });
+
   test('refuses rows that do not match, and widths that cannot be', () => {
     const inputs = [Tensor.of('f32', grid), Tensor.of('i64', [[7]])];
     expect(refusal(() => run('FeatureVectorizer', inputs))).toContain('rows of the inputs: 2 and 1 differ');

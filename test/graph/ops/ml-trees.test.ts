@@ -572,6 +572,70 @@ describe('a hostile table', () => {
     expect(text).toContain(message);
   });
 
+  test('of any content is a forest that a bounded walk agrees with, or refused', () => {
+    const id = fc.integer({ min: -1, max: 6 });
+    const node = fc.record({
+      tree: fc.nat(1),
+      id: fc.nat(6),
+      mode: fc.constantFrom('LEAF', 'LEAF', 'BRANCH_LEQ', 'BRANCH_GT'),
+      feature: fc.integer({ min: 0, max: 2 }),
+      yes: id,
+      no: id,
+    });
+    // Half of the tables are made to hold together at least at their first branch.
+    const table = fc.tuple(fc.array(node, { maxLength: 7 }), fc.boolean()).map(([nodes, repair]) => {
+      if (!repair) return nodes;
+      return nodes.map((each, i) => ({ ...each, tree: 0, id: i, yes: 2 * i + 1, no: 2 * i + 2 }));
+    });
+    let accepted = 0;
+    const data = [
+      [-1, 0.5],
+      [0, -2],
+      [2, 1],
+    ];
+    const wide = Tensor.of('f32', data);
+    fc.assert(
+      fc.property(table, nodes => {
+        const attributes = {
+          nodes_treeids: nodes.map(({ tree }) => tree),
+          nodes_nodeids: nodes.map(each => each.id),
+          nodes_modes: nodes.map(({ mode }) => mode),
+          nodes_featureids: nodes.map(({ feature }) => feature),
+          nodes_values: nodes.map(() => 0),
+          nodes_truenodeids: nodes.map(({ yes }) => yes),
+          nodes_falsenodeids: nodes.map(({ no }) => no),
+          target_treeids: nodes.map(({ tree }) => tree),
+          target_nodeids: nodes.map(each => each.id),
+          target_ids: nodes.map(() => 0),
+          target_weights: nodes.map((_, i) => 2 ** i),
+          n_targets: 1,
+        };
+        let came: unknown;
+        if (refusal(() => (came = regress(wide, attributes).toArray())) !== 'none') return;
+        accepted++;
+        const find = (tree: number, wanted: number) => nodes.find(each => each.tree === tree && each.id === wanted)!;
+        const want = data.map(row => {
+          let sum = 0;
+          for (const tree of new Set(nodes.map(each => each.tree))) {
+            const own = nodes.filter(each => each.tree === tree);
+            const children = own.filter(each => each.mode !== 'LEAF').flatMap(each => [each.yes, each.no]);
+            let at = own.find(each => !children.includes(each.id))!;
+            for (let steps = 0; at.mode !== 'LEAF'; steps++) {
+              expect(steps).toBeLessThan(nodes.length);
+              const taken = at.mode === 'BRANCH_LEQ' ? row[at.feature]! <= 0 : row[at.feature]! > 0;
+              at = find(tree, taken ? at.yes : at.no);
+            }
+            sum += 2 ** nodes.indexOf(at);
+          }
+          return [sum];
+        });
+        expect(came).toEqual(want);
+      }),
+      { numRuns: 3000 },
+    );
+    expect(accepted).toBeGreaterThan(100);
+  });
+
   test('with more targets than a tensor has room for is refused before anything is allocated', () => {
     const text = refusal(() => regress(x, { ...classic([leaf(1)], i => i), n_targets: 2 ** 50 }));
     expect(text).toContain('TreeEnsembleRegressor "forest"');
