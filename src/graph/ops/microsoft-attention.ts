@@ -279,6 +279,10 @@ function inferMultiHead(c: InferContext): readonly Facts[] {
   if (c.inputs[8] || c.inputs[9]) c.unsupported('a shared buffer has no kernel');
   if (c.node.outputs[3] !== undefined) c.unsupported('the output of scores has no kernel');
   const { layout, batch, heads, queries, keys, size, valueSize } = headSizes(c);
+  if (c.number('unidirectional') !== 0 && c.differ(queries, keys)) {
+    // Which of the keys come before a query is not said where they are not of the same tokens.
+    c.unsupported(`a causal mask of ${queries} queries over ${keys} keys has no kernel`);
+  }
   const past = pastRows(c, PAST_KEY, [batch, heads], [size, valueSize]);
   if (past !== 0 && layout === 'cached') c.fail('keys and values of the past come twice');
   const total = plusPast(c, past, keys);
@@ -337,7 +341,6 @@ function runMultiHead(c: RunContext): readonly Tensor[] {
   const key = c.tensors[PAST_KEY] ? joinRows(c.tensors[PAST_KEY], newKey) : newKey;
   const value = c.tensors[PAST_KEY + 1] ? joinRows(c.tensors[PAST_KEY + 1]!, newValue) : newValue;
   const out = c.allocate();
-  const before = c.tensors[PAST_KEY]?.shape[2] ?? 0;
   const shape = [query.shape[0]!, heads, query.shape[2]!, key.shape[2]!] as const;
   attend(
     {
@@ -349,7 +352,7 @@ function runMultiHead(c: RunContext): readonly Tensor[] {
       biases: [
         ...paddingBias(c, PADDING, shape[0], shape[2]),
         ...scoreBias(c, ADDED, shape),
-        ...(c.number('unidirectional') ? [causal(() => before)] : []),
+        ...(c.number('unidirectional') ? [causal(() => shape[3] - shape[2])] : []),
       ],
     },
     splitHeads(out, heads),

@@ -310,13 +310,13 @@ const microsoftGroupNorm: OperatorVersion = {
 /** Keeps a deviation of zero from dividing: the function body of the operator adds it to the deviation. */
 const DEVIATION_EPSILON = 1e-9;
 
-/** Over the named axes; before opset 9 over the axes after the channels, and over the channels on request. */
+/** Over the named axes; before opset 9 over all axes, or over all but the channels. */
 function meanVarianceAxes(c: InferContext): readonly number[] {
   const rank = c.input(0).shape.length;
   const named = c.numbers('axes');
   if (named) return c.axes(named, rank);
   const across = c.number('across_channels') !== 0;
-  return Array.from({ length: rank }, (_, i) => i).filter(i => i >= 2 || (i === 1 && across));
+  return Array.from({ length: rank }, (_, i) => i).filter(i => i !== 1 || across);
 }
 
 const meanVariance: OperatorVersion = {

@@ -183,6 +183,11 @@ describe('com.microsoft.MultiHeadAttention', () => {
     expect(refused([q, q, q, random(3, [11])])).toContain('12 and 11 differ');
     expect(refused([q, q, q, undefined, Tensor.of('i32', [1])])).toContain('UNSUPPORTED_MODEL');
     expect(refused([q, q, q], 4)).toContain('UNSUPPORTED_MODEL');
+    const k = random(2, [2, 5, 4]);
+    const causal = { num_heads: heads, unidirectional: 1 };
+    expect(refusal(() => fused('MultiHeadAttention', [q, k, k], causal))).toContain(
+      'a causal mask of 3 queries over 5 keys',
+    );
     expect(refused([random(1, [2, 3, 2, 2, 2])])).toContain('axis 3 of input 0');
   });
 });
