@@ -12,6 +12,8 @@ export type NamedTensors = Readonly<Record<string, Tensor>>;
 export interface PrepareOptions {
   /** Where the bytes of the graph's `range` constants are. */
   readonly constants: ConstantReader;
+  /** Digest of that file. A backend with a plan cache uses it: without it, nothing that depends on the file is cached. */
+  readonly sourceDigest?: string;
   /** Sizes of the graph's symbolic dimensions, by name, where they are known in advance. */
   readonly dims?: Readonly<Record<string, number>>;
   /** The most bytes that one run may need (weights, activations and workspace together). */

@@ -24,6 +24,14 @@ export {
   planProgram,
 } from './plan.ts';
 export {
+  decodePlan,
+  encodePlan,
+  PlanCache,
+  type PlanCacheOptions,
+  type PlanOrigin,
+  type PlanStore,
+} from './plan-cache.ts';
+export {
   type Profile,
   type ProfiledNode,
   type ProfiledOperator,

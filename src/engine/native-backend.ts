@@ -2,20 +2,22 @@
  * The native backend: plans a graph at the sizes it meets, and runs it as a program on the host's kernels.
  * @module
  */
-import { CloisterError } from '../base/index.ts';
+import { CloisterError, isCloisterError } from '../base/index.ts';
 import {
   type Constant,
   type ConstantReader,
   foldConstants,
   type Graph,
+  graphDigest,
   inferFacts,
   type ValueId,
 } from '../graph/index.ts';
-import { elementCount, newArray, Tensor } from '../tensor/index.ts';
+import { DTYPES, elementCount, newArray, Tensor } from '../tensor/index.ts';
 import type { Backend, Executable, ExecuteOptions, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
 import type { LoadedProgram, ProgramHost } from './kernel-host.ts';
 import { refusal } from './lowering.ts';
 import { analyse, type PlannedPort, type PlannedProgram, planProgram, refusals, throwUnsupported } from './plan.ts';
+import type { PlanCache, PlanOrigin } from './plan-cache.ts';
 import { checkInputs } from './reference.ts';
 
 /** What {@link nativeBackend} may be told. */
@@ -25,6 +27,8 @@ export interface NativeBackendOptions {
    * 4.
    */
   readonly programs?: number;
+  /** Where plans are looked up before they are made. Programs from it are verified like all others. */
+  readonly plans?: PlanCache;
 }
 
 /**
@@ -57,7 +61,7 @@ export function nativeBackend(host: ProgramHost, options: NativeBackendOptions =
         const lines = refusals(folded, analyse(folded).nodes);
         if (lines.length > 0) throwUnsupported(lines);
       }
-      return new NativeExecutable(host, graph, prepare, programs);
+      return new NativeExecutable(host, graph, prepare, { programs, plans: options.plans });
     },
   } satisfies Backend);
 }
@@ -79,16 +83,23 @@ class NativeExecutable implements Executable {
   readonly #graph: Graph;
   readonly #options: PrepareOptions;
   readonly #limit: number;
+  readonly #plans: PlanCache | undefined;
   readonly #ready = new Map<string, Ready>(); // the longest unused first
   readonly #bound: Graph; // at the sizes that were given in advance
   #latest: Ready | undefined;
   #closed = false;
 
-  constructor(host: ProgramHost, graph: Graph, options: PrepareOptions, programs: number) {
+  constructor(
+    host: ProgramHost,
+    graph: Graph,
+    options: PrepareOptions,
+    { programs, plans }: { readonly programs: number; readonly plans: PlanCache | undefined },
+  ) {
     this.#host = host;
     this.#graph = graph;
     this.#options = options;
     this.#limit = programs;
+    this.#plans = plans;
     this.#bound = inferFacts(graph, { dims: options.dims ?? {} });
     if (isConcrete(graph, options)) this.#load(options.dims ?? {}, '');
   }
@@ -146,20 +157,73 @@ class NativeExecutable implements Executable {
 
   #load(dims: Readonly<Record<string, number>>, key: string): Ready {
     const { graph, reader, bytes } = compact(this.#graph, this.#options.constants);
-    const kernel = this.#host.info;
-    const plan = planProgram(graph, { kernel, constants: reader, modelBytes: bytes.length, dims });
     while (this.#ready.size >= this.#limit) {
       const [key, oldest] = this.#ready.entries().next().value!;
       oldest.program.close();
       this.#ready.delete(key);
       if (this.#latest === oldest) this.#latest = undefined;
     }
-    const program = this.#host.load(plan.program, bytes, this.#options.limitBytes ?? Number.MAX_SAFE_INTEGER);
-    const ready = { plan, program };
+    const ready = this.#open(graph, reader, bytes, dims);
     this.#ready.set(key, ready);
     this.#latest = ready;
     return ready;
   }
+
+  /** A program for these sizes: from the cache, if what is there is accepted, or planned now. */
+  #open(graph: Graph, reader: ConstantReader, bytes: Uint8Array, dims: Readonly<Record<string, number>>): Ready {
+    const { limitBytes = Number.MAX_SAFE_INTEGER, sourceDigest } = this.#options;
+    const kernel = this.#host.info;
+    const inFile = [...this.#graph.constants.values()].some(({ kind }) => kind === 'range');
+    const plans = inFile && sourceDigest === undefined ? undefined : this.#plans;
+    const origin: PlanOrigin | undefined = plans && {
+      graph: graphDigest(this.#graph),
+      source: sourceDigest ?? '',
+      backend: { name: 'native', ...kernel },
+      dims,
+    };
+    const known = origin && plans?.get(origin);
+    if (known) {
+      try {
+        const program = this.#host.load(known.program, bytes, limitBytes);
+        if (agrees(known, program, this.#bound, dims)) return { plan: known, program };
+        program.close();
+        plans?.delete(origin);
+      } catch (error) {
+        if (!isCloisterError(error, 'INVALID_PROGRAM')) throw error;
+        plans?.delete(origin);
+      }
+    }
+    const plan = planProgram(graph, { kernel, constants: reader, modelBytes: bytes.length, dims });
+    const program = this.#host.load(plan.program, bytes, limitBytes);
+    if (origin) plans?.set(origin, plan);
+    return { plan, program };
+  }
+}
+
+/** Whether a plan from elsewhere has the ports of this graph at these sizes, and its program their lengths. */
+function agrees(
+  plan: PlannedProgram,
+  program: LoadedProgram,
+  graph: Graph,
+  dims: Readonly<Record<string, number>>,
+): boolean {
+  const { values, inputs, outputs } = inferFacts(graph, { dims: openDims(graph, dims) });
+  const same = (ids: readonly ValueId[], ports: readonly PlannedPort[], bytes: readonly number[]): boolean =>
+    ids.length === ports.length &&
+    ids.every((id, i) => {
+      const { name, facts } = values[id]!;
+      const port = ports[i]!;
+      const length = facts.shape.reduce<number>((size, dim) => size * Number(dim), DTYPES[facts.dtype].bytes);
+      const described = port.name === name && port.dtype === facts.dtype && `${port.shape}` === `${facts.shape}`;
+      return described && bytes[i] === length;
+    });
+  return same(inputs, plan.inputs, program.inputBytes) && same(outputs, plan.outputs, program.outputBytes);
+}
+
+/** The part of `dims` that the inputs of `graph` still have. */
+function openDims(graph: Graph, dims: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
+  const open = new Set(graph.inputs.flatMap(id => graph.values[id]!.facts.shape));
+  return Object.fromEntries(Object.entries(dims).filter(([name]) => open.has(name)));
 }
 
 /** Whether all sizes of the inputs are known before the first run. */

@@ -11,6 +11,8 @@ export {
   gradient,
 } from './autodiff/index.ts';
 export { GraphBuilder, type GraphBuilderOptions, type NodeSpec } from './builder.ts';
+export { type CustomOperator, defineOp, gradientsWith, type OpDefinition } from './define-op.ts';
+export { graphDigest } from './digest.ts';
 export {
   type Activation,
   activation,
