@@ -138,7 +138,7 @@ export const AGGREGATES = ['AVERAGE', 'SUM', 'MIN', 'MAX'] as const;
 export type Aggregate = (typeof AGGREGATES)[number];
 
 /** Rows that walk one tree after another together, so that a tree stays in the cache while they do. */
-const BLOCK = 64;
+const BLOCK = 1024;
 
 /**
  * The votes of all trees for `rows` rows of `width` features: `scores[row * targets + target]`, and `voted` in the same places is 1

@@ -113,21 +113,37 @@ function flags(c: InferContext, name: string, count: number): readonly number[] 
   return list;
 }
 
+/** The nodes of one tree. Nearly always they lie one after the other and count from 0; what does not is in `others`. */
+interface TreeNodes {
+  readonly first: number;
+  count: number;
+  readonly others: Map<number, number>;
+}
+
 /** Finds the nodes of trees by the ids that a model gives them. */
 class NodeIndex {
-  readonly #trees = new Map<number, Map<number, number>>();
+  readonly #trees = new Map<number, TreeNodes>();
 
   /** Whether the ids were free. */
   add(tree: number, node: number, at: number): boolean {
-    const nodes = this.#trees.get(tree) ?? new Map<number, number>();
-    this.#trees.set(tree, nodes);
-    if (nodes.has(node)) return false;
-    nodes.set(node, at);
+    let nodes = this.#trees.get(tree);
+    if (!nodes) {
+      nodes = { first: at, count: 0, others: new Map() };
+      this.#trees.set(tree, nodes);
+    }
+    if (this.#of(nodes, node) !== undefined) return false;
+    if (node === nodes.count && at === nodes.first + node) nodes.count++;
+    else nodes.others.set(node, at);
     return true;
   }
 
   find(tree: number, node: number): number | undefined {
-    return this.#trees.get(tree)?.get(node);
+    const nodes = this.#trees.get(tree);
+    return nodes && this.#of(nodes, node);
+  }
+
+  #of({ first, count, others }: TreeNodes, node: number): number | undefined {
+    return node >= 0 && node < count ? first + node : others.get(node);
   }
 }
 
