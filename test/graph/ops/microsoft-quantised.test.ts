@@ -165,9 +165,7 @@ describe('the quantised operators of com.microsoft', () => {
     const x = Tensor.zeros('u8', [2, 3]);
     const [by, zero, many] = [f32(1), Tensor.of('u8', 0), Tensor.of('f32', [1, 2, 3])];
     const message = (...inputs: readonly Tensor[]): string => refusal(() => quickly('QLinearSigmoid', inputs));
-    expect(message(x, many, zero, by, zero)).toContain(
-      'QLinearSigmoid "QLinearSigmoid#0": input 1: expected one scale',
-    );
+    expect(message(x, many, zero, by, zero)).toContain('QLinearSigmoid "it": input 1: expected one scale');
     expect(message(x, by, zero, many, zero)).toContain('input 3: expected one scale');
     expect(message(x, by, Tensor.of('i8', 0), by, zero)).toContain('one dtype');
     expect(message(Tensor.zeros('i32', [2]), by, zero, by, zero)).toContain('i32');

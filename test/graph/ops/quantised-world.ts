@@ -1,48 +1,11 @@
 /**
- * What the tests of quantised operators share: running one node, arbitrary tensors of bytes, and the arithmetic of the
- * specification spelt out.
+ * What the tests of quantised operators share: arbitrary tensors of bytes, and the arithmetic of the specification spelt out.
  * @module
  */
 import fc from 'fast-check';
-import { CloisterError } from '../../../src/base/index.ts';
-import { type Attribute, GraphBuilder, runNode } from '../../../src/graph/index.ts';
 import { type DType, Tensor } from '../../../src/tensor/index.ts';
 
-export interface NodeOptions {
-  readonly attributes?: Readonly<Record<string, Attribute>>;
-  readonly opset?: number;
-  readonly domain?: string;
-  readonly outputs?: number;
-}
-
-/** Checks one node against its operator, runs it, and returns its outputs. */
-export function run(op: string, inputs: readonly (Tensor | undefined)[], options: NodeOptions = {}): readonly Tensor[] {
-  const b = new GraphBuilder('one', { opset: options.opset ?? (options.domain ? 1 : 25) });
-  const ids = inputs.map((x, i) => x && b.input(`x${i}`, { dtype: x.dtype, shape: x.shape }));
-  const outputs = Array.from({ length: options.outputs ?? 1 }, (_, i) => `y${i}`);
-  const node = { op, domain: options.domain ?? '', inputs: ids, attributes: options.attributes ?? {}, outputs };
-  for (const id of b.node(node)) b.output(id!);
-  const graph = b.build();
-  const came = runNode(graph.nodes[0]!, inputs);
-  graph.outputs.forEach((id, i) => {
-    const { dtype, shape } = graph.values[id]!.facts;
-    if (came[i]!.dtype !== dtype || String(came[i]!.shape) !== String(shape)) {
-      throw new Error(`${op} gave ${came[i]!.dtype}[${came[i]!.shape}], inference said ${dtype}[${shape}]`);
-    }
-  });
-  return came;
-}
-
-/** Code and message of the error that `of` throws. */
-export function refusal(of: () => unknown): string {
-  try {
-    of();
-  } catch (error) {
-    if (error instanceof CloisterError) return `${error.code}: ${error.message}`;
-    throw error;
-  }
-  return 'none';
-}
+export { refusal, run } from './one-node.ts';
 
 export const MICROSOFT = 'com.microsoft';
 
