@@ -137,6 +137,12 @@ const STEPS = {
   wholeSlice: g => g.op('Slice', [g.pick(7), g.ints(0), g.ints(2 ** 40), g.ints(g.choice % g.rank(g.pick(7)))]),
   /** The way back of `transpose`. */
   turnBack: g => (g.rank(g.pick(7)) === 3 ? g.op('Transpose', [g.pick(7)], { perm: [1, 2, 0] }) : undefined),
+  turnedPair: g => {
+    const x = g.pick(7);
+    if (g.rank(x) !== 3) return undefined;
+    const turn = (id: ValueId): ValueId => g.op('Transpose', [id], { perm: [0, 2, 1] });
+    return g.op('Sub', [turn(x), turn(g.op('Abs', [x]))]);
+  },
   flatten: g => g.op('Reshape', [g.pick(7), g.ints(1, -1, 1)]),
   /** To the shape that a value has anyhow, computed from it. */
   sameReshape: g => g.op('Reshape', [g.pick(7), g.op('Shape', [g.pick(7)])]),

@@ -5,14 +5,17 @@
 
 import type { Backend, Executable, NamedTensors, PrepareOptions } from '../../src/engine/index.ts';
 import { referenceBackend } from '../../src/engine/index.ts';
-import { type Graph, inferFacts } from '../../src/graph/index.ts';
+import { type Graph, inferFacts, type Pass } from '../../src/graph/index.ts';
 import { DTYPES, type DType, sameShape, type Tensor } from '../../src/tensor/index.ts';
 
-/** What a pass may do to outputs: nothing, or as much as adding up in another order does. */
-export type Agreement = 'exact' | 'rounding';
+/** How far a pass keeps outputs. */
+export type Agreement = Pass['keeps'];
 
-/** Distance that rounding in another order may make, relative to the largest element of the output. */
+/** Distance that adding up in another order may make, relative to 1 and the largest element of the output. */
 const ROUNDING: Readonly<Partial<Record<DType, number>>> = { f64: 1e-6, f32: 1e-5, f16: 4e-3, bf16: 4e-2 };
+
+/** Distance that a few steps of eight-bit scales make, relative to the largest element of a float output. Integers: one step. */
+const STEPS = 0.02;
 
 /** Says how `came` differs from `wanted`, or nothing. NaN is equal to itself, and -0 is not 0 where outputs must agree exactly. */
 export function disagreement(came: NamedTensors, wanted: NamedTensors, agreement: Agreement): string | undefined {
@@ -31,17 +34,21 @@ function differs(came: Tensor, wanted: Tensor, agreement: Agreement): string | u
     return `${came.dtype}[${came.shape}] instead of ${wanted.dtype}[${wanted.shape}]`;
   }
   const [have, want] = [came.values(), wanted.values()];
-  const exact = agreement === 'exact' || DTYPES[wanted.dtype].kind !== 'float';
-  let largest = 0;
-  for (const value of exact ? [] : want)
-    if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(Number(value)));
-  const bound = (ROUNDING[wanted.dtype] ?? 0) * (1 + largest);
+  const bound = boundOf(wanted.dtype, want, agreement);
   for (let i = 0; i < want.length; i++) {
     const [a, b] = [have[i]!, want[i]!];
-    if (Object.is(a, b) || (!exact && Math.abs(Number(a) - Number(b)) <= bound)) continue;
+    if (Object.is(a, b) || (bound > 0 && Math.abs(Number(a) - Number(b)) <= bound)) continue;
     return `element ${i} is ${String(a)} instead of ${String(b)}`;
   }
   return undefined;
+}
+
+function boundOf(dtype: DType, wanted: readonly unknown[], agreement: Agreement): number {
+  if (agreement === 'bits') return 0;
+  if (DTYPES[dtype].kind !== 'float') return agreement === 'steps' && DTYPES[dtype].kind === 'int' ? 1 : 0;
+  let largest = 0;
+  for (const value of wanted) if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(Number(value)));
+  return agreement === 'steps' ? STEPS * largest : (ROUNDING[dtype] ?? 0) * (1 + largest);
 }
 
 /**

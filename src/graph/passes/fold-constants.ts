@@ -18,6 +18,8 @@ export interface FoldOptions {
    * weights.
    */
   readonly limitBytes?: number;
+  /** Leaves DequantizeLinear as it is, for passes that compute on the integers. Default false. */
+  readonly keepQuantised?: boolean;
 }
 
 /**
@@ -61,7 +63,8 @@ export function foldConstants(graph: Graph, options: FoldOptions = {}): Graph {
   };
 
   for (const node of graph.nodes) {
-    const results = fits(graph, node, limitBytes) ? evaluate(graph, node, tensorOf, smallConstant) : undefined;
+    const kept = options.keepQuantised === true && node.op === 'DequantizeLinear';
+    const results = !kept && fits(graph, node, limitBytes) ? evaluate(graph, node, tensorOf, smallConstant) : undefined;
     if (results === undefined) {
       nodes.push(node);
       continue;

@@ -19,6 +19,7 @@ import { foldConstants } from './fold-constants.ts';
 import { sinkTransposes } from './layout.ts';
 import { recoverNormalisations, recoverSoftmax } from './normalisations.ts';
 import { fuseProducts, fuseTransposes } from './products.ts';
+import { quantiseOperators } from './quantise-operators.ts';
 import type { PassOptions } from './rewriter.ts';
 
 /** What a pass gives back: the same graph, and no rewrites, where it found nothing to do. */
@@ -34,8 +35,11 @@ export interface Pass {
   readonly group: 'declutter' | 'lower';
   /** What it does, in one sentence. */
   readonly does: string;
-  /** Whether every output stays the same to the bit. The others stay within rounding: they add up in another order. */
-  readonly exact: boolean;
+  /**
+   * How far outputs stay what they were: to the bit; within rounding, where sums are added up in another order; or within a step
+   * of a quantised result's scale.
+   */
+  readonly keeps: 'bits' | 'rounding' | 'steps';
   /** Takes a graph with inferred facts and gives one whose facts are right, though perhaps not the most that could be inferred. */
   readonly run: (graph: Graph, options: PassOptions) => PassResult;
 }
@@ -49,7 +53,7 @@ export const PASSES: readonly Pass[] = Object.freeze([
     shrunk(graph, removeDeadNodes(graph)),
   ),
   declutter('constant-folding', 'Computes what depends on small constants and known shapes alone.', (graph, options) =>
-    shrunk(graph, foldConstants(graph, options)),
+    shrunk(graph, foldConstants(graph, { ...options, keepQuantised: true })),
   ),
   declutter(
     'constant-branches',
@@ -60,6 +64,13 @@ export const PASSES: readonly Pass[] = Object.freeze([
   declutter('cancellation', 'Removes nodes that change nothing, and pairs of which one undoes the other.', cancel),
   declutter('common-subexpressions', 'Computes once what is computed several times.', shareSubexpressions),
   declutter('layout', 'Moves Transposes towards the outputs, where they meet and cancel.', sinkTransposes),
+  Object.freeze({
+    name: 'quantised-operators',
+    group: 'lower',
+    does: 'Computes on integers what stands between DequantizeLinear and QuantizeLinear.',
+    keeps: 'steps',
+    run: quantiseOperators,
+  } satisfies Pass),
   lower(
     'convolution-normalisation',
     'Takes BatchNormalization into the weights of the Conv before it.',
@@ -80,7 +91,7 @@ export const PASSES: readonly Pass[] = Object.freeze([
     name: 'elementwise-chains',
     group: 'lower',
     does: 'Runs neighbouring elementwise nodes block by block as one.',
-    exact: true,
+    keeps: 'bits',
     run: fuseChains,
   } satisfies Pass),
 ]);
@@ -208,11 +219,11 @@ function row(
 }
 
 function declutter(name: string, does: string, run: Pass['run']): Pass {
-  return Object.freeze({ name, group: 'declutter', does, exact: true, run });
+  return Object.freeze({ name, group: 'declutter', does, keeps: 'bits', run });
 }
 
 function lower(name: string, does: string, run: Pass['run']): Pass {
-  return Object.freeze({ name, group: 'lower', does, exact: false, run });
+  return Object.freeze({ name, group: 'lower', does, keeps: 'rounding', run });
 }
 
 function shrunk(before: Graph, after: Graph): PassResult {

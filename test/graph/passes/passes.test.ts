@@ -26,7 +26,7 @@ function leftOf(name: string, graph: Graph, options: PassOptions = {}): string {
       }),
   );
   const run = (which: Graph) => referenceBackend.prepare(which, { constants: noFile }).runSync(inputs);
-  expect(disagreement(run(result), run(graph), pass.exact ? 'exact' : 'rounding')).toBeUndefined();
+  expect(disagreement(run(result), run(graph), pass.keeps)).toBeUndefined();
   return ops(result);
 }
 
@@ -590,7 +590,7 @@ describe('passes', () => {
 
   test('every pass has a case in which it fires and one in which it does not', () => {
     const tried = new Set(CASES.map(([pass]) => pass));
-    const elsewhere = ['shape-inference', 'constant-branches'];
+    const elsewhere = ['shape-inference', 'constant-branches', 'quantised-operators'];
     expect(PASSES.map(pass => pass.name).filter(name => !tried.has(name) && !elsewhere.includes(name))).toEqual([]);
   });
 
