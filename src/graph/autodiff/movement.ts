@@ -165,6 +165,15 @@ const topK: GradientRule = g => {
   return [g.op('ScatterElements', [g.zeros(g.input(0)), g.output(1), g.dy], attributes)];
 };
 
+/** A gather of the places where the condition holds. */
+const compress: GradientRule = g =>
+  g.through(([x, condition]) => {
+    const whole = g.attribute('axis') === undefined;
+    const data = whole ? g.op('Reshape', [x, g.list([-1])]) : x;
+    const places = g.op('Squeeze', [g.op('NonZero', [condition]), g.list([0])]);
+    return [g.op('Gather', [data, places], { axis: whole ? 0 : g.number('axis') })];
+  });
+
 /** The same blocks, cut the other way. Columns first (CRD) has no operator that undoes it. */
 const depthToSpace: GradientRule = g => {
   if (g.attribute('mode') === 'CRD') g.unsupported('mode CRD has none');
@@ -187,6 +196,7 @@ export const MOVEMENT: Readonly<Record<string, GradientRule>> = {
   CumSum: cumSum,
   Trilu: g => [g.op('Trilu', [g.dy, ...g.node.inputs.slice(1)], { upper: g.number('upper') })],
   TopK: topK,
+  Compress: compress,
   ReverseSequence: g => [g.op('ReverseSequence', [g.dy, g.input(1)], g.node.attributes)],
   DepthToSpace: depthToSpace,
   SpaceToDepth: g => [g.op('DepthToSpace', [g.dy], { blocksize: g.number('blocksize') })],

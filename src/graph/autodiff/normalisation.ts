@@ -108,17 +108,18 @@ const rmsNormalization: GradientRule = g =>
     return [g.mul(same ? normal : g.op('CastLike', [normal, scale]), scale!), stash(g, 1, factor)];
   });
 
+const lpNormalization: GradientRule = g =>
+  g.through(([x]) => [g.div(x!, g.op(g.number('p') === 1 ? 'ReduceL1' : 'ReduceL2', [x, g.list([g.number('axis')])]))]);
+
 /** What the operator adds to the deviation, so that one of zero does not divide. */
 const DEVIATION_EPSILON = 1e-9;
 
 const meanVarianceNormalization: GradientRule = g =>
   g.through(([x]) => {
     const rank = g.rankOf(x!);
-    // Before opset 9 the axes after the channels, and the channels on request.
-    const axes = g.numbers('axes')?.map(axis => g.axis(axis, rank)) ?? [
-      ...(g.flag('across_channels') ? [1] : []),
-      ...range(rank - 2, 2),
-    ];
+    // Before opset 9 all axes, or all but the channels.
+    const all = range(rank).filter(axis => axis !== 1 || g.flag('across_channels'));
+    const axes = g.numbers('axes')?.map(axis => g.axis(axis, rank)) ?? all;
     const { centred, variance } = statistics(g, x!, axes);
     if (g.attribute('normalize_variance') === 0) return [centred];
     return [g.div(centred, g.shift(g.op('Sqrt', [variance]), DEVIATION_EPSILON))];
@@ -160,6 +161,7 @@ export const NORMALISATION: Readonly<Record<string, GradientRule>> = {
   LayerNormalization: layerNormalization,
   RMSNormalization: rmsNormalization,
   SimplifiedLayerNormalization: rmsNormalization,
+  LpNormalization: lpNormalization,
   MeanVarianceNormalization: meanVarianceNormalization,
   InstanceNormalization: instanceNormalization,
   GroupNormalization: groupNormalization,

@@ -33,15 +33,21 @@ function spreading(part: (g: GradientContext, x: ValueId, dy: ValueId, y: ValueI
   };
 }
 
-/** How many elements each result is made of, as a scalar. */
-function count(g: GradientContext): ValueId {
+/** One over how many elements each result is made of, as a scalar: half precision has room for it, not for the number. */
+function share(g: GradientContext): ValueId {
   const [x, y] = [g.input(0), g.output()];
   const product = (id: ValueId): number =>
     g.shape(id).reduce<number>((size, dim) => size * (typeof dim === 'number' ? dim : Number.NaN), 1);
   const known = product(x) / product(y);
-  if (Number.isSafeInteger(known)) return g.scalar(known);
-  return g.div(...([x, y].map(id => g.op('CastLike', [g.op('Size', [id]), x])) as [ValueId, ValueId]));
+  if (Number.isSafeInteger(known)) return g.scalar(1 / known);
+  const to = g.facts(x).dtype === 'f64' ? FLOAT64 : FLOAT32;
+  const [many, few] = [x, y].map(id => g.op('Cast', [g.op('Size', [id])], { to })) as [ValueId, ValueId];
+  return g.op('CastLike', [g.div(few, many), x]);
 }
+
+/** Numbers in ONNX's list of element types. */
+const FLOAT32 = 1;
+const FLOAT64 = 11;
 
 const isZero = (g: GradientContext, x: ValueId): ValueId => g.op('Equal', [x, g.scalar(0, x)]);
 
@@ -65,7 +71,7 @@ const product = spreading((g, x, dy) => {
 /** The rules of this file. */
 export const REDUCTION: Readonly<Record<string, GradientRule>> = {
   ReduceSum: spreading((_, __, dy) => dy),
-  ReduceMean: spreading((g, _, dy) => g.div(dy, count(g))),
+  ReduceMean: spreading((g, _, dy) => g.mul(dy, share(g))),
   ReduceMax: extreme,
   ReduceMin: extreme,
   ReduceProd: product,

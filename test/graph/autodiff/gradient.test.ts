@@ -15,7 +15,16 @@ import {
   type ValueId,
 } from '../../../src/graph/index.ts';
 import { Tensor } from '../../../src/tensor/index.ts';
-import { type Case, checkGradients, difference, expectClose, fill, x as operand, randomSource } from './check.ts';
+import {
+  type Case,
+  checkGradients,
+  difference,
+  expectClose,
+  fill,
+  KNOWLEDGE,
+  x as operand,
+  randomSource,
+} from './check.ts';
 
 /** A builder that makes nodes of one output. */
 class Sketch {
@@ -237,8 +246,8 @@ describe('refusals', () => {
     const mod = s.b.node({ op: 'Mod', inputs: [x, x], attributes: { fmod: 1 }, name: 'first' })[0]!;
     const again = s.b.node({ op: 'Mod', inputs: [mod, x], attributes: { fmod: 1 }, name: 'second' })[0]!;
     const [values] = s.b.node({
-      op: 'Compress',
-      inputs: [again, s.b.constant('c', Tensor.of('bool', [true]))],
+      op: 'CumProd',
+      inputs: [again, s.b.constant('c', Tensor.of('i64', 0))],
       name: 'third',
     });
     // Not on the way: it does not reach the loss.
@@ -246,7 +255,7 @@ describe('refusals', () => {
     const graph = s.build(s.sum(values!, 'loss'));
     const error = codeOf(() => gradient(graph, { of: 'loss', wrt: ['x'] }));
     expect(error.code).toBe('UNSUPPORTED_MODEL');
-    expect(error.detail).toEqual({ operators: ['Mod', 'Compress'], nodes: ['first', 'second', 'third'] });
+    expect(error.detail).toEqual({ operators: ['Mod', 'CumProd'], nodes: ['first', 'second', 'third'] });
     expect(error.message).toContain('Mod "second"');
   });
 
@@ -373,6 +382,59 @@ describe('properties', () => {
         },
       ),
       { numRuns: 100 },
+    );
+  });
+
+  test('products, reductions and slices of random shapes, known and not, agree with differences', () => {
+    const size = fc.integer({ min: 1, max: 3 });
+    const lead = fc.array(fc.tuple(size, fc.constantFrom(0, 1, 2)), { maxLength: 2 });
+    const product = fc.record({ lead, rows: size, inner: size, columns: size, cut: fc.nat(2) }).map((given): Case => {
+      const left = given.lead.map(([dim, repeat]) => (repeat === 1 ? 1 : dim));
+      const right = given.lead.map(([dim, repeat]) => (repeat === 2 ? 1 : dim)).slice(Math.min(given.cut, left.length));
+      const [a, b] = [operand([...left, given.rows, given.inner]), operand([...right, given.inner, given.columns])];
+      return { op: 'MatMul', inputs: [a, b], once: 'in the table' };
+    });
+    const names = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'];
+    const reduction = fc
+      .record({
+        shape: shapes,
+        axes: fc.array(fc.boolean(), { minLength: 3, maxLength: 3 }),
+        keep: fc.boolean(),
+        at: fc.nat(9),
+      })
+      .map(({ shape, axes, keep, at }): Case => {
+        const reduced = shape.flatMap((_, axis) => (axes[axis] ? [axis % 2 === 0 ? axis : axis - shape.length] : []));
+        const given = operand(shape, 0.5, 2, { distinct: true });
+        return {
+          op: `Reduce${names[at]}`,
+          inputs: reduced.length === 0 ? [given] : [given, Tensor.of('i64', reduced)],
+          attributes: { keepdims: keep ? 1 : 0 },
+          once: 'in the table',
+        };
+      });
+    const bound = fc.integer({ min: -7, max: 7 });
+    const cut = fc.record({ start: bound, end: bound, step: fc.constantFrom(-3, -2, -1, 1, 2, 3) });
+    const slice = fc
+      .array(fc.tuple(fc.integer({ min: 1, max: 5 }), cut), { minLength: 1, maxLength: 2 })
+      .map((axes): Case => {
+        const list = (key: 'start' | 'end' | 'step'): Tensor =>
+          Tensor.of(
+            'i64',
+            axes.map(([, given]) => given[key]),
+          );
+        const named = Tensor.of(
+          'i64',
+          axes.map((_, axis) => axis),
+        );
+        return {
+          op: 'Slice',
+          inputs: [operand(axes.map(([dim]) => dim)), list('start'), list('end'), named, list('step')],
+          once: 'in the table',
+        };
+      });
+    fc.assert(
+      fc.property(fc.oneof(product, reduction, slice), fc.constantFrom(...KNOWLEDGE), fc.nat(1e6), checkGradients),
+      { numRuns: 300 },
     );
   });
 
