@@ -2,6 +2,8 @@
  * File formats: readers that bound what hostile bytes can cost, and writers. Pure.
  * @module
  */
+export { parseNpy, writeNpy } from './npy.ts';
+export { DEFAULT_NPZ_LIMITS, type NpzLimits, parseNpz, writeNpz } from './npz.ts';
 export type { ExternalData } from './onnx/external.ts';
 export { DEFAULT_ONNX_LIMITS, type OnnxLimits } from './onnx/limits.ts';
 export { type OnnxOptions, parseOnnx } from './onnx/read.ts';
@@ -13,5 +15,7 @@ export {
   type Safetensors,
   type SafetensorsLimits,
   type StoredTensor,
+  type WriteSafetensorsOptions,
+  writeSafetensors,
 } from './safetensors.ts';
 export { bytesSource, type ModelSource, withExternalData } from './source.ts';

@@ -13,8 +13,8 @@
  * @see https://github.com/huggingface/safetensors#format
  * @module
  */
-import { CloisterError, decodeUtf8 } from '../base/index.ts';
-import { DTYPES, type DType, elementCount } from '../tensor/index.ts';
+import { CloisterError, concatBytes, decodeUtf8, encodeUtf8 } from '../base/index.ts';
+import { DTYPES, type DType, elementCount, type Tensor } from '../tensor/index.ts';
 import type { ModelSource } from './source.ts';
 
 /** One tensor of a file, whose bytes are still there. */
@@ -123,6 +123,59 @@ export function parseSafetensors(source: ModelSource, limits: Partial<Safetensor
     ),
     metadata,
   };
+}
+
+/** What {@link writeSafetensors} may be told. */
+export interface WriteSafetensorsOptions {
+  /** Text by name, kept in the header. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/** Elements start at a multiple of this, so that whoever maps or reads the file can view them in place. */
+const ALIGNMENT = 64;
+
+/**
+ * Returns `tensors` as a safetensors file. One set of tensors has one spelling: the widest elements first, then by name, so that every
+ * tensor is aligned to its dtype without holes; the header is filled up with spaces to a multiple of 64 bytes.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` for strings, which the format has not, and for the name `__metadata__`.
+ * @example
+ * ```ts
+ * const file = writeSafetensors({ w: Tensor.of('f32', [1, 2]) }, { metadata: { format: 'pt' } });
+ * const { offset, length } = parseSafetensors(bytesSource(file)).tensors.get('w')!;
+ * Tensor.fromBytes('f32', [2], file.subarray(offset, offset + length)).toArray(); // [1, 2]
+ * ```
+ */
+export function writeSafetensors(
+  tensors: Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>,
+  options: WriteSafetensorsOptions = {},
+): Uint8Array {
+  const entries = tensors instanceof Map ? [...tensors] : Object.entries(tensors as Readonly<Record<string, Tensor>>);
+  const width = ({ dtype }: Tensor): number => DTYPES[dtype].bytes;
+  entries.sort(([a, x], [b, y]) => width(y) - width(x) || (a < b ? -1 : 1));
+  const fields: string[] = [];
+  if (options.metadata) fields.push(`"__metadata__":${JSON.stringify(options.metadata)}`);
+  const parts: Uint8Array[] = [];
+  let at = 0;
+  for (const [name, tensor] of entries) {
+    const type = Object.entries(NAMES).find(([, dtype]) => dtype === tensor.dtype)?.[0];
+    if (type === undefined || name === '__metadata__' || !name.isWellFormed()) {
+      throw new CloisterError('INVALID_ARGUMENT', `safetensors cannot hold ${quote(name)} of ${tensor.dtype}`);
+    }
+    const bytes = tensor.bytes();
+    const offsets = [at, at + bytes.length];
+    fields.push(
+      `${JSON.stringify(name)}:${JSON.stringify({ dtype: type, shape: tensor.shape, data_offsets: offsets })}`,
+    );
+    parts.push(bytes);
+    at += bytes.length;
+  }
+  const text = encodeUtf8(`{${fields.join(',')}}`);
+  const header = new Uint8Array(Math.ceil((8 + text.length) / ALIGNMENT) * ALIGNMENT - 8).fill(0x20);
+  header.set(text);
+  const prefix = new Uint8Array(8);
+  new DataView(prefix.buffer).setBigUint64(0, BigInt(header.length), true);
+  return concatBytes(prefix, header, ...parts);
 }
 
 function storedTensor(name: string, entry: ReadonlyMap<string, unknown>, start: number, size: number): StoredTensor {

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { CloisterError, concatBytes, type ErrorCode, encodeUtf8 } from '../../src/base/index.ts';
-import { bytesSource, parseSafetensors } from '../../src/formats/index.ts';
-import { Tensor } from '../../src/tensor/index.ts';
+import { bytesSource, parseSafetensors, writeSafetensors } from '../../src/formats/index.ts';
+import { type DType, Tensor } from '../../src/tensor/index.ts';
 
 /** A file of this header text and data. */
 function file(header: string, data: Uint8Array = new Uint8Array(0)): Uint8Array {
@@ -113,5 +114,56 @@ describe('parseSafetensors', () => {
     );
     expect(tensors.size).toBe(15);
     expect(tensors.get('stft_conv.weight')).toMatchObject({ dtype: 'f32', offset: 1216, length: 264_192 });
+  });
+});
+
+describe('writeSafetensors', () => {
+  const tensor: fc.Arbitrary<Tensor> = fc
+    .tuple(
+      fc.constantFrom<DType>('f64', 'f32', 'f16', 'bf16', 'i64', 'u8', 'bool', 'u32'),
+      fc.array(fc.nat(3), { maxLength: 3 }),
+    )
+    .map(([dtype, shape]) => Tensor.zeros(dtype, shape));
+
+  test('is read back, each tensor at a multiple of its element size, and has one spelling', () => {
+    const names = fc.string().filter(name => name !== '__metadata__' && name !== '__proto__');
+    fc.assert(
+      fc.property(fc.dictionary(names, tensor, { maxKeys: 6 }), tensors => {
+        const bytes = writeSafetensors(tensors, { metadata: { format: 'pt' } });
+        const read = parseSafetensors(bytesSource(bytes));
+        expect([...read.metadata]).toEqual([['format', 'pt']]);
+        expect([...read.tensors.keys()].sort()).toEqual(Object.keys(tensors).sort());
+        for (const [name, { dtype, shape, offset, length }] of read.tensors) {
+          const view = Tensor.fromBytes(dtype, shape, bytes.subarray(offset, offset + length));
+          expect(view.toBytes()).toEqual(tensors[name]!.toBytes());
+          if (length > 0) expect(view.buffer).toBe(bytes.buffer);
+        }
+        const shuffled = Object.fromEntries(Object.entries(tensors).reverse());
+        expect(writeSafetensors(shuffled, { metadata: { format: 'pt' } })).toEqual(bytes);
+      }),
+    );
+  });
+
+  test('refuses what the format has no words for', () => {
+    expect(() => writeSafetensors({ s: Tensor.of('string', ['a']) })).toThrow(/cannot hold "s" of string/);
+    expect(() => writeSafetensors({ __metadata__: Tensor.zeros('u8', [1]) })).toThrow(/cannot hold/);
+  });
+
+  test.skipIf(!process.env['CLOISTER_CORPUS'])('writes real weights anew without changing one', () => {
+    const path = join(process.env['CLOISTER_CORPUS']!, 'models/silero-vad/model.safetensors');
+    const source = bytesSource(readFileSync(path));
+    const stored = parseSafetensors(source).tensors;
+    const load = (from: ReturnType<typeof bytesSource>, of: typeof stored): Map<string, Tensor> =>
+      new Map(
+        [...of].map(([name, { dtype, shape, offset, length }]) => [
+          name,
+          Tensor.fromBytes(dtype, shape, from.read(offset, length)),
+        ]),
+      );
+    const tensors = load(source, stored);
+    const again = bytesSource(writeSafetensors(tensors));
+    const back = load(again, parseSafetensors(again).tensors);
+    expect(back.size).toBe(tensors.size);
+    for (const [name, tensor] of tensors) expect(back.get(name)!.toBytes()).toEqual(tensor.toBytes());
   });
 });
