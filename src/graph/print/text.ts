@@ -31,7 +31,7 @@ const MAX_COLUMN = 40;
  * ```ts
  * const g = graphOf('affine');
  * g.output('y', g.input('x', 'f32', ['n', 2]).matmul([[1], [2]]));
- * printGraph(g.build()).split('\n')[2]; // '  input   %x       f32[n, 2]'
+ * printGraph(g.build()).split('\n')[2]; // '  input   %x        f32[n, 2]'
  * ```
  */
 export function printGraph(graph: Graph, options: PrintOptions = {}): string {
