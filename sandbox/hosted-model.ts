@@ -12,6 +12,7 @@ import { bindInputs, type Dims, dimsKey } from './binding.ts';
 import type { GuestAnswer } from './isolate.ts';
 import type { Kernels } from './kernels.ts';
 import { limitError } from './limit-error.ts';
+import { MAX_SHOWN_BYTES, parseShown, type ShownForm } from './shown.ts';
 import { joinParts, packTensors, type TensorHead, unpackTensors } from './tensors.ts';
 import {
   isRecord,
@@ -111,6 +112,17 @@ export class HostedModel {
     return variant === undefined
       ? this.#planAndRun(dims, inputs, outputBytes)
       : runVariant(variant, inputs, outputBytes);
+  }
+
+  /**
+   * The model as text or as a picture, made by the guest and checked here.
+   *
+   * @throws {CloisterError} `LIMIT_EXCEEDED` when it has more than `outputBytes` bytes; `GUEST_FAILED`.
+   */
+  async show(form: ShownForm, outputBytes: number): Promise<string> {
+    const limitBytes = Math.min(outputBytes, MAX_SHOWN_BYTES);
+    const { payload } = await this.#options.call('show', { form, limitBytes });
+    return parseShown(payload, form, limitBytes);
   }
 
   /** Frees the programs. The guest belongs to the caller. */

@@ -15,5 +15,6 @@ export {
   type SandboxOptions,
   sandboxSchema,
 } from './sandbox.ts';
+export type { ShownForm } from './shown.ts';
 export type { ModelSummary, NodeSummary, ValueSummary } from './untrusted.ts';
 export type { Evaluation, Isolation, SandboxedModel } from './walls.ts';

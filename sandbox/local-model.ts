@@ -7,6 +7,7 @@ import type { NamedTensors } from '../src/engine/index.ts';
 import { bindInputs } from './binding.ts';
 import { limitError } from './limit-error.ts';
 import type { Limits } from './limits.ts';
+import type { ShownForm } from './shown.ts';
 import type { ModelReport } from './untrusted.ts';
 import type { SandboxedModel } from './walls.ts';
 
@@ -15,6 +16,7 @@ export interface LocalExecutable {
   readonly report: ModelReport;
   /** @param outputBytes - The most bytes of all outputs, for whoever can tell before it computes. */
   run(inputs: NamedTensors, outputBytes: number): NamedTensors | Promise<NamedTensors>;
+  show(form: ShownForm, outputBytes: number): string | Promise<string>;
   close(): void;
 }
 
@@ -51,6 +53,11 @@ export class LocalModel implements SandboxedModel {
     for (const name in outputs) bytes += outputs[name]!.bytes().length;
     if (bytes > this.#limits.outputBytes) throw limitError('outputBytes', this.#limits.outputBytes, bytes);
     return outputs;
+  }
+
+  async show(form: ShownForm): Promise<string> {
+    if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
+    return this.#executable.show(form, this.#limits.outputBytes);
   }
 
   async close(): Promise<void> {

@@ -11,8 +11,10 @@ import {
   referenceBackend,
 } from '../src/engine/index.ts';
 import { bytesSource, parseOnnx } from '../src/formats/index.ts';
+import { encodeShown } from './drawing.ts';
 import { loadKernels } from './kernels.ts';
 import { LocalModel } from './local-model.ts';
+import { MAX_SHOWN_BYTES, parseShown, type ShownForm } from './shown.ts';
 import { summarise } from './summary.ts';
 import type { Walls } from './walls.ts';
 
@@ -39,6 +41,10 @@ export function openNoWalls(): Walls {
       const hosted = {
         report,
         run: (inputs: NamedTensors) => executable.runSync(inputs),
+        show: (form: ShownForm, outputBytes: number) => {
+          const limitBytes = Math.min(outputBytes, MAX_SHOWN_BYTES);
+          return parseShown(encodeShown(graph, form, limitBytes), form, limitBytes);
+        },
         close: () => executable.close(),
       };
       const model: LocalModel = new LocalModel(name, limits, hosted, () => models.delete(model));

@@ -7,6 +7,7 @@ import type { NamedTensors } from '../src/engine/index.ts';
 import { assertOutputs, bindInputs } from './binding.ts';
 import type { Limits } from './limits.ts';
 import { outcomeOf } from './outcome.ts';
+import { MAX_SHOWN_BYTES, parseShown, type ShownForm } from './shown.ts';
 import { packTensors, unpackTensors } from './tensors.ts';
 import { type ModelReport, parseReport, refuseGuest } from './untrusted.ts';
 import type { Evaluation, SandboxedModel } from './walls.ts';
@@ -149,6 +150,19 @@ export class SupervisedModel implements SandboxedModel {
       assertOutputs(this.summary.outputs, outputs, dims);
       this.#failures = 0;
       return outputs;
+    } catch (error) {
+      if (isCloisterError(error) && isFinal(error)) worker.kill(error);
+      throw error;
+    }
+  }
+
+  async show(form: ShownForm): Promise<string> {
+    if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
+    const { limits } = this.#options;
+    const worker = await this.#alive();
+    try {
+      const { payload } = await worker.request({ op: 'show', form, outputBytes: limits.outputBytes }, [], limits);
+      return parseShown(payload, form, Math.min(limits.outputBytes, MAX_SHOWN_BYTES));
     } catch (error) {
       if (isCloisterError(error) && isFinal(error)) worker.kill(error);
       throw error;

@@ -5,6 +5,7 @@
 import type { MemoryReport, NamedTensors } from '../src/engine/index.ts';
 import type { LimitName } from './limit-error.ts';
 import type { Limits } from './limits.ts';
+import type { ShownForm } from './shown.ts';
 import type { ModelSummary } from './untrusted.ts';
 
 /** Where guests run. */
@@ -47,6 +48,14 @@ export interface SandboxedModel extends AsyncDisposable {
    *   (`detail.limit`), `WORKER_CRASHED`, `GUEST_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, `CLOSED`.
    */
   run(inputs: NamedTensors, options?: { readonly signal?: AbortSignal }): Promise<NamedTensors>;
+  /**
+   * The model as text for reading (`text`), as a picture (`svg`), or for Graphviz (`dot`): drawn inside the walls, and checked
+   * outside. Names are escaped; there are no weights in it.
+   *
+   * @throws {CloisterError} `LIMIT_EXCEEDED` when it would have more than 16 MiB, or more than the limit `outputBytes`; what
+   *   {@link SandboxedModel.run} throws about the worker.
+   */
+  show(form: ShownForm): Promise<string>;
   /** Frees everything; resolves when nothing of the worker is left. Later runs throw `CLOSED`. Harmless twice. */
   close(): Promise<void>;
 }

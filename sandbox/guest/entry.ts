@@ -7,6 +7,7 @@
  * | `plan` | kernels, dims | | `inputs`, `outputs`; the program |
  * | `prepare` | limitBytes | | `memory`: from now on `run` interprets |
  * | `run` | tensors | their elements | `tensors` and their elements |
+ * | `show` | form, limitBytes | | the model as text or as a picture, UTF-8 |
  *
  * An answer is one buffer: `u32 headerBytes (little-endian) | header, JSON in UTF-8, spaces up to a multiple of 64 | payload`.
  * Whatever goes wrong is a header with `error`.
@@ -16,6 +17,8 @@ import { CloisterError, encodeUtf8 } from '../../src/base/index.ts';
 import { type Executable, type KernelInfo, planProgram, referenceBackend } from '../../src/engine/index.ts';
 import { type ModelSource, parseOnnx } from '../../src/formats/index.ts';
 import type { Graph } from '../../src/graph/index.ts';
+import { encodeShown } from '../drawing.ts';
+import { isShownForm } from '../shown.ts';
 import { summarise } from '../summary.ts';
 import { joinParts, packTensors, unpackTensors } from '../tensors.ts';
 import { lentSource, type Read } from './source.ts';
@@ -60,6 +63,10 @@ export function connect(read: Read): Dispatch {
       if (executable === undefined) throw new CloisterError('INVALID_ARGUMENT', 'run comes after prepare');
       const packed = packTensors(executable.runSync(unpackTensors(tensors, payload)));
       return { header: { tensors: packed.heads }, payload: joinParts(packed) };
+    },
+    show({ form, limitBytes }) {
+      if (!isShownForm(form)) throw new CloisterError('INVALID_ARGUMENT', 'a guest has no such form');
+      return { header: {}, payload: encodeShown(loaded().graph, form, limitBytes as number) };
     },
   };
 

@@ -5,6 +5,7 @@
  * |---|---|---|---|
  * | `load` | memoryMb | the model file | `report`, a {@link ModelReport} |
  * | `run` | tensors, outputBytes | their elements | `tensors` and their elements |
+ * | `show` | form, outputBytes | | the model as text or as a picture, UTF-8 |
  * | `evaluate` | memoryMb, outputBytes | a script, UTF-8 | `ok` or `failed`, and the text |
  *
  * Any of them may be answered with `error` instead.
@@ -15,6 +16,7 @@ import { HostedModel } from '../hosted-model.ts';
 import { evaluateGuest, Guest } from '../isolate.ts';
 import { type Kernels, loadKernels } from '../kernels.ts';
 import { limitError } from '../limit-error.ts';
+import { isShownForm } from '../shown.ts';
 import { packTensors, unpackTensors } from '../tensors.ts';
 import { count, printable } from '../untrusted.ts';
 import { BlockingChannel } from './channel.ts';
@@ -98,6 +100,7 @@ function handle({ header, payload }: Frame): Reply | Promise<Reply> {
   const { op } = header;
   if (op === 'run') return run(header, payload);
   if (op === 'load') return load(count(header['memoryMb'], 'memoryMb'), payload);
+  if (op === 'show') return show(header);
   if (op === 'evaluate') return evaluate(header, payload);
   throw new CloisterError('INVALID_ARGUMENT', 'a worker has no such request');
 }
@@ -119,6 +122,13 @@ function run(header: Frame['header'], payload: Uint8Array): Reply | Promise<Repl
   const allowed = count(header['outputBytes'], 'outputBytes');
   const outputs = hosted.run(unpackTensors(header['tensors'], payload), allowed);
   return outputs instanceof Promise ? outputs.then(ready => pack(ready, allowed)) : pack(outputs, allowed);
+}
+
+async function show(header: Frame['header']): Promise<Reply> {
+  if (hosted === undefined) throw new CloisterError('CLOSED', 'no model is loaded');
+  const { form } = header;
+  if (!isShownForm(form)) throw new CloisterError('INVALID_ARGUMENT', 'a model has no such form');
+  return { header: {}, parts: [Buffer.from(await hosted.show(form, count(header['outputBytes'], 'outputBytes')))] };
 }
 
 function pack(outputs: Parameters<typeof packTensors>[0], allowed: number): Reply {

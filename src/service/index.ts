@@ -13,6 +13,7 @@ export { type Caller, Cloister, type CloisterOptions, Model, openCloister, type 
 export { type Check, type Diagnosis, diagnose } from './doctor.ts';
 export { decodeTensorProto, type InputValue, type InputValues } from './inputs.ts';
 export {
+  type InspectOptions,
   inspectModel,
   type ModelReport,
   type ReceiptFileVerdict,
@@ -24,4 +25,5 @@ export {
 } from './offline.ts';
 export { commitOutputs, verifyOutputs } from './output-commitment.ts';
 export type { ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
+export { openPlanFiles, type PlanFilesOptions } from './plan-files.ts';
 export { type Policy, type PolicyInput, parsePolicy, policySchema } from './policy.ts';

@@ -13,7 +13,7 @@ import {
   verifyLog,
   verifyReceipt,
 } from '../../sandbox/audit/index.ts';
-import { type ModelSummary, openSandbox } from '../../sandbox/index.ts';
+import { type ModelSummary, openSandbox, type ShownForm } from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
 import { openSqliteStore, type Store } from '../store/index.ts';
 import { paths, readAnchor } from './directory.ts';
@@ -143,28 +143,39 @@ export interface ModelReport extends ModelSummary {
   /** Why this backend and not the other. */
   readonly why: string;
   readonly memory: { readonly permanentBytes: number; readonly temporaryBytes: number; readonly scratchBytes: number };
+  /** The model in the forms that were asked for. */
+  readonly shown: Readonly<Partial<Record<ShownForm, string>>>;
+}
+
+/** What {@link inspectModel} may be told. */
+export interface InspectOptions {
+  readonly policy?: PolicyInput;
+  /** Forms in which the model is to be shown as well. Default none. */
+  readonly show?: readonly ShownForm[];
 }
 
 /**
- * Reads a model file inside the sandbox and returns what it is. Nothing is recorded, nothing is kept.
+ * Reads a model file inside the sandbox and returns what it is. Nothing is recorded, nothing is kept. What `show` asks for is drawn
+ * in the sandbox too, and comes out as text: names escaped, no weights.
  *
- * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read; what the sandbox finds wrong with it.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read; what the sandbox finds wrong with it; `LIMIT_EXCEEDED`
+ *   when what is to be shown would have more than 16 MiB.
  * @example
  * ```ts
- * const { operators } = await inspectModel('digits.onnx');
+ * const { operators, shown } = await inspectModel('digits.onnx', { show: ['svg'] });
  * operators[0]; // { op: 'Conv', count: 2 }
+ * shown.svg?.slice(0, 4); // '<svg'
  * ```
  */
-export async function inspectModel(
-  file: string,
-  options: { readonly policy?: PolicyInput } = {},
-): Promise<ModelReport> {
+export async function inspectModel(file: string, options: InspectOptions = {}): Promise<ModelReport> {
   const policy = parsePolicy(options.policy ?? {});
   const bytes = await readRegularFile(file, policy.limits.modelBytes, 'MODEL_TOO_LARGE');
   await using sandbox = await openSandbox({ isolation: policy.isolation, limits: policy.limits, warm: 0 });
   const model = await sandbox.load(bytes, { name: basename(file) });
   const { summary, backend, why, memory } = model;
-  return { ...summary, file: basename(file), digest: digestOf(bytes), backend, why, memory };
+  const shown: Partial<Record<ShownForm, string>> = {};
+  for (const form of new Set(options.show)) shown[form] = await model.show(form);
+  return { ...summary, file: basename(file), digest: digestOf(bytes), backend, why, memory, shown };
 }
 
 /** A key, or a receipt with a record of at most 16 KiB. */

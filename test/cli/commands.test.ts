@@ -77,6 +77,20 @@ describe('the command line', () => {
     expect(report.operators).toContainEqual({ op: 'Conv', count: 2 });
   });
 
+  test('shows a model as text, draws it, and writes it for Graphviz', () => {
+    const said = cloister('inspect', MODEL, '--text', '--svg', 'out.svg', '--dot', 'out.dot');
+    expect(said.status).toBe(0);
+    expect(said.stdout).toMatch(/^graph .*\n/);
+    expect(said.stdout).toMatch(/ {2}input +%image +f32\[batch, 1, 28, 28\]\n/);
+    expect(said.stdout).toMatch(/= Conv-\d+\(%image, /);
+    expect(said.stderr).toMatch(/out\.svg: [\d.]+ KiB/);
+    expect(readFileSync(join(folder, 'out.svg'), 'utf8')).toMatch(/^<svg xmlns=[\s\S]*>Conv<[\s\S]*<\/svg>\n$/);
+    expect(readFileSync(join(folder, 'out.dot'), 'utf8')).toMatch(/^digraph /);
+    const table = cloister('inspect', MODEL, '--svg', 'again.svg', '--json');
+    expect((json(table) as { operators: unknown }).operators).toContainEqual({ op: 'Conv', count: 2 });
+    expect(cloister('inspect', MODEL, '--svg', join('no', 'such', 'folder', 'x.svg')).status).not.toBe(0);
+  });
+
   test('releases a histogram, then refuses with exit code 4 when the budget is spent', () => {
     const ask = (...more: string[]) => cloister('release', MODEL, ...RELEASE, '--json', ...more);
     const first = ask('--epsilon', '0.8', '--key', 'k');
