@@ -4,12 +4,12 @@
  * An integer q stands for the real number (q - zero point) * scale.
  * @module
  */
-import { type ArrayOf, type DType, formatShape, newArray, Tensor } from '../../tensor/index.ts';
+import { type ArrayOf, type DType, formatShape, newArray, type Tensor } from '../../tensor/index.ts';
 import { dense, type Numbers } from './loops.ts';
 import type { InferContext, RunContext } from './operator.ts';
 
 /** The integers that quantised tensors hold, and the least and the largest of each. */
-export const QUANTISED_RANGES: ReadonlyMap<DType, readonly [least: number, most: number]> = new Map([
+const RANGES: ReadonlyMap<DType, readonly [least: number, most: number]> = new Map([
   ['i8', [-128, 127]],
   ['u8', [0, 255]],
   ['i16', [-32768, 32767]],
@@ -19,9 +19,9 @@ export const QUANTISED_RANGES: ReadonlyMap<DType, readonly [least: number, most:
 /** The two integer types of eight bits, which are all that most quantised operators take. */
 export const BYTES: readonly DType[] = ['i8', 'u8'];
 
-/** The range of a quantised dtype. */
+/** The range of a dtype that shape rules have found to be a quantised one. */
 export function quantisedRange(dtype: DType): readonly [least: number, most: number] {
-  return QUANTISED_RANGES.get(dtype) ?? [-128, 127];
+  return RANGES.get(dtype)!;
 }
 
 /** 1.5 * 2^52: a double of this size has no fraction, so adding it rounds to an integer, ties to even. */
@@ -104,14 +104,4 @@ export function centred(x: Tensor, zero: number): Int16Array {
   const out = new Int16Array(source.length);
   for (let i = 0; i < source.length; i++) out[i] = source[i]! - zero;
   return out;
-}
-
-/** A float tensor in another float dtype; the same one where it has it already. */
-export function asFloat(x: Tensor, dtype: DType): Tensor {
-  return x.dtype === dtype ? x : x.cast(dtype);
-}
-
-/** A tensor over the elements that a kernel filled in. */
-export function filled(dtype: DType, shape: readonly number[], data: Numbers): Tensor {
-  return Tensor.from(dtype, shape, data as unknown as ArrayOf<DType>);
 }
