@@ -3,8 +3,8 @@
  *
  *     npm run bench -- [SUITE...] [--json FILE]
  *
- * Suites: engine, kernels, sandbox, ledger; all of them when none is named. `--json FILE` writes the rows as a JSON array;
- * the rows together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are
+ * Suites: engine, kernels, sandbox, ledger, reference; all of them when none is named. `--json FILE` writes the rows as a JSON
+ * array; the rows together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are
  * timed: the exit code is 1 when a check failed, 2 for a usage error.
  * @module
  */
@@ -19,6 +19,7 @@ const SUITES: Readonly<Record<string, () => Promise<(report: Report) => Promise<
   kernels: async () => (await import('./suites/kernels.ts')).benchKernels,
   sandbox: async () => (await import('./suites/sandbox.ts')).benchSandbox,
   ledger: async () => (await import('./suites/ledger.ts')).benchLedger,
+  reference: async () => (await import('./suites/reference.ts')).benchReference,
 };
 
 const { suites, json } = parseArguments();

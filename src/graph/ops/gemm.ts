@@ -17,7 +17,7 @@ export interface MatrixView {
 }
 
 /** Rows of A that are packed at a time, so that a packed panel of B is read from cache again and again. */
-const ROWS = 64;
+const ROWS = 128;
 
 /**
  * `c[i][j] += scale * sum_p a[i][p] * b[p][j]` with `a` m x k, `b` k x n and `c` m x n dense at `offset`.
@@ -75,7 +75,7 @@ export function matmulInto(
 }
 
 /** Panels of at most this many elements are kept from call to call: many small products would else spend their time on making them. */
-const KEPT_ELEMENTS = 2 ** 15;
+const KEPT_ELEMENTS = 2 ** 16;
 const kept: Float64Array[] = [];
 
 /** At least `length` elements of any value, to be used before the next call only. */
