@@ -136,6 +136,16 @@ const constantOfShape: OperatorVersion = {
   },
 };
 
+/** How many steps of `delta` lead from `start` up to `limit`. */
+function countSteps(c: InferContext, start?: Dim, limit?: Dim, delta?: Dim): Dim {
+  if (start === undefined || limit === undefined || delta === undefined) return c.fresh();
+  // Up to a size, step by step: so many. A difference of sizes, which its sign shows, may be negative and then is none.
+  if (start === 0 && delta === 1 && typeof limit === 'string' && !limit.includes('-')) return limit;
+  return c.derive(`range(${start},${limit},${delta})`, [start, limit, delta], (from, to, by) =>
+    Math.max(0, Math.ceil((to - from) / by)),
+  );
+}
+
 const range: OperatorVersion = {
   since: 11,
   inputs: [3, 3],
@@ -146,12 +156,9 @@ const range: OperatorVersion = {
     c.sameDType(0, 1);
     c.sameDType(0, 2);
     for (const input of [0, 1, 2]) singleValue(c, input);
-    const [start, limit, delta] = [0, 1, 2].map(i => (c.integers(i) ?? c.floats(i))?.[0]);
-    if (start === undefined || limit === undefined || delta === undefined) {
-      return [{ dtype: c.input(0).dtype, shape: [c.fresh()] }];
-    }
+    const [start, limit, delta] = [0, 1, 2].map(i => (c.known(i) ?? c.floats(i))?.[0]);
     if (delta === 0) c.fail('a step of 0 never ends');
-    return [{ dtype: c.input(0).dtype, shape: [Math.max(0, Math.ceil((limit - start) / delta))] }];
+    return [{ dtype: c.input(0).dtype, shape: [countSteps(c, start, limit, delta)] }];
   },
   known: c => {
     const [start, limit, delta] = [0, 1, 2].map(i => (c.integers(i) ?? c.floats(i))?.[0]);

@@ -2,7 +2,7 @@
  * Elements taken from one place and put in another: Concat, Split, Slice, Gather, Pad, Tile.
  * @module
  */
-import { formatShape, sliceRange, Tensor } from '../../tensor/index.ts';
+import { type AxisSlice, formatShape, MAX_ELEMENTS, sliceRange, Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts } from '../graph.ts';
 import { singleValue } from './constant.ts';
 import { indicesInto } from './gather.ts';
@@ -74,7 +74,7 @@ const concat: OperatorVersion = {
 };
 
 /** How wide each part is: given, or the axis cut evenly with the last part smaller. Undefined where an input is not known. */
-function splitSizes(c: InferContext): readonly number[] | undefined {
+function splitSizes(c: InferContext): readonly Dim[] | undefined {
   const { shape } = c.input(0);
   const parts = c.node.outputs.length;
   const size = shape[c.axis(c.number('axis'), shape.length)]!;
@@ -89,11 +89,20 @@ function splitSizes(c: InferContext): readonly number[] | undefined {
     }
     return given;
   }
-  if (c.inputs[1] || typeof size !== 'number') return undefined;
-  // Opset 18 made the last part smaller where the axis cannot be cut evenly.
-  if (c.node.opset < 18 && size % parts !== 0) c.fail(`cannot cut ${size} into ${parts} equal parts`);
-  const width = Math.ceil(size / parts);
-  return Array.from({ length: parts }, (_, i) => Math.max(0, Math.min(width, size - i * width)));
+  if (c.inputs[1]) return undefined;
+  if (parts === 1) return [size];
+  return Array.from({ length: parts }, (_, i) =>
+    // Opset 18 made the last part smaller where the axis cannot be cut evenly.
+    c.node.opset < 18
+      ? c.derive(`(${size}/${parts})`, [size], known => {
+          if (known % parts !== 0) c.fail(`cannot cut ${known} into ${parts} equal parts`);
+          return known / parts;
+        })
+      : c.derive(`part(${size},${parts},${i})`, [size], known => {
+          const width = Math.ceil(known / parts);
+          return Math.max(0, Math.min(width, known - i * width));
+        }),
+  );
 }
 
 const split: OperatorVersion = {
@@ -111,7 +120,7 @@ const split: OperatorVersion = {
     const x = c.operand(0);
     const axis = c.axis(c.number('axis'), x.shape.length);
     let start = 0;
-    return splitSizes(c)!.map(size => {
+    return (splitSizes(c) as readonly number[]).map(size => {
       start += size;
       return x.slice({ axis, start: start - size, end: start });
     });
@@ -120,8 +129,8 @@ const split: OperatorVersion = {
 
 interface Cut {
   readonly axis: number;
-  readonly start: number;
-  readonly end: number;
+  readonly start: Dim;
+  readonly end: Dim;
   readonly step: number;
 }
 
@@ -129,8 +138,8 @@ interface Cut {
 function cuts(c: InferContext): readonly Cut[] | undefined {
   const rank = c.input(0).shape.length;
   const fromInputs = c.node.opset >= 10;
-  const starts = fromInputs ? c.integers(1) : c.numbers('starts');
-  const ends = fromInputs ? c.integers(2) : c.numbers('ends');
+  const starts = fromInputs ? c.known(1) : c.numbers('starts');
+  const ends = fromInputs ? c.known(2) : c.numbers('ends');
   const named = fromInputs ? (c.inputs[3] ? c.integers(3) : null) : (c.numbers('axes') ?? null);
   const steps = fromInputs && c.inputs[4] ? c.integers(4) : null;
   if (!starts || !ends || named === undefined || steps === undefined) return undefined;
@@ -166,10 +175,12 @@ const slice: OperatorVersion = {
     const result = [...shape];
     for (const { axis, start, end, step } of list) {
       const size = shape[axis]!;
+      const whole = start === 0 && step === 1 && (end === size || (typeof end === 'number' && end >= MAX_ELEMENTS));
+      if (whole) continue;
       result[axis] = c.derive(
         `slice(${size},${start},${end},${step})`,
-        [size],
-        known => sliceRange(known, start, end, step).length,
+        [size, start, end],
+        (known, from, to) => sliceRange(known, from, to, step).length,
       );
     }
     return [{ dtype, shape: result }];
@@ -177,11 +188,12 @@ const slice: OperatorVersion = {
   known: c => {
     const data = c.known(0);
     const cut = cuts(c)?.[0];
-    if (!data || !cut || c.input(0).shape.length !== 1) return undefined;
+    if (!data || typeof cut?.start !== 'number' || typeof cut.end !== 'number') return undefined;
+    if (c.input(0).shape.length !== 1) return undefined;
     const { first, length, step } = sliceRange(data.length, cut.start, cut.end, cut.step);
     return Array.from({ length }, (_, i) => data[first + i * step]!);
   },
-  run: c => [c.operand(0).slice(...cuts(c)!)],
+  run: c => [c.operand(0).slice(...(cuts(c) as readonly AxisSlice[]))],
 };
 
 const sliceAttributes = from(1, slice, {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { GraphBuilder } from '../../../src/graph/index.ts';
 import { Tensor } from '../../../src/tensor/index.ts';
 import { at, compute, indicesOf } from './any-node.ts';
 import { distance, infer, random, refusal } from './one-node.ts';
@@ -274,6 +275,54 @@ test('with allowzero a 0 is a size, beside which -1 says nothing', () => {
   expect(refusal(() => compute('Reshape', [none, i64([0, -1])], { attributes: { allowzero: 1 } }))).toContain(
     'say nothing',
   );
+});
+
+describe('symbolic sizes', () => {
+  /** The facts of `op` on a list of `N` elements and what `more` adds, where sizes and constants are known. */
+  function sizes(build: (b: GraphBuilder, x: number) => number): readonly (number | string)[] {
+    const b = new GraphBuilder('sizes', { opset: 18 });
+    const id = build(b, b.input('x', { dtype: 'f32', shape: ['N', 8] }));
+    return b.facts(id).shape;
+  }
+  let count = 0;
+  const list = (b: GraphBuilder, ...values: readonly number[]): number => b.constant(`list${count++}`, i64(values));
+  const sizeOf = (b: GraphBuilder, x: number): number => {
+    const shape = b.node({ op: 'Shape', inputs: [x] })[0]!;
+    return b.node({ op: 'Gather', inputs: [shape, b.constant('zero', i64(0))] })[0]!;
+  };
+
+  test('survive a Slice to the end, and a Range up to them', () => {
+    expect(sizes((b, x) => b.node({ op: 'Slice', inputs: [x, list(b, 0, 2), list(b, 2 ** 31 - 1, 6)] })[0]!)).toEqual([
+      'N',
+      4,
+    ]);
+    const range = sizes((b, x) => {
+      const [zero, one] = [b.constant('from', i64(0)), b.constant('by', i64(1))];
+      return b.node({ op: 'Range', inputs: [zero, sizeOf(b, x), one] })[0]!;
+    });
+    expect(range).toEqual(['N']);
+  });
+
+  test('name the same cut of the same size the same', () => {
+    const cut = (b: GraphBuilder, x: number): number => {
+      const end = b.node({ op: 'Unsqueeze', inputs: [sizeOf(b, x), list(b, 0)] })[0]!;
+      const mask = b.constant('mask', random(1, [16, 16], 'f32'));
+      const y = b.node({ op: 'Slice', inputs: [mask, list(b, 0), end, list(b, 0)] })[0]!;
+      return b.node({ op: 'Concat', inputs: [y, y], attributes: { axis: 1 } })[0]!;
+    };
+    const shape = sizes(cut);
+    expect(shape).toEqual([shape[0], 32]);
+    expect(shape[0]).toContain('N');
+  });
+
+  test('are divided by Split', () => {
+    const split =
+      (opset: number, op: (parts: readonly (number | undefined)[]) => number) => (b: GraphBuilder, x: number) =>
+        op(b.node({ op: 'Split', opset, inputs: [x], outputs: ['p', 'q'] }));
+    expect(sizes(split(13, ([p]) => p!))).toEqual(['(N/2)', 8]);
+    expect(sizes(split(13, ([, q]) => q!))).toEqual(['(N/2)', 8]);
+    expect(sizes(split(18, ([p]) => p!))).not.toEqual(sizes(split(18, ([, q]) => q!)));
+  });
 });
 
 test('Slice leaves the sizes of axes that it does not name, where cuts are not known', () => {
