@@ -171,8 +171,10 @@ function runEinsum(c: RunContext): readonly Tensor[] {
   const room = c.tensors.reduce((sum, tensor) => sum + tensor!.size, elementCount(out));
   const limit = Math.max(room, Math.min(64 * room + 2 ** 16, 2 ** 27));
   const terms = operands.map((labels, i) => termOf(c.operand(i).cast(wide), labels, sizes));
+  const lastUse = new Map(terms.flatMap(({ labels }, i) => labels.map(label => [label, i] as const)));
+  for (const label of result) lastUse.set(label, terms.length);
   const keepAfter = (i: number): ReadonlySet<Label> =>
-    new Set([...result, ...terms.slice(i + 1).flatMap(({ labels }) => labels)]);
+    new Set([...lastUse].flatMap(([label, last]) => (last > i ? [label] : [])));
   let all = dropUnneeded(terms[0]!, keepAfter(0));
   for (let i = 1; i < terms.length; i++) all = contract(c, all, terms[i]!, keepAfter(i), limit);
   return [

@@ -51,6 +51,22 @@ function inferTopK(c: InferContext): readonly Facts[] {
   ];
 }
 
+/** Up to so many are kept in order while the rest passes by; more are sorted with the rest. */
+const FEW = 64;
+
+/** The first `k` of 0 to n - 1 as `inOrder` has them. */
+function firstFew(n: number, k: number, inOrder: (a: number, b: number) => number): Uint32Array {
+  const best = new Uint32Array(k);
+  if (k === 0) return best;
+  for (let j = 0; j < n; j++) {
+    if (j >= k && inOrder(best[k - 1]!, j) < 0) continue;
+    let at = Math.min(j, k - 1);
+    for (; at > 0 && inOrder(j, best[at - 1]!) < 0; at--) best[at] = best[at - 1]!;
+    best[at] = j;
+  }
+  return best;
+}
+
 function runTopK(c: RunContext): readonly Tensor[] {
   const x = c.operand(0);
   const { outer, n, inner } = around(x.shape, c.axis(c.number('axis'), x.shape.length));
@@ -59,13 +75,14 @@ function runTopK(c: RunContext): readonly Tensor[] {
   const source = dense(x);
   const [values, indices] = [c.allocate(0), c.allocate(1)];
   const [valueTo, indexTo] = [values.data as Numbers, indices.data as BigInt64Array];
-  const order = new Uint32Array(n);
+  let start = 0;
+  // Of equals the first comes first, whichever way the order runs.
+  const inOrder = (a: number, b: number): number =>
+    sign * compare(source[start + a * inner]!, source[start + b * inner]!) || a - b;
   for (let o = 0; o < outer; o++) {
     for (let i = 0; i < inner; i++) {
-      const start = o * n * inner + i;
-      for (let j = 0; j < n; j++) order[j] = j;
-      // Of equals the first comes first, whichever way the order runs.
-      order.sort((a, b) => sign * compare(source[start + a * inner]!, source[start + b * inner]!) || a - b);
+      start = o * n * inner + i;
+      const order = k <= FEW ? firstFew(n, k, inOrder) : Uint32Array.from({ length: n }, (_, j) => j).sort(inOrder);
       for (let j = 0; j < k; j++) {
         const to = (o * k + j) * inner + i;
         valueTo[to] = source[start + order[j]! * inner]!;

@@ -41,6 +41,13 @@ describe('TopK', () => {
     );
   });
 
+  test('takes many as it takes few', () => {
+    const x = tied(7, [300]);
+    const of = (k: number): readonly unknown[] =>
+      compute('TopK', [x, Tensor.of('i64', [k])], { outputs: 2 })[1]!.values();
+    for (const k of [0, 1, 63, 64]) expect(of(k)).toEqual(of(300).slice(0, k));
+  });
+
   test('agrees with ArgMax and ArgMin when it takes one', () => {
     const x = tied(5, [3, 4]);
     for (const [op, largest] of [
