@@ -5,7 +5,8 @@
  * 2. Lanes: a value that is read further down gets one place in every layer between, shared by all who read it.
  * 3. Order: a fixed number of sweeps that sort each layer by the mean place of its neighbours (barycentre).
  * 4. Columns: each box wants to stand at the mean of its neighbours; the nearest places that keep order and distance are the
- *    isotonic regression of those wishes, which pooling adjacent violators gives in linear time.
+ *    isotonic regression of those wishes, which pooling adjacent violators gives in linear time. Once with the neighbours above,
+ *    once with those below, and the mean of both.
  * @module
  */
 import type { Graph, Node, ValueId } from '../graph.ts';
@@ -231,17 +232,17 @@ function orderRows(rows: readonly number[][], slots: readonly Slot[]): void {
 }
 
 function placeColumns(rows: readonly number[][], slots: readonly Slot[]): void {
-  // Left to right, side by side.
+  // Side by side, each row around one middle.
   for (const row of rows) {
-    let x = 0;
+    const width = row.reduce((sum, slot) => sum + slots[slot]!.before + slots[slot]!.after + GAP_X, -GAP_X);
+    let x = -width / 2;
     for (const slot of row) {
       const { before, after } = slots[slot]!;
       slots[slot]!.x = x + before;
       x += before + after + GAP_X;
     }
   }
-  for (let sweep = 0; sweep < SWEEPS; sweep++) {
-    const down = sweep % 2 === 0;
+  const follow = (down: boolean): readonly number[] => {
     for (const row of down ? rows : rows.toReversed()) {
       const wishes = row.map(slot => {
         const near = down ? slots[slot]!.up : slots[slot]!.down;
@@ -251,7 +252,15 @@ function placeColumns(rows: readonly number[][], slots: readonly Slot[]): void {
       });
       settle(row, wishes, slots);
     }
-  }
+    return slots.map(({ x }) => x);
+  };
+  // Following what is above drifts one way, following what is below the other; the mean of both keeps order and distances too.
+  follow(false);
+  const down = follow(true);
+  const up = follow(false);
+  slots.forEach((slot, i) => {
+    slot.x = (down[i]! + up[i]!) / 2;
+  });
 }
 
 /** Moves a row to where the sum of weighted squared distances from its wishes is least, keeping order and distances. */
@@ -306,15 +315,17 @@ function draw(
     box.y = round(tops[layers[i]!]!);
   });
 
-  const made: ValueId[][] = boxes.map(() => []);
-  for (const [value, from] of makers) if (readers.has(value)) made[from]!.push(value);
+  /** How many lines leave each box, and which of them a value is. */
+  const leaving = boxes.map(() => 0);
+  const port = new Map<ValueId, number>();
+  for (const [value, from] of makers) if (readers.has(value)) port.set(value, ++leaving[from]!);
   const arrivals: { readonly start: Point; readonly put: (end: Point) => void }[][] = boxes.map(() => []);
   const wires = [...readers].map(([value, list]): Wire => {
     const from = makers.get(value)!;
     const box = boxes[from]!;
     const top = layers[from]!;
-    const port = (made[from]!.indexOf(value) + 1) / (made[from]!.length + 1);
-    const bottom: Point = [round(box.x + box.width * port), box.y + box.height];
+    const share = port.get(value)! / (leaving[from]! + 1);
+    const bottom: Point = [round(box.x + box.width * share), box.y + box.height];
     const lane: Point[] = [bottom];
     for (const slot of lanes.get(value)!) {
       const x = round(slots[slot]!.x - left);

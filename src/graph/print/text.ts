@@ -42,6 +42,7 @@ export function printGraph(graph: Graph, options: PrintOptions = {}): string {
 
 function write(graph: Graph, out: Pieces, indent: string, depth: number): void {
   const inputs = graph.inputs.filter(id => !graph.constants.has(id));
+  const defaults = new Set(graph.inputs);
   let bytes = 0;
   for (const [id, constant] of graph.constants) bytes += constantBytes(graph, id, constant);
   const name = (id: ValueId): string => valueName(graph.values[id]!.name);
@@ -69,7 +70,7 @@ function write(graph: Graph, out: Pieces, indent: string, depth: number): void {
   for (const [id, constant] of graph.constants) {
     const values = constant.kind === 'inline' ? smallIntegers(constant.tensor) : undefined;
     const size = `${formatBytes(constantBytes(graph, id, constant))}${constant.kind === 'range' ? ' of the file' : ''}`;
-    const default_ = graph.inputs.includes(id) ? ', the default of an input' : '';
+    const default_ = defaults.has(id) ? ', the default of an input' : '';
     row('const', name(id), facts(id), values === undefined ? `${size}${default_}` : `= ${values}${default_}`);
   }
   for (const { node, left, facts: right } of results) {
