@@ -173,8 +173,8 @@ function checkScale(c: InferContext, count: Dim, what: string): void {
 }
 
 /**
- * Normalises runs of `length` neighbours, each by its own statistics, then scales by channel: `factor(row, i)` is the channel of
- * the `i`-th part of a run, whose `parts` are equally long.
+ * Normalises `runs` of `length` neighbours, each by its own statistics. A run is of equally long `parts`, and `scaleAt` says by
+ * what the elements of a part are then multiplied and what is added.
  */
 function normaliseRuns(
   x: Numbers,
