@@ -6,7 +6,6 @@ import { CloisterError, isCloisterError } from '../base/index.ts';
 import {
   type Constant,
   type ConstantReader,
-  foldConstants,
   type Graph,
   graphDigest,
   inferFacts,
@@ -16,7 +15,15 @@ import { DTYPES, elementCount, newArray, Tensor } from '../tensor/index.ts';
 import type { Backend, Executable, ExecuteOptions, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
 import type { LoadedProgram, ProgramHost } from './kernel-host.ts';
 import { refusal } from './lowering.ts';
-import { analyse, type PlannedPort, type PlannedProgram, planProgram, refusals, throwUnsupported } from './plan.ts';
+import {
+  analyse,
+  type PlannedPort,
+  type PlannedProgram,
+  planProgram,
+  refusals,
+  throwUnsupported,
+  tidy,
+} from './plan.ts';
 import type { PlanCache, PlanOrigin } from './plan-cache.ts';
 import { checkInputs } from './reference.ts';
 
@@ -57,7 +64,7 @@ export function nativeBackend(host: ProgramHost, options: NativeBackendOptions =
       if (!isConcrete(graph, prepare)) {
         // What folds away only at known sizes is refused here all the same: better early than in the middle of the
         // work.
-        const folded = foldConstants(graph, { constants: prepare.constants });
+        const folded = tidy(graph, prepare.constants);
         const lines = refusals(folded, analyse(folded).nodes);
         if (lines.length > 0) throwUnsupported(lines);
       }

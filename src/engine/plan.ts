@@ -3,7 +3,7 @@
  * @module
  */
 import { CloisterError, isCloisterError } from '../base/index.ts';
-import { type ConstantReader, foldConstants, type Graph, inferFacts, type Node, type ValueId } from '../graph/index.ts';
+import { type ConstantReader, foldConstants, type Graph, type Node, optimise, type ValueId } from '../graph/index.ts';
 import { type DType, elementCount } from '../tensor/index.ts';
 import { Draft, type DraftOperand, type DraftStep, Unsupported } from './draft.ts';
 import type { KernelInfo } from './kernel-host.ts';
@@ -82,7 +82,7 @@ export function planProgram(graph: Graph, options: PlanOptions): PlannedProgram 
     const message = `programs of version ${PROGRAM_VERSION} are planned here, the native side runs ${theirs}`;
     throw new CloisterError('INVALID_ARGUMENT', message);
   }
-  const bound = foldConstants(inferFacts(graph, { dims: options.dims ?? {} }), { constants: options.constants });
+  const bound = tidy(graph, options.constants, options.dims);
   const { inputs } = bound;
   refuseUnbound(bound, inputs);
   const { nodes, constant } = analyse(bound);
@@ -124,6 +124,16 @@ export function planProgram(graph: Graph, options: PlanOptions): PlannedProgram 
     memory: Object.freeze(layout.memory),
     steps: Object.freeze(draft.run.map(({ kind, node }) => Object.freeze({ kind, node }))),
   });
+}
+
+/** The graph with what the passes for any target find, and everything folded that is small and known at these sizes. */
+export function tidy(
+  graph: Graph,
+  constants: ConstantReader | undefined,
+  dims: Readonly<Record<string, number>> = {},
+): Graph {
+  const reader = constants === undefined ? {} : { constants };
+  return foldConstants(optimise(graph, { dims, ...reader, groups: ['declutter'] }).graph, reader);
 }
 
 /** Which nodes the outputs need, in order, and which values are the same in every run. */

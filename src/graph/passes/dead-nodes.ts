@@ -4,7 +4,7 @@
  */
 import type { Graph, Node, ValueId } from '../graph.ts';
 
-/** Returns `graph` without the nodes and constants that no output depends on. Inputs stay, used or not. */
+/** Returns `graph` without the nodes and constants that no output depends on; itself where there are none. Inputs stay. */
 export function removeDeadNodes(graph: Graph): Graph {
   const needed = new Set<ValueId>(graph.outputs);
   const nodes: Node[] = [];
@@ -13,6 +13,8 @@ export function removeDeadNodes(graph: Graph): Graph {
     nodes.push(node);
     for (const id of node.inputs) if (id !== undefined) needed.add(id);
   }
-  const constants = new Map([...graph.constants].filter(([id]) => needed.has(id) || graph.inputs.includes(id)));
+  for (const id of graph.inputs) needed.add(id);
+  const constants = new Map([...graph.constants].filter(([id]) => needed.has(id)));
+  if (nodes.length === graph.nodes.length && constants.size === graph.constants.size) return graph;
   return Object.freeze({ ...graph, nodes: Object.freeze(nodes.reverse()), constants });
 }

@@ -6,7 +6,8 @@ import { isCloisterError } from '../../base/index.ts';
 import { DTYPES, elementCount, newArray, Tensor } from '../../tensor/index.ts';
 import type { Constant, ConstantReader, Facts, Graph, Node, ValueId } from '../graph.ts';
 import { OPERATORS } from '../ops/index.ts';
-import { findVersion, InferContext, RunContext } from '../ops/operator.ts';
+import { findVersion, InferContext, operatorKey } from '../ops/operator.ts';
+import { runNode } from '../run.ts';
 import { removeDeadNodes } from './dead-nodes.ts';
 
 /** What {@link foldConstants} may be told. */
@@ -95,19 +96,21 @@ function evaluate(
   tensorOf: (id: ValueId) => Tensor | undefined,
   smallConstant: (id: ValueId) => Constant | undefined,
 ): readonly Tensor[] | undefined {
+  const [out] = node.outputs;
+  // Nothing is read from the file before all of it is known to be of use.
+  const constant = node.inputs.every(id => id === undefined || smallConstant(id) !== undefined);
+  const listed =
+    node.outputs.length === 1 && out !== undefined && DTYPES[graph.values[out]!.facts.dtype].kind === 'int';
+  if (!constant && !listed) return undefined;
   const version = findVersion(OPERATORS, node);
-  if (version === undefined) return undefined;
+  if (version === undefined || OPERATORS.get(operatorKey(node.domain, node.op))!.kind === 'control') return undefined;
   try {
-    // Nothing is read from the file before all of it is known to be of use.
-    if (node.inputs.every(id => id === undefined || smallConstant(id) !== undefined)) {
+    if (constant) {
       const inputs = node.inputs.map(id => (id === undefined ? undefined : tensorOf(id)));
-      const results = version.run(RunContext.prepare(node, version, inputs));
       // A result may be a view of an input; a constant of its own holds no more bytes than it has elements.
-      return results.map(result => result.clone());
+      return runNode(node, inputs).map(result => result.clone());
     }
-    const out = node.outputs[0];
-    if (version.known === undefined || node.outputs.length !== 1 || out === undefined) return undefined;
-    if (DTYPES[graph.values[out]!.facts.dtype].kind === 'float') return undefined;
+    if (version.known === undefined || !listed) return undefined;
     const facts = node.inputs.map(id => (id === undefined ? undefined : graph.values[id]!.facts));
     const known = (i: number): readonly number[] | undefined => tensorOf(node.inputs[i]!)?.values().map(Number);
     const integerList = version.known(new InferContext(node, version, facts, known, NO_SYMBOLS));

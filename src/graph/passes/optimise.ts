@@ -190,9 +190,14 @@ export function optimise(graph: Graph, options: OptimiseOptions = {}): Optimised
   const of = (group: Pass['group']): readonly Pass[] =>
     PASSES.filter(pass => groups.includes(group) && pass.group === group && !disabled.has(pass.name));
   const lowering = of('lower').filter(pass => pass.name !== LAST);
-  settle(of('declutter'));
+  const tidying = of('declutter').filter(pass => pass !== first);
+  const learning = of('declutter').filter(pass => pass === first);
+  const tidy = (): void => {
+    for (let round = 0; round < rounds && (settle(tidying) || round === 0) && settle(learning); round++);
+  };
+  tidy();
   // What is recovered may let go of what kept a Transpose in its place, and leaves arithmetic on constants behind.
-  for (let round = 0; round < rounds && settle(lowering); round++) settle(of('declutter'));
+  for (let round = 0; round < rounds && settle(lowering); round++) tidy();
   settle(of('lower').filter(pass => pass.name === LAST));
   return Object.freeze({ graph: current, report: Object.freeze([...rows.values()]) });
 }

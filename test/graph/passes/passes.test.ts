@@ -594,6 +594,13 @@ describe('passes', () => {
     expect(PASSES.map(pass => pass.name).filter(name => !tried.has(name) && !elsewhere.includes(name))).toEqual([]);
   });
 
+  test('constant-folding rounds half-precision numbers as a run does', () => {
+    const g = new Sketch('halves');
+    const half = (name: string, value: number): number => g.builder.constant(name, Tensor.of('f16', [value]));
+    const product = g.op('Mul', [g.op('Add', [half('a', 1.001), half('b', 2049)]), half('c', 3)]);
+    expect(leftOf('constant-folding', g.build(g.op('Add', [g.input('x', [2], 'f16'), product])))).toBe('Add');
+  });
+
   test('shape-inference learns what constants say by now, and nothing twice', () => {
     const g = new Sketch('late');
     const graph = g.build(g.op('Reshape', [g.input('x', ['n', 4]), g.ints(-1, 2)]));
