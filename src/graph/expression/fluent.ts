@@ -19,7 +19,7 @@ import { OPERATORS } from '../ops/index.ts';
 import { findVersion, MAX_OPSET, type Operator, type OperatorTable } from '../ops/operator.ts';
 import type { GraphFunctions, OperatorMethods } from './methods.ts';
 import { compile, type Machine, run, type SubscriptValue } from './notation.ts';
-import { findOperator, methodName, type Parameter, parametersOf } from './parameters.ts';
+import { findOperator, methodName, opsetOf, type Parameter, parametersOf } from './parameters.ts';
 
 /** A value of a graph that is being written. Has a method for each operator, with itself as first operand. */
 export type Expr = GraphValue & OperatorMethods;
@@ -196,7 +196,7 @@ export class OpenGraph {
     const operator = findOperator(this.#operators, name);
     if (!operator)
       throw new CloisterError('UNSUPPORTED_MODEL', `there is no operator ${JSON.stringify(name.slice(0, 80))}`);
-    const opset = operator.domain === '' ? this.opset : operator.versions.at(-1)!.since;
+    const opset = operator.domain === '' ? this.opset : opsetOf(this.#operators, operator.domain);
     const version = findVersion(this.#operators, { domain: operator.domain, op: operator.name, opset });
     const { inputs, attributes, node } = this.#arguments(operator, version?.attributes ?? {}, args, named);
     const count = outputs ?? Math.max(1, version?.outputs[0] ?? 1);

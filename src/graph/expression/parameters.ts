@@ -139,6 +139,23 @@ export function methodName(operator: string): string {
 
 const INDEXES = new WeakMap<OperatorTable, ReadonlyMap<string, Operator>>();
 
+const OPSETS = new WeakMap<OperatorTable, ReadonlyMap<string, number>>();
+
+/** The newest opset of a domain other than ONNX's own that the table knows: one for all its nodes, as in a file. */
+export function opsetOf(table: OperatorTable, domain: string): number {
+  let opsets = OPSETS.get(table);
+  if (!opsets) {
+    const newest = new Map<string, number>();
+    for (const operator of table.values()) {
+      const since = operator.versions.at(-1)?.since ?? 1;
+      newest.set(operator.domain, Math.max(since, newest.get(operator.domain) ?? 1));
+    }
+    opsets = newest;
+    OPSETS.set(table, opsets);
+  }
+  return opsets.get(domain) ?? 1;
+}
+
 /** Whose operator a bare name means where several domains have one. */
 const PREFERENCE: readonly string[] = ['com.microsoft', 'ai.onnx.ml'];
 

@@ -21,7 +21,16 @@ import {
   residual,
   sequential,
 } from '../../../src/graph/expression/index.ts';
-import { type Graph, OPERATORS, runGraph } from '../../../src/graph/index.ts';
+import {
+  defineOp,
+  type Graph,
+  type InferContext,
+  MAX_OPSET,
+  OPERATORS,
+  type RunContext,
+  runGraph,
+  tableOf,
+} from '../../../src/graph/index.ts';
 import { type Nested, Tensor } from '../../../src/tensor/index.ts';
 
 /** The error that `make` throws. */
@@ -120,6 +129,16 @@ describe('a graph that is being written', () => {
     expect(refusal(() => x.op('softmax', 1, { axis: 1 })).message).toContain('axis is given twice');
     expect(refusal(() => x.op('softmax', x)).message).toContain('attribute axis is fixed when the graph is built');
     expect(refusal(() => a.build()).message).toContain('no output');
+  });
+
+  test('has one opset for each domain, so that it can be written to a file', () => {
+    const domain = 'com.example';
+    const same = { domain, inputs: ['x'], outputs: ['y'], infer: (c: InferContext) => [c.input(0)] };
+    const run = (c: RunContext): readonly Tensor[] => [c.operand(0)];
+    const own = [defineOp({ ...same, name: 'Old', run }), defineOp({ ...same, name: 'New', since: 3, run })];
+    const g = graphOf('g', { operators: tableOf([...OPERATORS.values(), ...own]) });
+    g.output('y', g.input('x', 'f32', [2]).op('old').op('new').relu());
+    expect(g.build().nodes.map(node => node.opset)).toEqual([3, 3, MAX_OPSET]);
   });
 
   test('splits and sorts into several values', () => {
