@@ -45,8 +45,8 @@ function inferConv(c: InferContext): readonly Facts[] {
   return [{ dtype: c.input(0).dtype, shape: [x[0]!, outputs, ...windowShape(c, x.slice(2), kernel)] }];
 }
 
-/** Columns are made for about this many elements at a time, whatever the image: they are to stay in cache. */
-const COLUMN_ELEMENTS = 2 ** 18;
+/** Columns and products are made for about this many elements at a time, whatever the image: they are to stay in cache. */
+const COLUMN_ELEMENTS = 2 ** 16;
 
 /** Fewer output places at a time than this would pack the weights more often than they are used. */
 const LEAST_PLACES = 64;
@@ -110,7 +110,7 @@ function runConv(c: RunContext): readonly Tensor[] {
     }
     return [out];
   }
-  const perChunk = Math.min(outVolume, Math.max(LEAST_PLACES, Math.floor(COLUMN_ELEMENTS / Math.max(depth, 1))));
+  const perChunk = Math.min(outVolume, Math.max(LEAST_PLACES, Math.floor(COLUMN_ELEMENTS / Math.max(depth, perOut))));
   // A 1x1 kernel that walks over every place finds its columns in the image itself.
   const isPointwise =
     depth === perGroup &&

@@ -2,7 +2,7 @@
  * Elements taken from one place and put in another: Concat, Split, Slice, Gather, Pad, Tile.
  * @module
  */
-import { type AxisSlice, formatShape, MAX_ELEMENTS, sliceRange, Tensor } from '../../tensor/index.ts';
+import { type AxisSlice, formatShape, MAX_ELEMENTS, newArray, sliceRange, Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts } from '../graph.ts';
 import { singleValue } from './constant.ts';
 import { indicesInto } from './gather.ts';
@@ -283,23 +283,32 @@ function runPad(c: RunContext): readonly Tensor[] {
   const out = c.allocate();
   const to = out.data as Numbers;
   const fill = c.node.opset >= 11 ? c.tensors[2]?.elements()[0] : Tensor.of(x.dtype, c.number('value')).elements()[0];
-  // Where each output index of each axis reads from; -1 is padding.
-  const sources = shape.map((size, axis) =>
-    Array.from({ length: size }, (_, i) => sourceIndex(i - pads[axis]![0], x.shape[axis]!, mode)),
-  );
+  if (out.size === 0) return [out];
+  const rank = shape.length;
   const source = x.data as Numbers;
-  const index = new Array<number>(shape.length).fill(0);
-  for (let at = 0; at < to.length; at++) {
-    let from = x.offset;
-    let inside = true;
-    for (let axis = 0; axis < shape.length; axis++) {
-      const i = sources[axis]![index[axis]!]!;
-      if (i < 0) inside = false;
-      from += i * x.strides[axis]!;
+  if (rank === 0) return [x];
+  // How far from the first element each output index of each axis reads; NaN is padding, and so is a sum with it.
+  const offsets = shape.map((size, axis) => {
+    const steps = newArray('f64', size);
+    for (let i = 0; i < size; i++) {
+      const from = sourceIndex(i - pads[axis]![0], x.shape[axis]!, mode);
+      steps[i] = from < 0 ? Number.NaN : from * x.strides[axis]!;
     }
-    if (inside) to[at] = source[from]!;
-    else if (fill !== undefined) to[at] = fill as number;
-    for (let axis = shape.length - 1; axis >= 0 && ++index[axis]! === shape[axis]; axis--) index[axis] = 0;
+    return steps;
+  });
+  if (fill !== undefined) to.fill(fill as number);
+  const inner = offsets[rank - 1]!;
+  const index = new Array<number>(rank - 1).fill(0);
+  for (let at = 0; at < to.length; at += inner.length) {
+    let line = x.offset;
+    for (let axis = 0; axis < rank - 1; axis++) line += offsets[axis]![index[axis]!]!;
+    if (!Number.isNaN(line)) {
+      for (let i = 0; i < inner.length; i++) {
+        const from = inner[i]!;
+        if (!Number.isNaN(from)) to[at + i] = source[line + from]!;
+      }
+    }
+    for (let axis = rank - 2; axis >= 0 && ++index[axis]! === shape[axis]; axis--) index[axis] = 0;
   }
   return [out];
 }
