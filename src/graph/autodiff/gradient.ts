@@ -68,14 +68,14 @@ export function gradient(graph: Graph, options: GradientOptions): Graph {
   const resolve = (what: string, key: string | ValueId): ValueId => {
     const id = typeof key === 'string' ? tape.find(key) : graph.values[key] && key;
     if (id === undefined) {
-      throw new CloisterError('INVALID_ARGUMENT', `${what}: graph ${graph.name} has no value ${JSON.stringify(key)}`);
+      throw new CloisterError('INVALID_ARGUMENT', `${what}: graph ${graph.name} has no value ${quote(String(key))}`);
     }
     return id;
   };
   const float = (what: string, key: string | ValueId): ValueId => {
     const id = resolve(what, key);
     if (tape.isFloat(id)) return id;
-    const message = `${what}: ${JSON.stringify(tape.name(id))} is ${tape.facts(id).dtype}; gradients are of floats`;
+    const message = `${what}: ${quote(tape.name(id))} is ${tape.facts(id).dtype}; gradients are of floats`;
     throw new CloisterError('INVALID_ARGUMENT', message);
   };
   const of = float('of', options.of);
@@ -246,7 +246,7 @@ function makeSeed(
   resolve: (what: string, key: string | ValueId) => ValueId,
 ): ValueId {
   const { dtype, shape } = tape.facts(of);
-  const name = JSON.stringify(tape.name(of));
+  const name = quote(tape.name(of));
   if (given === undefined) {
     if (shape.some(dim => dim !== 1)) {
       const message = `of: ${name} is ${formatShape(shape)}: expected one element, or a seed of that shape`;
@@ -266,6 +266,11 @@ function makeSeed(
     throw new CloisterError('INVALID_ARGUMENT', message);
   }
   return id;
+}
+
+/** A name as messages show it: it comes from the model file. */
+function quote(name: string): string {
+  return JSON.stringify(name.slice(0, 80));
 }
 
 function zeros(tape: Tape, like: ValueId): ValueId {

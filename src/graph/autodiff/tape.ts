@@ -56,11 +56,11 @@ export class Tape {
       LEAST_OPSET,
     );
     this.#inference = new Inference(operators);
-    for (const id of graph.inputs) if (!graph.constants.has(id)) this.#inference.define(id, this.#facts[id]!);
+    // An input with a default is not known: the caller may give another.
+    const open = new Set(graph.inputs);
+    for (const id of open) this.#inference.define(id, this.#facts[id]!);
     for (const [id, constant] of graph.constants) {
-      // What a caller may override is not known.
-      const fixed = graph.inputs.includes(id) ? undefined : constant;
-      this.#inference.define(id, this.#facts[id]!, fixed);
+      if (!open.has(id)) this.#inference.define(id, this.#facts[id]!, constant);
     }
     for (const node of graph.nodes) this.#infer(node);
   }
@@ -102,7 +102,7 @@ export class Tape {
     const id = this.#value(name, declaredFacts(name, facts));
     this.#inference.define(id, this.#facts[id]!);
     this.#inputs.push(id);
-    // Sizes that this inference made up are no names for the caller: the next inference makes up the same for others.
+    // Sizes that inference made up are no names for a caller, and the next inference makes up others.
     const shape = facts.shape.map((dim, i) => (String(dim).includes('?') ? `${name}.${i}` : dim));
     this.#declared.set(id, declaredFacts(name, { dtype: facts.dtype, shape }));
     return id;

@@ -144,6 +144,22 @@ describe('the graph of a gradient', () => {
     ]);
   });
 
+  test('does not take the default of an input for what it is: a caller may give another', () => {
+    const s = new Sketch();
+    const [x, axes] = [s.input('x', [2, 3]), s.b.constant('axes', Tensor.of('i64', [0]))];
+    const sums = s.op('ReduceSum', [x, axes], { keepdims: 1 });
+    const graph = s.build(s.sum(s.op('Mul', [sums, sums]), 'loss'));
+    const slope = gradient({ ...graph, inputs: [x, axes] }, { of: 'loss', wrt: ['x'] });
+    const points = f64([
+      [1, 2, 3],
+      [4, 5, 6],
+    ]);
+    expect(runGraph(slope, [points, Tensor.of('i64', [1])])[1]!.toArray()).toEqual([
+      [12, 12, 12],
+      [30, 30, 30],
+    ]);
+  });
+
   test('in half precision stays in half precision', () => {
     const b = new GraphBuilder('half');
     const x = b.input('x', { dtype: 'f16', shape: [2] });
