@@ -69,7 +69,8 @@ function runConv(c: RunContext): readonly Tensor[] {
   const bias = c.tensors[2] ? dense(c.tensors[2]) : undefined;
   const perOut = outputs / groups;
   if (out.size === 0) return [out];
-  if (perGroup === 1) {
+  // Padding reads as 0, and 0 times what is not finite is NaN: the plane by plane form leaves such products out.
+  if (perGroup === 1 && allFinite(weights)) {
     for (let plane = 0; plane < batch * outputs; plane++) {
       const channel = plane % outputs;
       const source = (Math.floor(plane / outputs) * channels + Math.floor(channel / perOut)) * inVolume;

@@ -40,7 +40,7 @@ const POINTS = 16;
 const CHUNK_ELEMENTS = 2 ** 16;
 
 /** Whether every element is a finite number. */
-export function allFinite(values: Float32Array): boolean {
+export function allFinite(values: Float32Array | Float64Array): boolean {
   // 0 times what is not finite is NaN, and NaN stays.
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += 0 * values[i]!;

@@ -90,6 +90,17 @@ describe('Conv', () => {
     expect(values.filter(value => !Number.isFinite(value))).toHaveLength(8);
   });
 
+  test.each([1, 2, 8])('multiplies padding as 0, also by what is not finite: %i channels', channels => {
+    const x = Tensor.from('f32', [1, channels, 8, 8], new Float32Array(64 * channels).fill(1));
+    const data = new Float32Array(8 * channels * 9).fill(1);
+    data[0] = Number.POSITIVE_INFINITY;
+    const w = Tensor.from('f32', [8, channels, 3, 3], data);
+    const values = numbers(run('Conv', [x, w], { attributes: { pads: [1, 1, 1, 1] } })[0]!);
+    // The first tap of the first kernel meets padding along the top and the left edge.
+    expect(values.slice(0, 10)).toEqual([...new Array(9).fill(Number.NaN), Number.POSITIVE_INFINITY]);
+    expect(values.slice(64).every(Number.isFinite)).toBe(true);
+  });
+
   test('keeps what is huge to the windows that see it', () => {
     const data = new Float32Array(800).fill(1);
     data[0] = 2 ** 120;
