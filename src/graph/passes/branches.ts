@@ -68,8 +68,9 @@ function inlined(
     ids.set(id, values.length);
     return values.push(Object.freeze({ name, facts: value.facts })) - 1;
   };
+  const captured = new Set(branch.inputs);
   for (const [id, constant] of branch.constants) {
-    if (!branch.inputs.includes(id)) constants.set(idOf(id), constant);
+    if (!captured.has(id)) constants.set(idOf(id), constant);
   }
   const nodes = branch.nodes.map(inner =>
     Object.freeze({
