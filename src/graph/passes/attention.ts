@@ -25,6 +25,10 @@ function attention(r: Rewriter, node: Node): boolean {
   return scores(r, softmax.inputs[0]!).some(found => {
     const { q, k, scale, mask } = found;
     if (!(scale > 0) || [q, k].some(id => r.shape(id).length !== 4)) return false;
+    const [of, to, from] = [r.shape(q), r.shape(k), r.shape(v)];
+    // A product broadcasts its batches and heads; attention does not.
+    const same = [0, 1].every(axis => of[axis] === to[axis] && of[axis] === from[axis]);
+    if (!same || of[3] !== to[2] || to[3] !== from[2]) return false;
     const key = upright(r, k);
     if (key === undefined) return false;
     const inputs = [q, key, v, ...(mask === undefined ? [] : [mask])];

@@ -112,14 +112,21 @@ const VIEWS = ['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze'] as const;
 function view(r: Rewriter, node: Node): boolean {
   const shape = r.shape(node.outputs[0]!);
   let x: ValueId = node.inputs[0]!;
+  if (isVague(r, node)) return false;
   // A chain shortens by one in each walk at least, so a few steps are enough.
   for (let steps = 0; steps < 4; steps++) {
     if (sameDims(r.shape(x), shape)) return r.alias(x);
     const inner = r.producer(x, ...VIEWS);
-    if (inner === undefined) return false;
+    if (inner === undefined || isVague(r, inner)) return false;
     x = inner.inputs[0]!;
   }
   return false;
+}
+
+/** A Squeeze that takes away what turns out to be 1 when the model runs. */
+function isVague(r: Rewriter, node: Node): boolean {
+  if (node.op !== 'Squeeze' || node.inputs[1] !== undefined || node.attributes['axes'] !== undefined) return false;
+  return r.shape(node.inputs[0]!).some(dim => typeof dim === 'string');
 }
 
 /** Reshape of what was reshaped before: the first shape does not matter, unless sizes are copied from it. */

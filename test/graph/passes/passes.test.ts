@@ -656,6 +656,26 @@ describe('passes', () => {
     expect(leftOf('constant-branches', b.build())).toBe('Identity');
   });
 
+  test('cancellation keeps a Squeeze of whatever turns out to be 1', () => {
+    const graph = graphOf(g => g.op('Exp', [g.op('Squeeze', [g.op('Unsqueeze', [g.input('x', ['n']), g.ints(0)])])]));
+    expect(leftOf('cancellation', graph)).toBe('Unsqueeze Squeeze Exp');
+    expect(
+      leftOf(
+        'cancellation',
+        graphOf(g => g.op('Exp', [g.op('Squeeze', [g.op('Unsqueeze', [g.input('x', [3]), g.ints(0)])])])),
+      ),
+    ).toBe('Exp');
+  });
+
+  test('attention leaves keys that are the same for all of a batch', () => {
+    const graph = graphOf(g => {
+      const [q, k] = [g.input('q', ['n', 2, 3, 4]), g.input('k', [1, 2, 3, 4])];
+      const scores = g.op('MatMul', [q, g.op('Transpose', [k], { perm: [0, 1, 3, 2] })]);
+      return g.op('MatMul', [g.op('Softmax', [scores], { axis: -1 }), k]);
+    });
+    expect(leftOf('attention', graph)).toBe('Transpose MatMul Softmax MatMul');
+  });
+
   test('a constant that callers can override is none', () => {
     const g = new Sketch('overridable');
     const x = x23(g);
