@@ -6,6 +6,7 @@
 import { CloisterError, isCloisterError } from '../base/index.ts';
 import {
   type ConstantReader,
+  describeNode,
   type Facts,
   findVersion,
   type Graph,
@@ -154,6 +155,22 @@ class ReferenceExecutable implements Executable {
     }
   }
 
+  /** Fails unless the results are what the graph says they are, where it says it: whatever follows was typed by it. */
+  #check(node: Node, results: readonly Tensor[]): void {
+    node.outputs.forEach((id, i) => {
+      const result = results[i];
+      if (id === undefined || !result) return;
+      const { dtype, shape } = this.#graph.values[id]!.facts;
+      const fits =
+        dtype === result.dtype &&
+        shape.length === result.shape.length &&
+        shape.every((dim, axis) => typeof dim === 'string' || dim === result.shape[axis]);
+      if (fits) return;
+      const message = `${describeNode(node)}: output ${i} is ${result.dtype}${formatShape(result.shape)}, the graph says ${dtype}${formatShape(shape)}: fix the sizes that are unknown on import (dims)`;
+      throw new CloisterError('SHAPE_MISMATCH', message, { node: node.name, op: node.op });
+    });
+  }
+
   /** The bytes that a node will need for its outputs, as far as they are known before it runs. */
   #ahead(node: Node): number {
     const { values } = this.#graph;
@@ -192,6 +209,7 @@ class ReferenceExecutable implements Executable {
         tensors.set(id, result);
         bytes += bytesOf(result);
       });
+      this.#check(node, results);
       if (bytes > this.#limitBytes) throw overLimit(bytes, this.#limitBytes);
       for (const id of release) {
         bytes -= bytesOf(tensors.get(id)!);

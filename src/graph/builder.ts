@@ -49,6 +49,7 @@ export class GraphBuilder {
   readonly #name: string;
   readonly #opset: number;
   readonly #inference: Inference;
+  readonly #within: GraphBuilder | undefined;
   readonly #values: Value[] = [];
   readonly #ids = new Map<string, ValueId>();
   readonly #nodes: Node[] = [];
@@ -60,6 +61,7 @@ export class GraphBuilder {
   constructor(name: string, options: GraphBuilderOptions = {}) {
     this.#name = name;
     this.#opset = options.opset ?? MAX_OPSET;
+    this.#within = options.within;
     this.#inference = new Inference(
       options.operators ?? OPERATORS,
       options.within ? options.within.#inference : undefined,
@@ -70,6 +72,20 @@ export class GraphBuilder {
   input(name: string, facts: Facts): ValueId {
     const id = this.#value(name, declaredFacts(name, facts));
     this.#inference.define(id, this.#values[id]!.facts);
+    this.#inputs.push(id);
+    return id;
+  }
+
+  /**
+   * Adds an input of a subgraph: value `outside` of the graph around it, by the same name.
+   *
+   * @throws {CloisterError} `INVALID_GRAPH` when the builder is not `within` another that has the value.
+   */
+  capture(outside: ValueId): ValueId {
+    const value = this.#within ? this.#within.#values[outside] : undefined;
+    if (!value) throw new CloisterError('INVALID_GRAPH', `there is no value ${outside} around this graph`);
+    const id = this.#value(value.name, value.facts);
+    this.#inference.capture(id, outside);
     this.#inputs.push(id);
     return id;
   }
@@ -159,6 +175,11 @@ export class GraphBuilder {
     const value = this.#values[id];
     if (!value) throw new CloisterError('INVALID_GRAPH', `no value ${id}`);
     return value.facts;
+  }
+
+  /** A value of a few elements that is the same whatever the model is given; undefined where that is not known, or it is large. */
+  known(id: ValueId): Tensor | undefined {
+    return this.#values[id] ? this.#inference.tensor(id) : undefined;
   }
 
   /** The value of this name, if there is one. */

@@ -121,13 +121,17 @@ export class Inference {
   /** Values of at most {@link MAX_KNOWN} elements that are known in full. */
   readonly #tensors = new Map<ValueId, Tensor>();
   readonly #symbols: SymbolSource;
+  /** The subgraphs that the rule of the current node has asked for. */
+  #entered: { readonly graph: Graph; readonly inference: Inference }[] = [];
 
   readonly #depth: number;
+  readonly #outer: Inference | undefined;
   #count = 0;
 
   /** @param outer - The inference of the graph around, for a subgraph. */
   constructor(operators: OperatorTable, outer?: Inference) {
     this.#operators = operators;
+    this.#outer = outer;
     this.#depth = outer ? outer.#depth + 1 : 0;
     this.#symbols = {
       fresh: outer ? outer.#symbols.fresh : () => `?${this.#count++}`,
@@ -144,6 +148,16 @@ export class Inference {
         this.#count = Math.max(this.#count, Number(dim.slice(1)) + 1);
     }
     if (constant?.kind === 'inline' && constant.tensor.size <= MAX_KNOWN) this.#tensors.set(id, constant.tensor);
+  }
+
+  /** Records an input of a subgraph that is value `outside` of the graph around it, with all that is known of it there. */
+  capture(id: ValueId, outside: ValueId): void {
+    const outer = this.#outer!;
+    this.define(id, outer.#facts.get(outside)!);
+    const known = outer.#known.get(outside);
+    if (known) this.#known.set(id, known);
+    const tensor = outer.#tensors.get(outside);
+    if (tensor) this.#tensors.set(id, tensor);
   }
 
   /** Checks `node` against its operator, records the facts of its outputs and returns them. */
@@ -163,6 +177,7 @@ export class Inference {
       'INVALID_GRAPH',
       input => this.#tensors.get(node.inputs[input]!),
     );
+    this.#entered = [];
     const inferred = version.infer(context).map(freezeFacts);
     for (const facts of inferred) checkFacts(node, facts, 'INVALID_GRAPH');
     node.outputs.forEach((id, i) => {
@@ -187,7 +202,15 @@ export class Inference {
       ({ shape }) =>
         shape.every(dim => typeof dim === 'number') && elementCount(shape as readonly number[]) <= MAX_KNOWN,
     );
-    if (!small || this.#operators.get(operatorKey(node.domain, node.op))!.kind === 'control') return;
+    if (this.#operators.get(operatorKey(node.domain, node.op))!.kind === 'control') {
+      const [only, other] = this.#entered;
+      if (!only || other) return;
+      node.outputs.forEach((id, i) => {
+        this.#adopt(id, only.inference, only.graph.outputs[i]);
+      });
+      return;
+    }
+    if (!small) return;
     const inputs = node.inputs.map(id => (id === undefined ? undefined : this.#tensorOf(id)));
     if (inputs.some((tensor, i) => tensor === undefined && node.inputs[i] !== undefined)) return;
     try {
@@ -205,6 +228,20 @@ export class Inference {
   /** The elements of a value that is a short list of integers, where they have been followed. */
   known(id: ValueId): readonly Dim[] | undefined {
     return this.#knownOf(id);
+  }
+
+  /** Takes over what is known of an output of the one subgraph that can run. */
+  #adopt(id: ValueId | undefined, inner: Inference, inside: ValueId | undefined): void {
+    if (id === undefined || inside === undefined) return;
+    const known = inner.#known.get(inside);
+    if (known) this.#known.set(id, known);
+    const tensor = inner.#tensors.get(inside);
+    if (tensor) this.#tensors.set(id, tensor);
+  }
+
+  /** A value of at most {@link MAX_KNOWN} elements, where it is known whatever the model is given. */
+  tensor(id: ValueId): Tensor | undefined {
+    return this.#tensorOf(id);
   }
 
   #knownOf(id: ValueId): readonly Dim[] | undefined {
@@ -229,16 +266,17 @@ export class Inference {
     return made;
   }
 
-  #outputsOf(graph: Graph, inputs: readonly Facts[]): readonly Facts[] {
+  #outputsOf(graph: Graph, inputs: readonly (ValueId | undefined)[]): readonly Facts[] {
     if (this.#depth === MAX_NESTING) {
       throw new CloisterError('UNSUPPORTED_MODEL', `subgraphs lie more than ${MAX_NESTING} deep in each other`);
     }
     const inner = new Inference(this.#operators, this);
     graph.inputs.forEach((id, i) => {
-      inner.define(id, inputs[i]!);
+      inner.capture(id, inputs[i]!);
     });
     for (const [id, constant] of graph.constants) inner.define(id, graph.values[id]!.facts, constant);
     for (const node of graph.nodes) inner.node(node);
+    this.#entered.push({ graph, inference: inner });
     return graph.outputs.map(id => inner.#facts.get(id)!);
   }
 }

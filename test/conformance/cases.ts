@@ -44,11 +44,11 @@ export function findCases(dir: string): readonly { readonly name: string; readon
 export function runCase(path: string, backend: Backend, tolerance: Tolerance = TOLERANCE): Outcome {
   try {
     const source = bytesSource(readFileSync(join(path, 'model.onnx')));
+    const folders = dataSets(path);
+    if (folders.length === 0) return { kind: 'failed', reason: 'there is no test_data_set_* folder' };
     const graph = parseOnnx(source);
     const executable = backend.prepare(graph, { constants: source });
     try {
-      const folders = dataSets(path);
-      if (folders.length === 0) return { kind: 'failed', reason: 'there is no test_data_set_* folder' };
       for (const folder of folders) {
         const inputs = namedTensors(folder, 'input', graph, graph.inputs);
         const expected = namedTensors(folder, 'output', graph, graph.outputs);
@@ -101,14 +101,19 @@ function dataSets(path: string): readonly string[] {
     .map(name => join(path, name));
 }
 
-/** The tensors `kind_0.pb`, `kind_1.pb` … under the names that the graph has for them. */
+/**
+ * The tensors `kind_0.pb`, `kind_1.pb` … by the names that the graph has for them: their own where the graph knows it, else those of
+ * their places.
+ */
 function namedTensors(folder: string, kind: 'input' | 'output', graph: Graph, ids: readonly number[]): NamedTensors {
-  const present = new Set(readdirSync(folder));
+  const names = ids.map(id => graph.values[id]!.name);
   const entries: [string, Tensor][] = [];
-  ids.forEach((id, i) => {
-    const file = `${kind}_${i}.pb`;
-    if (!present.has(file)) return;
-    entries.push([graph.values[id]!.name, parseTensorProto(bytesSource(readFileSync(join(folder, file)))).tensor]);
-  });
+  const files = readdirSync(folder).filter(file => file.startsWith(`${kind}_`) && file.endsWith('.pb'));
+  for (const file of files) {
+    const { name, tensor } = parseTensorProto(bytesSource(readFileSync(join(folder, file))));
+    const place = Number(file.slice(kind.length + 1, -3));
+    if (names.includes(name)) entries.push([name, tensor]);
+    else if (files.length === names.length) entries.push([names[place]!, tensor]);
+  }
   return Object.fromEntries(entries);
 }

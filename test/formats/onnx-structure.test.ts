@@ -153,7 +153,7 @@ describe('subgraphs', () => {
       ),
     );
     expect(codeOf(() => parse(bytes))).toMatch(
-      /UNSUPPORTED_MODEL: If "If#3": output 0 has 0 dimensions .* fix the sizes/,
+      /UNSUPPORTED_MODEL: If "If#3": output 0 has 0 dimensions .* fix them on import/,
     );
     const shapeFor = (N: number): unknown => {
       const graph = parse(bytes, { dims: { N } });
@@ -161,6 +161,36 @@ describe('subgraphs', () => {
     };
     expect([shapeFor(1), shapeFor(5)]).toEqual([[], [5]]);
     expect(codeOf(() => parse(bytes, { dims: { M: 1 } }))).toMatch(/INVALID_ARGUMENT: dimension "M"/);
+    expect(parse(bytes, { dims: { N: 5 } }).nodes.map(({ op }) => op)).toEqual([
+      'Shape',
+      'Gather',
+      'Equal',
+      'Identity',
+    ]);
+  });
+
+  test('whose condition is known give way to the branch, and the other need not fit', () => {
+    const fits = [field(1, node('Neg', ['x'], ['out'])), field(12, port('out'))];
+    const not = [field(1, node('Split', ['x'], ['a', 'b', 'out'])), field(12, port('out'))];
+    const bytes = (condition: number): Uint8Array =>
+      model([
+        field(
+          1,
+          node('If', ['c'], ['y'], graphAttribute('then_branch', ...fits), graphAttribute('else_branch', ...not)),
+        ),
+        field(5, message(field(2, 9), field(8, 'c'), field(9, Uint8Array.of(condition)))),
+      ]);
+    expect(run(bytes(1), { x: Tensor.of('f32', [1, 2]) })).toEqual({ y: [-1, -2] });
+    expect(codeOf(() => parse(bytes(0)))).toMatch(/^INVALID_GRAPH/);
+  });
+
+  test('may be decided by an input that is fixed on import', () => {
+    const graph = parse(conditional, { values: { c: Tensor.of('bool', 0) } });
+    expect(graph.nodes.map(({ op }) => op)).toEqual(['Add', 'Neg']);
+    expect(graph.inputs.map(id => graph.values[id]!.name)).toEqual(['x']);
+    const refused = (values: Readonly<Record<string, Tensor>>): string => codeOf(() => parse(conditional, { values }));
+    expect(refused({ c: Tensor.of('f32', 0) })).toMatch(/INVALID_ARGUMENT: value "c": expected bool/);
+    expect(refused({ d: Tensor.of('bool', 0) })).toMatch(/INVALID_ARGUMENT: value "d": no input/);
   });
 });
 

@@ -16,6 +16,7 @@ import {
 } from '../../graph/index.ts';
 import { formatShape, Tensor } from '../../tensor/index.ts';
 import type { ModelSource } from '../source.ts';
+import { renameNode } from './functions.ts';
 import type { AttributeRecord, GraphRecord, ModelRecord, NodeRecord, PortRecord } from './records.ts';
 import { loadConstant, type TensorRecord } from './tensor.ts';
 
@@ -24,6 +25,7 @@ export interface AssembleOptions {
   readonly source: ModelSource;
   readonly operators: OperatorTable;
   readonly dims: Readonly<Record<string, number>>;
+  readonly values: Readonly<Record<string, Tensor>>;
 }
 
 /** What holds for every graph of one file. */
@@ -45,6 +47,7 @@ export function assemble(model: ModelRecord, options: AssembleOptions): Graph {
     options.operators,
   );
   checkDims(graph, options.dims);
+  checkValues(graph, options.values);
   return buildGraph(graph, { ...options, model }, { columns });
 }
 
@@ -59,6 +62,26 @@ function checkDims(graph: GraphRecord, dims: Readonly<Record<string, number>>): 
       throw new CloisterError('INVALID_ARGUMENT', `dimension ${quote(name)}: ${problem}`);
     }
   }
+}
+
+/** Fails unless every name in `values` is one of an input. */
+function checkValues(graph: GraphRecord, values: Readonly<Record<string, Tensor>>): void {
+  for (const name of Object.keys(values)) {
+    if (graph.inputs.some(port => port.name === name)) continue;
+    throw new CloisterError('INVALID_ARGUMENT', `value ${quote(name)}: no input of the model has this name`);
+  }
+}
+
+/** A copy of a value that an input is fixed to, which must be one that the input takes. */
+function fixedValue(port: PortRecord, { dtype, shape }: Facts, tensor: Tensor): Tensor {
+  const fits =
+    tensor.dtype === dtype &&
+    tensor.shape.length === shape.length &&
+    shape.every((dim, i) => typeof dim === 'string' || dim === tensor.shape[i]);
+  if (fits) return tensor.clone();
+  const came = `${tensor.dtype}${formatShape(tensor.shape)}`;
+  const message = `value ${quote(port.name)}: expected ${dtype}${formatShape(shape)}, got ${came}`;
+  throw new CloisterError('INVALID_ARGUMENT', message, { value: port.name });
 }
 
 /** All nodes that a graph and its subgraphs have. */
@@ -85,7 +108,7 @@ function buildGraph(
     ...(outer ? { within: outer.builder } : {}),
   });
   if (outer) {
-    for (const name of outer.captured) builder.input(name, outer.builder.facts(outer.builder.find(name)!));
+    for (const name of outer.captured) builder.capture(outer.builder.find(name)!);
   }
   const constants = new Set(graph.initialisers.map(record => record.name));
   const dimNames = new Set(
@@ -94,19 +117,17 @@ function buildGraph(
     ),
   );
   for (const port of graph.inputs) {
-    if (!constants.has(port.name)) builder.input(port.name, inputFacts(port, dimNames, around.dims));
+    if (constants.has(port.name)) continue;
+    const fixed = !outer && Object.hasOwn(around.values, port.name) ? around.values[port.name] : undefined;
+    const facts = inputFacts(port, dimNames, around.dims);
+    if (fixed) builder.constant(port.name, fixedValue(port, facts, fixed));
+    else builder.input(port.name, facts);
   }
   for (const record of graph.initialisers) addConstant(builder, record, record.name);
   for (const port of graph.inputs) {
     if (constants.has(port.name)) checkDeclared(port, builder.facts(builder.find(port.name)!));
   }
-  const nodes = graph.nodes.map((node, i) => ({
-    ...node,
-    name: node.name || `${node.op}#${i}`,
-    opset: opsetOf(around.model, node),
-    captured: capturedBy(node),
-  }));
-  for (const node of inOrder(nodes)) addNode(builder, node, around);
+  addNodes(builder, graph.nodes, around);
   for (const port of graph.outputs) {
     const id = builder.find(port.name);
     if (id === undefined) {
@@ -118,6 +139,66 @@ function buildGraph(
     builder.output(id, labels);
   }
   return builder.build();
+}
+
+/** Adds nodes with every producer before its users. */
+function addNodes(builder: GraphBuilder, nodes: readonly NodeRecord[], around: Surroundings): void {
+  const placed = nodes.map((node, i) => ({
+    ...node,
+    name: node.name || `${node.op}#${i}`,
+    opset: opsetOf(around.model, node),
+    captured: capturedBy(node),
+  }));
+  for (const node of inOrder(placed)) {
+    const branch = takenBranch(builder, node);
+    if (branch) addBranch(builder, node, branch, around);
+    else addNode(builder, node, around);
+  }
+}
+
+/** The branch of an If whose condition is the same whatever the model is given. At these sizes the other may not even have types. */
+function takenBranch(builder: GraphBuilder, { domain, op, inputs, attributes }: NodeRecord): GraphRecord | undefined {
+  if (domain !== '' || op !== 'If' || inputs.length !== 1) return undefined;
+  const id = builder.find(inputs[0]!);
+  const condition = id === undefined ? undefined : builder.known(id);
+  if (condition?.dtype !== 'bool' || condition.size !== 1) return undefined;
+  const wanted = condition.elements()[0] ? 'then_branch' : 'else_branch';
+  const found = attributes.find(({ name }) => name === wanted)?.value;
+  return found?.kind === 'graph' && found.record.inputs.length === 0 ? found.record : undefined;
+}
+
+/** Puts a branch in the place of its If. Its values take the names of the outputs of the If, or names of their own. */
+function addBranch(builder: GraphBuilder, node: PlacedNode, branch: GraphRecord, around: Surroundings): void {
+  if (node.outputs.length !== branch.outputs.length) {
+    const message = `${describeNode(node)}: has ${node.outputs.length} outputs, its branch ${branch.outputs.length}`;
+    throw new CloisterError('INVALID_GRAPH', message, { node: node.name });
+  }
+  const prefix = `${node.name}/`;
+  const made = new Set(branch.nodes.flatMap(({ outputs }) => outputs));
+  const names = new Map(
+    [...made, ...branch.initialisers.map(({ name }) => name)]
+      .filter(name => name !== '')
+      .map(name => [name, prefix + name]),
+  );
+  const direct = new Set<string>();
+  branch.outputs.forEach(({ name }, i) => {
+    const outside = node.outputs[i]!;
+    if (outside === '' || !made.has(name) || direct.has(name)) return;
+    direct.add(name);
+    names.set(name, outside);
+  });
+  const rename = (name: string): string => names.get(name) ?? name;
+  for (const record of branch.initialisers) addConstant(builder, record, rename(record.name));
+  const inside = branch.nodes.map((each, i) =>
+    renameNode({ ...each, name: each.name || `${each.op}#${i}` }, rename, prefix, new Map()),
+  );
+  const copies = branch.outputs.flatMap(({ name }, i): NodeRecord[] => {
+    const outside = node.outputs[i]!;
+    if (outside === '' || rename(name) === outside) return [];
+    const copy = { op: 'Identity', domain: '', overload: '', opset: 1, attributes: [], at: node.at };
+    return [{ ...copy, name: `${prefix}output ${i}`, inputs: [rename(name)], outputs: [outside] }];
+  });
+  addNodes(builder, [...inside, ...copies], around);
 }
 
 /** The names that the subgraphs of a node use and do not define, in the order of their first use. */

@@ -22,12 +22,7 @@ const MAX_LOCATION = 1024;
  * @throws {CloisterError} `INVALID_MODEL`.
  */
 export function checkLocation(location: string, at: number): void {
-  const plain =
-    location.length <= MAX_LOCATION &&
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: a path with control characters is refused
-    !/[\u0000-\u001f\u007f\\:]/.test(location) &&
-    location.split('/').every(part => part !== '' && part !== '.' && part !== '..');
-  if (plain) return;
+  if (staysInFolder(location)) return;
   const shown = JSON.stringify(location.slice(0, 80));
   throw new CloisterError(
     'INVALID_MODEL',
@@ -35,5 +30,15 @@ export function checkLocation(location: string, at: number): void {
     {
       at,
     },
+  );
+}
+
+/** Whether `path` is a relative path of plain names, as {@link checkLocation} wants it. */
+export function staysInFolder(path: string): boolean {
+  return (
+    path.length <= MAX_LOCATION &&
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: a path with control characters is refused
+    !/[\u0000-\u001f\u007f\\:]/.test(path) &&
+    path.split('/').every(part => part !== '' && part !== '.' && part !== '..')
   );
 }

@@ -107,7 +107,8 @@ class Inliner {
   }
 }
 
-function renameNode(
+/** A node by other names, with attributes that refer to a function replaced by those that are `given`. */
+export function renameNode(
   node: NodeRecord,
   rename: (name: string) => string,
   prefix: string,

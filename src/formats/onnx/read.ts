@@ -6,6 +6,7 @@
  */
 import { CloisterError } from '../../base/index.ts';
 import { type Graph, OPERATORS, type OperatorTable } from '../../graph/index.ts';
+import type { Tensor } from '../../tensor/index.ts';
 import type { ModelSource } from '../source.ts';
 import { assemble } from './assemble.ts';
 import type { ExternalData } from './external.ts';
@@ -24,6 +25,11 @@ export interface OnnxOptions {
    * may need them, as the ranks of its values do.
    */
   readonly dims?: Readonly<Record<string, number>>;
+  /**
+   * Inputs that are fixed here for good, by name: they become constants. A model whose shapes or control flow depend on the elements
+   * of an input (a target size) may need it.
+   */
+  readonly values?: Readonly<Record<string, Tensor>>;
   /** Where the weights are that the model keeps in other files; a model that has such is refused where left out. */
   readonly external?: ExternalData;
 }
@@ -35,7 +41,7 @@ export interface OnnxOptions {
  *
  * @throws {CloisterError} `INVALID_MODEL` with the byte where the file stops making sense; `MODEL_TOO_LARGE` naming the limit;
  *   `UNSUPPORTED_MODEL` listing every node whose operator is not in the table, or naming what else is missing here (sparse
- *   tensors, values that are no tensors); `INVALID_ARGUMENT` when `dims` holds a name that no input has; `INVALID_GRAPH` naming the node or value that does not fit.
+ *   tensors, values that are no tensors); `INVALID_ARGUMENT` when `dims` or `values` holds what no input has; `INVALID_GRAPH` naming the node or value that does not fit.
  * @example
  * ```ts
  * const source = bytesSource(await readFile('digits.onnx'));
@@ -53,5 +59,10 @@ export function parseOnnx(source: ModelSource, options: OnnxOptions = {}): Graph
   }
   const counter = new LimitCounter(limits);
   const model = inlineFunctions(new OnnxReader(source, counter, options.external).model(), counter);
-  return assemble(model, { source, operators: options.operators ?? OPERATORS, dims: options.dims ?? {} });
+  return assemble(model, {
+    source,
+    operators: options.operators ?? OPERATORS,
+    dims: options.dims ?? {},
+    values: options.values ?? {},
+  });
 }

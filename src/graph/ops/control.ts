@@ -2,11 +2,12 @@
  * Control flow: If. A subgraph sees nothing but its inputs, so what it captures are inputs of the node.
  * @module
  */
-import { isCloisterError } from '../../base/index.ts';
+import { CloisterError, isCloisterError } from '../../base/index.ts';
 import type { Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts, Graph } from '../graph.ts';
 import {
   define,
+  describeNode,
   type InferContext,
   MANY,
   type Operator,
@@ -19,12 +20,13 @@ import {
 const BRANCHES = ['then_branch', 'else_branch'] as const;
 
 /** The facts of a branch for the captured values, or the error that says why it does not fit them. */
-function factsOf(c: InferContext, branch: Graph, captured: readonly Facts[]): readonly Facts[] | Error {
-  if (branch.inputs.length !== captured.length) {
-    c.fail(`a branch has ${branch.inputs.length} inputs, the node captures ${captured.length} values`);
+function factsOf(c: InferContext, branch: Graph): readonly Facts[] | Error {
+  const captured = c.inputs.length - 1;
+  if (branch.inputs.length !== captured) {
+    c.fail(`a branch has ${branch.inputs.length} inputs, the node captures ${captured} values`);
   }
   try {
-    return c.outputsOf(branch, captured);
+    return c.outputsOf(branch, 1);
   } catch (error) {
     // At some sizes only one branch makes sense; that one is taken, or the other fails where it is run.
     if (isCloisterError(error)) return error as Error;
@@ -34,10 +36,10 @@ function factsOf(c: InferContext, branch: Graph, captured: readonly Facts[]): re
 
 function inferIf(c: InferContext): readonly Facts[] {
   c.expect(0, ['bool']);
-  const captured = c.inputs.slice(1).map((_, i) => c.input(i + 1));
+  for (let i = 0; i < c.inputs.length; i++) c.input(i);
   const chosen = c.integers(0)?.[0];
   const names = chosen === undefined ? BRANCHES : [BRANCHES[chosen ? 0 : 1]];
-  const branches = names.map(name => factsOf(c, c.graph(name), captured));
+  const branches = names.map(name => factsOf(c, c.graph(name)));
   const good = branches.filter(branch => !(branch instanceof Error)) as (readonly Facts[])[];
   if (good.length === 0) throw branches[0];
   const [first, second = first] = good as [readonly Facts[], (readonly Facts[])?];
@@ -47,9 +49,10 @@ function inferIf(c: InferContext): readonly Facts[] {
     if (facts.dtype !== other.dtype)
       c.fail(`output ${i} is ${facts.dtype} in one branch and ${other.dtype} in the other`);
     if (facts.shape.length !== other.shape.length) {
-      c.unsupported(
-        `output ${i} has ${facts.shape.length} dimensions in one branch and ${other.shape.length} in the other: fix the sizes of the inputs on import (dims), if they decide it`,
-      );
+      // Whatever follows has a type only once the condition is known, which inputs may decide.
+      const ranks = `${facts.shape.length} dimensions in one branch and ${other.shape.length} in the other`;
+      const message = `${describeNode(c.node)}: output ${i} has ${ranks}: if sizes or elements of inputs decide it, fix them on import (dims, values)`;
+      throw new CloisterError('UNSUPPORTED_MODEL', message, { node: c.node.name, decidedBy: 'inputs' });
     }
     return {
       dtype: facts.dtype,

@@ -105,7 +105,8 @@ function inner(c: InferContext, version: OperatorVersion): Node {
 
 function inferInner(c: InferContext, version: OperatorVersion, inputs: readonly (Facts | undefined)[]): Facts {
   const known = (): undefined => undefined;
-  return version.infer(new InferContext(inner(c, version), version, inputs, known, c))[0]!;
+  const symbols = { fresh: () => c.fresh(), outputsOf: () => [] };
+  return version.infer(new InferContext(inner(c, version), version, inputs, known, symbols))[0]!;
 }
 
 function runInner(c: RunContext, version: OperatorVersion, tensors: readonly (Tensor | undefined)[]): Tensor {

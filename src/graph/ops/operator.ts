@@ -4,7 +4,7 @@
  */
 import { CloisterError, type ErrorCode } from '../../base/index.ts';
 import { type DType, elementCount, formatShape, MAX_RANK, normaliseAxis, Tensor } from '../../tensor/index.ts';
-import { type Attribute, type Dim, type Facts, type Graph, isGraph, type Node } from '../graph.ts';
+import { type Attribute, type Dim, type Facts, type Graph, isGraph, type Node, type ValueId } from '../graph.ts';
 
 /** The form of one attribute. Absent and without a default, an attribute is undefined to the rule, unless it is required. */
 export interface AttributeSpec {
@@ -83,8 +83,8 @@ export function describeNode(node: Pick<Node, 'op' | 'name'>): string {
 export interface SymbolSource {
   /** A name that no dimension of the graph has yet. */
   fresh(): string;
-  /** The facts of the outputs of a subgraph whose inputs have these. */
-  outputsOf(graph: Graph, inputs: readonly Facts[]): readonly Facts[];
+  /** The facts of the outputs of a subgraph whose inputs are these values of the graph around it. */
+  outputsOf(graph: Graph, inputs: readonly (ValueId | undefined)[]): readonly Facts[];
 }
 
 /** A symbol that spells its own derivation is cut off here: a chain of concatenations would double it at each step. */
@@ -172,9 +172,9 @@ export class InferContext {
     return isGraph(value) ? value : this.fail(`attribute ${name} is missing`);
   }
 
-  /** The facts of the outputs of a subgraph of this node whose inputs have these. */
-  outputsOf(graph: Graph, inputs: readonly Facts[]): readonly Facts[] {
-    return this.#symbols.outputsOf(graph, inputs);
+  /** The facts of the outputs of a subgraph of this node whose inputs are the node's own from input `first` on. */
+  outputsOf(graph: Graph, first: number): readonly Facts[] {
+    return this.#symbols.outputsOf(graph, this.node.inputs.slice(first));
   }
 
   /** `axis` counted from 0; fails when a tensor of `rank` has no such axis. */

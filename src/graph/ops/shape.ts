@@ -145,7 +145,7 @@ function squeezed(c: InferContext): readonly number[] {
   const { shape } = c.input(0);
   const axes = axesOf(c);
   if (axes) return c.axes(axes, shape.length);
-  if (shape.some(dim => typeof dim === 'string')) c.unsupported(`axes must be given to squeeze ${formatShape(shape)}`);
+  // A size that is not known is taken not to be 1, or the rank would not be known; where it is, the run says so.
   return shape.flatMap((dim, i) => (dim === 1 ? [i] : []));
 }
 
