@@ -102,6 +102,9 @@ export function encodeUtf8(text: string): Uint8Array {
   return out.slice(0, at);
 }
 
+/** Characters of one run: a call takes so many arguments. */
+const MAX_RUN = 4096;
+
 /**
  * The text that `bytes` spell in UTF-8.
  *
@@ -112,8 +115,12 @@ export function decodeUtf8(bytes: Uint8Array): string {
   for (let i = 0; i < bytes.length; ) {
     const lead = bytes[i]!;
     if (lead < 0x80) {
-      text += String.fromCharCode(lead);
-      i++;
+      // A run at once: text that is put together character by character is slow to compare and to hash later.
+      let end = i + 1;
+      const most = Math.min(bytes.length, i + MAX_RUN);
+      while (end < most && bytes[end]! < 0x80) end++;
+      text += String.fromCharCode.apply(null, bytes.subarray(i, end) as unknown as number[]);
+      i = end;
       continue;
     }
     const size =
