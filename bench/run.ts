@@ -3,7 +3,7 @@
  *
  *     npm run bench -- [SUITE...] [--json FILE]
  *
- * Suites: engine, kernels, sandbox, ledger, reference; all of them when none is named. `--json FILE` writes the rows as a JSON
+ * Suites: engine, kernels, sandbox, ledger, reference, import; all of them when none is named. `--json FILE` writes the rows as a JSON
  * array; the rows together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are
  * timed: the exit code is 1 when a check failed, 2 for a usage error.
  * @module
@@ -20,6 +20,7 @@ const SUITES: Readonly<Record<string, () => Promise<(report: Report) => Promise<
   sandbox: async () => (await import('./suites/sandbox.ts')).benchSandbox,
   ledger: async () => (await import('./suites/ledger.ts')).benchLedger,
   reference: async () => (await import('./suites/reference.ts')).benchReference,
+  import: async () => (await import('./suites/import.ts')).benchImport,
 };
 
 const { suites, json } = parseArguments();
