@@ -2,6 +2,13 @@
  * File formats: readers that bound what hostile bytes can cost, and writers. Pure.
  * @module
  */
+export {
+  DEFAULT_FOLDER_LIMITS,
+  type HuggingFaceModel,
+  type HuggingFaceOptions,
+  parseHuggingFace,
+} from './huggingface/read.ts';
+export type { FolderLimits } from './huggingface/weights.ts';
 export { parseNpy, writeNpy } from './npy.ts';
 export { DEFAULT_NPZ_LIMITS, type NpzLimits, parseNpz, writeNpz } from './npz.ts';
 export type { ExternalData } from './onnx/external.ts';

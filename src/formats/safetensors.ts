@@ -13,8 +13,9 @@
  * @see https://github.com/huggingface/safetensors#format
  * @module
  */
-import { CloisterError, concatBytes, decodeUtf8, encodeUtf8 } from '../base/index.ts';
+import { CloisterError, concatBytes, encodeUtf8 } from '../base/index.ts';
 import { DTYPES, type DType, elementCount, type Tensor } from '../tensor/index.ts';
+import { entriesOf, parseJsonObject } from './json.ts';
 import type { ModelSource } from './source.ts';
 
 /** One tensor of a file, whose bytes are still there. */
@@ -210,49 +211,13 @@ function storedTensor(name: string, entry: ReadonlyMap<string, unknown>, start: 
   return { dtype, shape: Object.freeze(shape), offset: start + begin, length: needed };
 }
 
-/** Parses the header, noting duplicate keys, which the result of a JSON parser cannot show. */
 function parseHeader(bytes: Uint8Array): ReadonlyMap<string, unknown> {
   if (bytes[0] !== 0x7b) fail('the header does not begin with {');
-  let text: string;
-  let value: unknown;
-  try {
-    text = decodeUtf8(bytes);
-    value = JSON.parse(text);
-  } catch (cause) {
-    return fail(`the header is not JSON in UTF-8: ${(cause as Error).message.slice(0, 200)}`);
-  }
-  const duplicate = findDuplicateKey(text);
-  if (duplicate !== undefined) fail(`the key ${quote(duplicate)} is given twice`);
-  return objectOf(value, 'the header');
+  return parseJsonObject(bytes, 'safetensors: the header');
 }
 
-/** The first key that an object of the valid JSON `text` has twice. One pass, without recursion. */
-function findDuplicateKey(text: string): string | undefined {
-  const objects: (Set<string> | undefined)[] = []; // undefined: an array
-  for (let i = 0; i < text.length; i++) {
-    const char = text[i];
-    if (char === '{') objects.push(new Set());
-    else if (char === '[') objects.push(undefined);
-    else if (char === '}' || char === ']') objects.pop();
-    else if (char === '"') {
-      const begin = i++;
-      for (; text[i] !== '"'; i++) if (text[i] === '\\') i++;
-      let next = i + 1;
-      while (text[next] === ' ' || text[next] === '\t' || text[next] === '\n' || text[next] === '\r') next++;
-      if (text[next] !== ':') continue;
-      const key = JSON.parse(text.slice(begin, i + 1)) as string; // two spellings may be one key
-      const keys = objects.at(-1)!;
-      if (keys.has(key)) return key;
-      keys.add(key);
-    }
-  }
-  return undefined;
-}
-
-/** The entries of a JSON object as a map, so that no key means anything to JavaScript. */
 function objectOf(value: unknown, what: string): ReadonlyMap<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(`${quote(what)} is not an object`);
-  return new Map(Object.entries(value));
+  return entriesOf(value) ?? fail(`${quote(what)} is not an object`);
 }
 
 function integers(value: unknown, what: string): number[] {
