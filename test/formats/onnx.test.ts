@@ -269,10 +269,25 @@ describe('writeOnnx', () => {
     const t = b.node({ op: 'Add', inputs: [x, w], opset: 13 })[0]!;
     b.output(t);
     expect(refusal(() => writeOnnx(b.build())).message).toContain('pass the file');
-    b.output(b.node({ op: 'Relu', inputs: [t], opset: 14 })[0]!);
-    expect(refusal(() => writeOnnx(b.build(), { constants: bytesSource(new Uint8Array(8)) })).code).toBe(
-      'INVALID_ARGUMENT',
+    // Softmax took another default axis at opset 13; Relu means the same at both.
+    const soft = b.node({ op: 'Softmax', inputs: [t], opset: 12, name: 'old' })[0]!;
+    b.output(b.node({ op: 'Relu', inputs: [soft], opset: 14 })[0]!);
+    const { code, message } = refusal(() => writeOnnx(b.build(), { constants: bytesSource(new Uint8Array(8)) }));
+    expect([code, message]).toEqual(['INVALID_ARGUMENT', expect.stringContaining('Softmax "old" is of opset 12')]);
+  });
+
+  test('writes nodes of several opsets as one that means the same', () => {
+    const b = new GraphBuilder('g');
+    const x = b.input('x', { dtype: 'f32', shape: [2] });
+    const y = b.node({ op: 'Relu', inputs: [x], opset: 6 })[0]!;
+    b.output(
+      b.node({ op: 'LayerNormalization', inputs: [y, b.constant('w', Tensor.of('f32', [1, 2]))], opset: 17 })[0]!,
     );
+    const back = parse(writeOnnx(b.build()));
+    expect(back.nodes.map(({ op, opset }) => [op, opset])).toEqual([
+      ['Relu', 17],
+      ['LayerNormalization', 17],
+    ]);
   });
 });
 

@@ -17,6 +17,7 @@ import {
   type Node,
   ONNX_DTYPES,
   OPERATORS,
+  type OperatorTable,
   type ValueId,
 } from '../../graph/index.ts';
 import { type DType, Tensor } from '../../tensor/index.ts';
@@ -25,6 +26,8 @@ import { type DType, Tensor } from '../../tensor/index.ts';
 export interface WriteOnnxOptions {
   /** Where the bytes of the graph's `range` constants are; needed when it has any. */
   readonly constants?: ConstantReader;
+  /** The operators that say which type an attribute has; the whole table where left out. */
+  readonly operators?: OperatorTable;
   /** Written as the model's producer. */
   readonly producer?: string;
 }
@@ -33,7 +36,7 @@ export interface WriteOnnxOptions {
  * Returns `graph` as the bytes of an ONNX file. One graph has one spelling: constants in the order of their ids, attributes by
  * name, elements as raw little-endian data.
  *
- * @throws {CloisterError} `INVALID_ARGUMENT` when nodes of one domain have different opsets, an attribute has no form in ONNX, or
+ * @throws {CloisterError} `INVALID_ARGUMENT` when no one opset means what all nodes of a domain mean, an attribute has no form in ONNX, or
  *   `range` constants come without a reader.
  * @example
  * ```ts
@@ -45,15 +48,14 @@ export interface WriteOnnxOptions {
  * ```
  */
 export function writeOnnx(graph: Graph, options: WriteOnnxOptions = {}): Uint8Array {
-  const opsets = new Map<string, number>();
-  collectOpsets(graph, opsets);
-  if (opsets.size === 0) opsets.set('', 1);
+  const operators = options.operators ?? OPERATORS;
+  const opsets = collectOpsets(graph, operators);
   const names = graph.values.map(({ name }, id) => (graph.maps.has(id) ? `${name}/columns` : name));
   return concatBytes(
     // IR 10 came with opset 21; older readers know IR 8.
     varint(1, (opsets.get('') ?? 0) > 20 ? 10 : 8),
     ...(options.producer ? [text(2, options.producer)] : []),
-    message(7, writeGraph({ graph, names, taken: new Set(names), constants: options.constants }, true)),
+    message(7, writeGraph({ graph, names, taken: new Set(names), constants: options.constants, operators }, true)),
     ...[...opsets].map(([domain, version]) => message(8, concatBytes(text(1, domain), varint(2, version)))),
   );
 }
@@ -65,6 +67,7 @@ interface Writing {
   /** Names in use in this graph and around it. ONNX knows no shadowing. */
   readonly taken: ReadonlySet<string>;
   readonly constants: ConstantReader | undefined;
+  readonly operators: OperatorTable;
 }
 
 /** GraphProto: nodes (1), a name (2), initialisers (5), inputs (11), outputs (12). A subgraph sees its inputs by name, around it. */
@@ -88,23 +91,37 @@ function writeGraph(writing: Writing, outermost: boolean): Uint8Array {
   );
 }
 
-/** The opset of each domain. @throws {CloisterError} `INVALID_ARGUMENT` when nodes of one domain have different ones. */
-function collectOpsets(graph: Graph, opsets: Map<string, number>): void {
-  for (const node of graph.nodes) {
-    const opset = opsets.get(node.domain) ?? node.opset;
-    if (opset !== node.opset) {
-      const message = `${describeNode(node)} is of opset ${node.opset}, others of its domain of ${opset}: a file has one`;
-      throw new CloisterError('INVALID_ARGUMENT', message, { node: node.name });
+/**
+ * The opset of each domain: a file has one, nodes may come from several. The highest serves where no operator has changed between.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` naming the node that means something else at the opset of the others.
+ */
+function collectOpsets(graph: Graph, operators: OperatorTable): Map<string, number> {
+  const opsets = new Map<string, number>();
+  const nodes: Node[] = [];
+  // As deep as subgraphs lie in each other, which inference has bounded.
+  const visit = (each: Graph): void => {
+    for (const node of each.nodes) {
+      nodes.push(node);
+      opsets.set(node.domain, Math.max(opsets.get(node.domain) ?? 1, node.opset));
+      for (const value of Object.values(node.attributes)) if (isGraph(value)) visit(value);
     }
-    opsets.set(node.domain, opset);
-    for (const value of Object.values(node.attributes)) if (isGraph(value)) collectOpsets(value, opsets);
+  };
+  visit(graph);
+  for (const node of nodes) {
+    const opset = opsets.get(node.domain)!;
+    if (findVersion(operators, node) === findVersion(operators, { ...node, opset })) continue;
+    const message = `${describeNode(node)} is of opset ${node.opset} and means something else at ${opset}, which other nodes of its domain need: a file has one opset`;
+    throw new CloisterError('INVALID_ARGUMENT', message, { node: node.name });
   }
   if (graph.maps.size > 0 && !opsets.has('ai.onnx.ml')) opsets.set('ai.onnx.ml', 1);
+  if (opsets.size === 0) opsets.set('', 1);
+  return opsets;
 }
 
 function writeNode(writing: Writing, node: Node): Uint8Array {
   const { names } = writing;
-  const specs = findVersion(OPERATORS, node)?.attributes ?? {};
+  const specs = findVersion(writing.operators, node)?.attributes ?? {};
   const attributes = Object.entries(node.attributes).sort(([a], [b]) => (a < b ? -1 : 1));
   // What the subgraphs capture is not listed: they name it.
   const captured = attributes.reduce(
@@ -144,7 +161,7 @@ function writeSubgraph(around: Writing, graph: Graph, outside: readonly string[]
     taken.add(free);
     names[id] = free;
   });
-  return writeGraph({ graph, names, taken, constants: around.constants }, false);
+  return writeGraph({ ...around, graph, names, taken }, false);
 }
 
 /** ZipMap of ai.onnx.ml: columns become a map for each row. */
