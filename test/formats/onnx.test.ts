@@ -264,7 +264,7 @@ describe('writeOnnx', () => {
 
   test('refuses opsets that one file cannot hold, and ranges without their file', () => {
     const b = new GraphBuilder('g');
-    const x = b.input('x', { dtype: 'f32', shape: [2] });
+    const x = b.input('x', { dtype: 'f32', shape: [1, 2] });
     const w = b.range('w', { dtype: 'f32', shape: [2] }, { offset: 0, length: 8 });
     const t = b.node({ op: 'Add', inputs: [x, w], opset: 13 })[0]!;
     b.output(t);
