@@ -31,6 +31,8 @@ export interface Field extends ByteRange {
 
 /** Bytes fetched at a time: one call over a border fetches many small fields, and few bytes of a blob that is skipped. */
 const WINDOW = 32_768;
+/** Bytes of floats that are looked at in one go: a multiple of every width, and less than a window. */
+const RUN = 4096;
 
 /** Reads messages out of a source through a small window. */
 export class WireReader {
@@ -146,10 +148,12 @@ export class WireReader {
     if (field.wire !== 2) this.#expect(field, width === 4 ? 5 : 1);
     if ((field.end - field.start) % width !== 0)
       this.fail(`a packed run is not a multiple of ${width} bytes`, field.start);
-    for (let at = field.start; at < field.end; at += width) {
-      const bytes = this.bytes({ start: at, end: at + width });
-      const view = new DataView(bytes.buffer, bytes.byteOffset, width);
-      take(width === 4 ? view.getFloat32(0, true) : view.getFloat64(0, true));
+    for (let start = field.start; start < field.end; start += RUN) {
+      const bytes = this.bytes({ start, end: Math.min(start + RUN, field.end) });
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+      for (let at = 0; at < bytes.length; at += width) {
+        take(width === 4 ? view.getFloat32(at, true) : view.getFloat64(at, true));
+      }
     }
   }
 

@@ -17,7 +17,7 @@ import {
 import { formatShape, Tensor } from '../../tensor/index.ts';
 import type { ModelSource } from '../source.ts';
 import { renameNode } from './functions.ts';
-import type { AttributeRecord, GraphRecord, ModelRecord, NodeRecord, PortRecord } from './records.ts';
+import type { AttributeRecord, GraphRecord, Integer, ModelRecord, NodeRecord, PortRecord } from './records.ts';
 import { loadConstant, type TensorRecord } from './tensor.ts';
 
 /** What the caller of the reader decides. */
@@ -274,7 +274,7 @@ function takeZipMaps(graph: GraphRecord): {
 function labelsOf(node: NodeRecord): LabelledColumns {
   for (const { name, value } of node.attributes) {
     if (name === 'classlabels_int64s' && value.kind === 'ints' && value.values.length > 0) {
-      return { labels: value.values.map(safeInteger) };
+      return { labels: numbersOf(value.values) };
     }
     if (
       name === 'classlabels_strings' &&
@@ -390,7 +390,7 @@ function addNode(builder: GraphBuilder, node: PlacedNode, around: Surroundings):
       return;
     }
     if (node.inputs.length === 0 && value.kind === 'ints' && (name === 'value_int' || name === 'value_ints')) {
-      const elements = BigInt64Array.from(value.values);
+      const elements = BigInt64Array.from(value.values, BigInt);
       builder.constant(node.outputs[0]!, Tensor.from('i64', value.list ? [elements.length] : [], elements));
       return;
     }
@@ -430,7 +430,7 @@ function attributesOf(
         out.set(name, value.value);
         break;
       case 'ints': {
-        const values = value.values.map(safeInteger);
+        const values = numbersOf(value.values);
         out.set(name, value.list ? Object.freeze(values) : values[0]!);
         break;
       }
@@ -466,10 +466,15 @@ function attributesOf(
   return Object.fromEntries(out);
 }
 
+/** The same list where all are numbers already: lists may be long. */
+function numbersOf(values: readonly Integer[]): readonly number[] {
+  return values.every(value => typeof value === 'number') ? values : values.map(safeInteger);
+}
+
 /** int64 limits mean «to the end» where attributes hold them; the nearest safe integer means the same. */
-function safeInteger(value: bigint): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) return Number.MAX_SAFE_INTEGER;
-  return value < BigInt(Number.MIN_SAFE_INTEGER) ? Number.MIN_SAFE_INTEGER : Number(value);
+function safeInteger(value: Integer): number {
+  if (typeof value === 'number') return value;
+  return value < 0n ? Number.MIN_SAFE_INTEGER : Number.MAX_SAFE_INTEGER;
 }
 
 function quote(name: string): string {

@@ -58,12 +58,15 @@ export interface NodeRecord {
   readonly at: number;
 }
 
+/** An integer of 64 bits: a number where it is exact as one, which takes a quarter of the memory. */
+export type Integer = number | bigint;
+
 /** An attribute whose integers and tensors are still as the file has them. */
 export interface AttributeRecord {
   readonly name: string;
   readonly value:
     | { readonly kind: 'plain'; readonly value: Attribute }
-    | { readonly kind: 'ints'; readonly values: readonly bigint[]; readonly list: boolean }
+    | { readonly kind: 'ints'; readonly values: readonly Integer[]; readonly list: boolean }
     | { readonly kind: 'tensor'; readonly record: TensorRecord }
     | { readonly kind: 'graph'; readonly record: GraphRecord }
     /** The attribute of this name of the function that the node is in. */
@@ -133,6 +136,9 @@ const OTHER_TYPES: Readonly<Record<number, string>> = {
 };
 
 const MAX_OPSET_IMPORTS = 64;
+const MAX_WORDS = 1000;
+/** What a string takes beside its characters. */
+const STRING_BYTES = 24;
 
 /** Turns messages into records, one method per message. */
 export class OnnxReader {
@@ -140,6 +146,8 @@ export class OnnxReader {
   readonly #wire: WireReader;
   readonly #counter: LimitCounter;
   readonly #external: ExternalData | undefined;
+  /** The first texts of list items, each once. */
+  readonly #words = new Map<string, string>();
 
   constructor(source: ModelSource, counter: LimitCounter, external?: ExternalData) {
     this.#source = source;
@@ -341,12 +349,12 @@ export class OnnxReader {
     let declared: string | undefined;
     let found: string | undefined;
     let single: Attribute = 0;
-    let integer = 0n;
+    let integer: Integer = 0;
     let record: TensorRecord | undefined;
     let graph: GraphRecord | undefined;
     let reference = '';
     const floats: number[] = [];
-    const integers: bigint[] = [];
+    const integers: Integer[] = [];
     const strings: string[] = [];
     for (const part of wire.fields(wire.message(field))) {
       const kind = ATTRIBUTE_FIELDS[part.number];
@@ -365,7 +373,7 @@ export class OnnxReader {
           break;
         case 3:
           once(part);
-          integer = wire.int64(part);
+          integer = compact(wire.int64(part));
           break;
         case 4:
           once(part);
@@ -389,12 +397,12 @@ export class OnnxReader {
         case 8:
           wire.eachInt64(part, (value, at) => {
             this.#counter.take('listItems', 1, at);
-            integers.push(value);
+            integers.push(compact(value));
           });
           break;
         case 9:
           this.#counter.take('listItems', 1, part.start);
-          strings.push(this.#text(part));
+          strings.push(this.#listText(part));
           break;
         case 20: {
           once(part);
@@ -522,6 +530,16 @@ export class OnnxReader {
     return this.#wire.text(field, this.#counter.limits.stringBytes);
   }
 
+  /** The text of a list item. The lists of trees say the same few words again and again: they are kept once. */
+  #listText(field: Field): string {
+    const text = this.#text(field);
+    const known = this.#words.get(text);
+    if (known !== undefined) return known;
+    this.#counter.take('inlineBytes', STRING_BYTES + 2 * text.length, field.start);
+    if (this.#words.size < MAX_WORDS) this.#words.set(text, text);
+    return text;
+  }
+
   /** Refuses a second occurrence of a field that has one value: readers disagree on which would count. */
   #once(): (field: Field) => void {
     let seen = 0;
@@ -531,6 +549,11 @@ export class OnnxReader {
       seen |= bit;
     };
   }
+}
+
+function compact(value: bigint): Integer {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : value;
 }
 
 function unsupported(what: string, at: number): never {

@@ -118,13 +118,13 @@ export function readTensor(wire: WireReader, range: ByteRange, context: TensorCo
       case 11:
         // Empty runs say nothing; an empty string does. A run of single items must stay cheap: each takes at least two bytes of the file.
         if (field.number === 6 || field.wire !== 2 || field.end > field.start) data.push(field);
-        if (data.length > 1) counter.take('listItems', 1, field.start);
+        if (data.length > 1) counter.take('tensorFields', 1, field.start);
         break;
       case 8:
         name = wire.text(field, counter.limits.stringBytes);
         break;
       case 13:
-        counter.take('listItems', 1, field.start);
+        counter.take('tensorFields', 1, field.start);
         readEntry(wire, field, counter, entries);
         break;
       case 14:
