@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { CloisterError, concatBytes, type ErrorCode, encodeUtf8 } from '../../src/base/index.ts';
 import { bytesSource, parseSafetensors, writeSafetensors } from '../../src/formats/index.ts';
 import { type DType, Tensor } from '../../src/tensor/index.ts';
+import { cut, FUZZ_TIMEOUT_MS, flipped, runsOf, spliced, typedWithin } from './fuzz.ts';
 
 /** A file of this header text and data. */
 function file(header: string, data: Uint8Array = new Uint8Array(0)): Uint8Array {
@@ -166,4 +167,65 @@ describe('writeSafetensors', () => {
     expect(back.size).toBe(tensors.size);
     for (const [name, tensor] of tensors) expect(back.get(name)!.toBytes()).toEqual(tensor.toBytes());
   });
+});
+
+describe('safetensors, damaged', () => {
+  const LIMIT_MS = 2000; // generous: these files are read in microseconds
+  const seeds = [
+    writeSafetensors({ w: Tensor.zeros('f32', [10, 20]), b: Tensor.of('bf16', [1]) }, { metadata: { format: 'pt' } }),
+    writeSafetensors({ ids: Tensor.zeros('i64', [100]), none: Tensor.zeros('u8', [0, 3]), s: Tensor.of('bool', 1) }),
+  ];
+
+  /** Fails unless every range lies in the file and has the bytes that its facts need. */
+  const read = (bytes: Uint8Array): boolean => {
+    const file = typedWithin(LIMIT_MS, () => parseSafetensors(bytesSource(bytes)));
+    for (const { dtype, shape, offset, length } of file?.tensors.values() ?? []) {
+      expect(Tensor.fromBytes(dtype, shape, bytes.slice(offset, offset + length)).bytes().length).toBe(length);
+    }
+    return file !== undefined;
+  };
+
+  test(
+    'any bytes give ranges of the file or a typed error',
+    () => {
+      const files = fc.constantFrom(...seeds);
+      const bytes = fc.oneof(flipped(files, 4), cut(files), spliced(files), fc.uint8Array({ maxLength: 200 }));
+      let good = 0;
+      fc.assert(
+        fc.property(bytes, value => {
+          if (read(value)) good++;
+        }),
+        { numRuns: runsOf(3000) },
+      );
+      expect(good).toBeGreaterThan(runsOf(3000) / 50); // the property is not vacuous
+    },
+    FUZZ_TIMEOUT_MS,
+  );
+
+  test(
+    'any header gives ranges of the file or a typed error',
+    () => {
+      const entry = fc.record(
+        {
+          dtype: fc.constantFrom('F32', 'U8', 'X'),
+          shape: fc.array(fc.integer({ min: -1, max: 4 })),
+          data_offsets: fc.array(fc.nat(20)),
+        },
+        { requiredKeys: [] },
+      );
+      const bytes = fc.nat(8).map(size => ({ dtype: 'U8', shape: [size], data_offsets: [0, size] }));
+      const header = fc.oneof(
+        fc.dictionary(fc.string(), fc.oneof(entry, bytes)).map(value => JSON.stringify(value)),
+        fc.json(),
+        fc.string(),
+      );
+      fc.assert(
+        fc.property(header, fc.uint8Array({ maxLength: 40 }), (text, data) => {
+          read(file(text, data));
+        }),
+        { numRuns: runsOf(2000) },
+      );
+    },
+    FUZZ_TIMEOUT_MS,
+  );
 });
