@@ -7,6 +7,8 @@ import {
   type HuggingFaceModel,
   type HuggingFaceOptions,
   parseHuggingFace,
+  parseOnnx,
+  writeOnnx,
   writeSafetensors,
 } from '../../src/formats/index.ts';
 import { optimise } from '../../src/graph/index.ts';
@@ -179,6 +181,15 @@ describe('an encoder', () => {
     expectNear(run({ ...model, graph }, INPUTS)['last_hidden_state'], states);
   });
 
+  test('written as ONNX is the same model', () => {
+    const { weights } = smallBert();
+    const model = parse({ 'config.json': CONFIG, 'model.safetensors': writeSafetensors(weights) });
+    const source = bytesSource(writeOnnx(model.graph, { constants: model.source }));
+    const graph = parseOnnx(source);
+    const [ours, theirs] = [run(model, INPUTS), run({ graph, source, unused: [] }, INPUTS)];
+    for (const [name, tensor] of Object.entries(ours)) expect(theirs[name]?.toBytes()).toEqual(tensor.toBytes());
+  });
+
   test('takes names with the prefix of the model, and the old names of scale and shift', () => {
     const { weights, states } = smallBert();
     const old = renamed(weights, name =>
@@ -231,6 +242,9 @@ describe('an encoder', () => {
     const model = parse(files);
     expectNear(run(model, INPUTS)['last_hidden_state'], states);
     expect(problem(() => parse(files, { limits: { files: 2 } }))).toMatch(/^MODEL_TOO_LARGE: .* 2 files/);
+    const sparse = { weight_map: { [names[0]!]: 'model-0.safetensors', [names[1]!]: 'model-1.safetensors' } };
+    const few = (): unknown => parse({ ...files, 'model.safetensors.index.json': sparse }, { limits: { tensors: 20 } });
+    expect(problem(few)).toMatch(/^MODEL_TOO_LARGE: .* 20 tensors/);
   });
 
   test('refuses tokens past the last position, by name', () => {

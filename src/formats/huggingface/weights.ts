@@ -14,7 +14,7 @@ import type { ModelSource } from '../source.ts';
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 
-/** What a folder may ask of its reader, beside the limits of each of its files. */
+/** What a folder may ask of its reader. The limit of tensors is for all files together. */
 export interface FolderLimits extends SafetensorsLimits {
   /** Bytes of `config.json`. */
   readonly configBytes: number;
@@ -36,12 +36,15 @@ export function openWeights(folder: Folder, limits: FolderLimits): ReadonlyMap<s
   const placed = readIndex(folder, limits);
   const files = new Map<string, ReadonlyMap<string, StoredTensor>>();
   const tensors = new Map<string, StoredTensor>();
+  let count = 0; // of all files, whether the index names them or not
   for (const [name, file] of placed) {
     let held = files.get(file);
     if (!held) {
       if (files.size === limits.files) tooLarge('files', limits.files);
       held = readFile(folder, file, limits);
       files.set(file, held);
+      count += held.size;
+      if (count > limits.tensors) tooLarge('tensors', limits.tensors);
     }
     const tensor = held.get(name) ?? fail(`${INDEX}: tensor ${quote(name)} is not in ${quote(file)}`);
     tensors.set(name, tensor);
