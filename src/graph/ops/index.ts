@@ -21,6 +21,7 @@ import { GATHER } from './gather.ts';
 import { GRADIENT_OPERATORS } from './gradients.ts';
 import { GRID_SAMPLE } from './grid-sample.ts';
 import { GROUP_QUERY_ATTENTION } from './group-query-attention.ts';
+import { LOSSES } from './losses.ts';
 import { MATMUL } from './matmul.ts';
 import { MATMUL_N_BITS } from './matmul-n-bits.ts';
 import { MICROSOFT_ATTENTION } from './microsoft-attention.ts';
@@ -49,7 +50,9 @@ import { SCAN } from './scan.ts';
 import { SCATTER } from './scatter.ts';
 import { SELECTION } from './selection.ts';
 import { SHAPE } from './shape.ts';
+import { SIGNAL_WINDOWS } from './signal-windows.ts';
 import { SPATIAL } from './spatial.ts';
+import { STATE_SPACE } from './state-space.ts';
 import { TEXT } from './text.ts';
 import { UNARY } from './unary.ts';
 
@@ -74,6 +77,7 @@ export const OPERATORS: OperatorTable = tableOf([
   ...GRADIENT_OPERATORS,
   ...GRID_SAMPLE,
   ...GROUP_QUERY_ATTENTION,
+  ...LOSSES,
   ...MATMUL,
   ...MATMUL_N_BITS,
   ...MICROSOFT_ATTENTION,
@@ -101,7 +105,9 @@ export const OPERATORS: OperatorTable = tableOf([
   ...SELECTION,
   ...RESIZE,
   ...SHAPE,
+  ...SIGNAL_WINDOWS,
   ...SPATIAL,
+  ...STATE_SPACE,
   ...TEXT,
   ...UNARY,
 ]);

@@ -216,6 +216,23 @@ function roundEven(x: number): number {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
+/** The second input, let through by the first. */
+const swiglu: OperatorVersion = {
+  since: 28,
+  inputs: [2, 2],
+  outputs: [1, 1],
+  attributes: { alpha: float(1) },
+  infer: c => {
+    c.expect(0, FLOATS);
+    c.sameDType(0, 1);
+    return [{ dtype: c.input(0).dtype, shape: c.broadcast(c.input(0).shape, c.input(1).shape) }];
+  },
+  run: c => {
+    const gate = swish(c.number('alpha'));
+    return [zipInto(c.allocate(), c.operand(0), c.operand(1), (a, b) => gate(a) * b)];
+  },
+};
+
 /** The operators of this file. */
 export const UNARY: readonly Operator[] = [
   plain('Neg', x => -x, { dtypes: NUMBERS, big: x => -x }),
@@ -262,6 +279,7 @@ export const UNARY: readonly Operator[] = [
   }),
   unary('ThresholdedRelu', c => thresholded(c.number('alpha')), { since: 10, attributes: { alpha: float(1) } }),
   unary('Swish', c => swish(c.number('alpha')), { since: 24, attributes: { alpha: float(1) } }),
+  define('SwiGLU', 'elementwise', swiglu),
   unary('Gelu', geluOf, { since: 20, attributes: { approximate: string('none') } }),
   unary('Shrink', c => shrink(c.number('lambd'), c.number('bias')), {
     since: 9,

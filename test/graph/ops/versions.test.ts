@@ -41,6 +41,7 @@ BitwiseXor 18: 2 > 1
 BlackmanWindow 17: 1 > 1 output_datatype periodic
 Cast 1: 1 > 1 to!; 19: 1 > 1 saturate to!; 24: 1 > 1 round_mode saturate to!
 CastLike 15: 2 > 1; 19: 2 > 1 saturate; 24: 2 > 1 round_mode saturate
+CausalConvWithState 27: 2-4 > 1-2 activation
 Ceil 1: 1 > 1 consumed_inputs; 6: 1 > 1
 Celu 12: 1 > 1 alpha
 CenterCropPad 18: 2 > 1 axes
@@ -111,6 +112,7 @@ LayerNormalization 17: 2-3 > 1-3 axis epsilon stash_type
 LeakyRelu 1: 1 > 1 alpha consumed_inputs; 6: 1 > 1 alpha
 Less 1: 2 > 1 axis broadcast; 7: 2 > 1
 LessOrEqual 12: 2 > 1
+LinearAttention 27: 3-6 > 1-2 chunk_size kv_num_heads! q_num_heads! scale update_rule
 Log 1: 1 > 1 consumed_inputs; 6: 1 > 1
 LogSoftmax 1: 1 > 1 axis
 Loop 1: 3- > 1- body!; 11: 2- > 1- body!
@@ -217,6 +219,7 @@ StringNormalizer 10: 1 > 1 case_change_action is_case_sensitive locale stopwords
 StringSplit 20: 1 > 2 delimiter maxsplit
 Sub 1: 2 > 1 axis broadcast consumed_inputs; 6: 2 > 1 axis broadcast; 7: 2 > 1
 Sum 1: 1- > 1 consumed_inputs; 6: 1- > 1
+SwiGLU 28: 2 > 1 alpha
 Swish 24: 1 > 1 alpha
 Tan 7: 1 > 1
 Tanh 1: 1 > 1 consumed_inputs; 6: 1 > 1
