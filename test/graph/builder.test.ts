@@ -1,6 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { CloisterError } from '../../src/base/index.ts';
-import { type Attribute, type Dim, GraphBuilder, inferFacts, OPERATORS } from '../../src/graph/index.ts';
+import {
+  type Attribute,
+  type Dim,
+  type Graph,
+  GraphBuilder,
+  inferFacts,
+  MAX_NESTING,
+  OPERATORS,
+} from '../../src/graph/index.ts';
 import { type DType, Tensor } from '../../src/tensor/index.ts';
 
 /** The error that `run` throws. */
@@ -164,6 +172,101 @@ describe('shape rules', () => {
     expect(refusal(() => shapeOf('Expand', [[1], i64(65536, 65536, 65536)])).code).toBe('INVALID_GRAPH');
     expect(refusal(() => shapeOf('Tile', [[4], i64(2 ** 40)])).code).toBe('INVALID_GRAPH');
     expect(refusal(() => shapeOf('ConstantOfShape', [i64(-1)])).code).toBe('INVALID_GRAPH');
+  });
+});
+
+describe('sizes that depend on data', () => {
+  const nonZero = (b: GraphBuilder, x: number): Dim => b.facts(b.node({ op: 'NonZero', inputs: [x] })[0]!).shape[1]!;
+
+  test('have names that no size of an input has', () => {
+    const b = new GraphBuilder('g');
+    const x = b.input('x', { dtype: 'f32', shape: ['?0', '?1'] });
+    const made = [nonZero(b, x), nonZero(b, x)];
+    expect(new Set(['?0', '?1', ...made]).size).toBe(4);
+  });
+
+  test('have names of their own in each subgraph', () => {
+    const b = new GraphBuilder('g');
+    const x = b.input('x', { dtype: 'f32', shape: [4] });
+    const condition = b.input('c', { dtype: 'bool', shape: [] });
+    const outside = nonZero(b, x);
+    const branch = (name: string): Graph => {
+      const inner = new GraphBuilder(name, { within: b });
+      inner.output(inner.node({ op: 'NonZero', inputs: [inner.capture(x)] })[0]!);
+      return inner.build();
+    };
+    const attributes = { then_branch: branch('then'), else_branch: branch('else') };
+    const picked = b.facts(b.node({ op: 'If', inputs: [condition, x], attributes })[0]!).shape[1]!;
+    expect([typeof picked, picked === outside]).toEqual(['string', false]);
+  });
+});
+
+describe('subgraphs', () => {
+  /** An If over an input, with a branch for each shape. */
+  function picked(b: GraphBuilder, ...shapes: readonly (readonly number[])[]): number {
+    const condition = b.input('c', { dtype: 'bool', shape: [] });
+    const [yes, no] = shapes.map((sizes, i) => {
+      const inner = new GraphBuilder(`branch ${i}`, { within: b });
+      inner.output(inner.constant(`sizes ${i}`, i64(...sizes)));
+      return inner.build();
+    });
+    return b.node({ op: 'If', inputs: [condition], attributes: { then_branch: yes!, else_branch: no! } })[0]!;
+  }
+
+  test('say nothing of elements in which they differ', () => {
+    const b = new GraphBuilder('g');
+    const x = b.input('x', { dtype: 'f32', shape: [6] });
+    const y = b.node({ op: 'Reshape', inputs: [x, picked(b, [2, 3], [3, 2])] })[0]!;
+    expect(b.facts(y).shape.map(dim => typeof dim)).toEqual(['string', 'string']);
+    expect(b.known(y)).toBeUndefined();
+  });
+
+  test('know the elements that they capture', () => {
+    const b = new GraphBuilder('g');
+    const x = b.input('x', { dtype: 'f32', shape: ['n', 6] });
+    const shape = b.node({ op: 'Shape', inputs: [x] })[0]!;
+    const fixed = b.constant('fixed', i64(2, 3));
+    const inner = new GraphBuilder('inner', { within: b });
+    const [a, sizes, two] = [inner.capture(x), inner.capture(shape), inner.capture(fixed)];
+    expect(inner.facts(inner.node({ op: 'Reshape', inputs: [a, sizes] })[0]!).shape).toEqual(['n', 6]);
+    expect(inner.facts(inner.node({ op: 'ConstantOfShape', inputs: [two] })[0]!).shape).toEqual([2, 3]);
+  });
+
+  test('are refused where they lie too deep in each other', () => {
+    const within = (depth: number, builder: GraphBuilder): number => {
+      const condition = builder.constant('c', Tensor.of('bool', true));
+      if (depth === 0) return builder.constant('leaf', i64(1));
+      const branch = (): Graph => {
+        const inner = new GraphBuilder('inner', { within: builder });
+        inner.output(within(depth - 1, inner));
+        return inner.build();
+      };
+      const attributes = { then_branch: branch(), else_branch: leaf };
+      return builder.node({ op: 'If', inputs: [condition], attributes })[0]!;
+    };
+    const last = new GraphBuilder('leaf');
+    last.output(last.constant('one', i64(1)));
+    const leaf = last.build();
+    expect(() => within(MAX_NESTING, new GraphBuilder('g'))).not.toThrow();
+    expect(refusal(() => within(MAX_NESTING + 1, new GraphBuilder('g'))).code).toBe('UNSUPPORTED_MODEL');
+  });
+});
+
+describe('outputs of a graph', () => {
+  test('are each one once, and exist', () => {
+    const b = new GraphBuilder('g');
+    const x = b.input('x', { dtype: 'f32', shape: [2] });
+    b.output(x);
+    expect(refusal(() => b.output(x)).message).toContain('is one already');
+    expect(refusal(() => b.output(7)).message).toContain('no such value');
+  });
+
+  test('have a column for each label', () => {
+    const b = new GraphBuilder('g');
+    const x = b.input('x', { dtype: 'f32', shape: ['n', 2] });
+    expect(refusal(() => b.output(x, { labels: ['yes', 'no', 'perhaps'] })).message).toContain('3 columns');
+    b.output(x, { labels: ['yes', 'no'] });
+    expect(b.build().maps.get(x)).toEqual({ labels: ['yes', 'no'] });
   });
 });
 

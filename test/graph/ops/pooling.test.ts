@@ -150,6 +150,30 @@ describe('pooling', () => {
     expect(run('MaxPool', [x], form)[1]!.values()).toEqual([3n, 6n]);
   });
 
+  test('MaxPool counts places of volumes with the first axis fastest as well', () => {
+    const x = Tensor.from(
+      'f32',
+      [1, 1, 2, 3, 4],
+      Float32Array.from({ length: 24 }, (_, i) => (i === 23 ? 9 : i === 6 ? 8 : 0)),
+    );
+    const attributes = { kernel_shape: [1, 3, 4], storage_order: 1 };
+    // Depth 0, row 1, column 2 is place (2 * 3 + 1) * 2 of 2 x 3 x 4; depth 1, row 2, column 3 is the last.
+    expect(run('MaxPool', [x], { attributes, outputs: 2 })[1]!.values()).toEqual([14n, 23n]);
+  });
+
+  test('MaxPool passes NaN on', () => {
+    const x = Tensor.of('f32', [[[1, Number.NaN, 3, 4]]]);
+    const [y] = run('MaxPool', [x], { attributes: { kernel_shape: [2], strides: [2] } });
+    expect(numbers(y!)).toEqual([Number.NaN, 4]);
+  });
+
+  test('LpPool takes the Euclidean norm by itself', () => {
+    const x = Tensor.of('f64', [[[3, 4]]]);
+    for (const opset of [1, 2, 18, 22]) {
+      expect(numbers(run('LpPool', [x], { opset, attributes: { kernel_shape: [2] } })[0]!)).toEqual([5]);
+    }
+  });
+
   test('MaxPool takes bytes since opset 12', () => {
     for (const dtype of ['i8', 'u8'] as const) {
       const x = Tensor.of(dtype, [[[1, 100, 3, 7]]]);
