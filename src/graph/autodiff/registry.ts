@@ -11,6 +11,7 @@ import { CHAIN, CONTROL } from './control.ts';
 import { CONVOLUTION } from './convolution.ts';
 import { EINSUM } from './einsum.ts';
 import { GRADIENT_RULES } from './gradients.ts';
+import { LOSSES } from './losses.ts';
 import { MATMUL } from './matmul.ts';
 import { MOVEMENT } from './movement.ts';
 import { NORMALISATION } from './normalisation.ts';
@@ -30,6 +31,7 @@ export const GRADIENTS: GradientTable = new Map([
     ...CONTROL,
     ...CONVOLUTION,
     ...EINSUM,
+    ...LOSSES,
     ...MATMUL,
     ...MOVEMENT,
     ...NORMALISATION,

@@ -485,11 +485,27 @@ const ATTENTION: readonly Case[] = [
   ),
 ];
 
+const LABELS = Tensor.of('i64', [
+  [2n, 0n],
+  [1n, 1n],
+]);
+
+const LOSSES: readonly Case[] = ['NegativeLogLikelihoodLoss', 'SoftmaxCrossEntropyLoss'].flatMap(op => [
+  ...['none', 'sum', 'mean'].flatMap(reduction => [
+    of(op, [x([2, 3, 2]), LABELS], { reduction }),
+    of(op, [x([2, 3, 2]), LABELS, x([3], 0.2, 1)], { reduction, ignore_index: 1 }),
+  ]),
+  of(op, [x([3, 4]), i64(3, -5, 0), x([4], 0.2, 1)], { ignore_index: -5 }),
+  of(op, [x([2, 2]), Tensor.of('i32', [1, 0])], {}, { opset: 12 }),
+  ...(op.startsWith('Softmax') ? [of(op, [x([2, 3]), i64(2, 0), x([3], 0.2, 1)], {}, { outputs: 2 })] : []),
+]);
+
 export const CASES: readonly Case[] = [
   ...ATTENTION,
   ...CHAIN,
   ...CONTROL,
   ...EINSUM,
+  ...LOSSES,
   ...UNARY,
   ...ARITHMETIC,
   ...CONSTANT,
