@@ -136,6 +136,15 @@ describe('BitCast', () => {
     );
   });
 
+  test('reads a view by its elements, not the array that it lies in', () => {
+    const x = Tensor.of('f32', [
+      [1, 2],
+      [3, 4],
+    ]);
+    expect(bitCast(x.slice({ axis: 0, start: 1 }), 'u32').toArray()).toEqual([[0x40400000, 0x40800000]]);
+    expect(bitCast(bitCast(x.transpose(), 'i32'), 'f32').toArray()).toEqual(x.transpose().toArray());
+  });
+
   test('makes a bool of any byte, and refuses another width', () => {
     expect(bitCast(Tensor.of('u8', [0, 1, 255]), 'bool').toArray()).toEqual([0, 1, 1]);
     expect(refusal(() => bitCast(Tensor.of('f32', [1]), 'f64'))).toContain('f32 has 4 bytes, f64 has 8');
