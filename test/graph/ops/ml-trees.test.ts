@@ -451,6 +451,26 @@ describe('TreeEnsembleClassifier', () => {
     });
   });
 
+  test('takes a vote of 0 for no negative one', () => {
+    expect(classify(both, stump([0, 0], [0, 0.75], TWO))).toEqual({
+      labels: [10n, 20n],
+      scores: [
+        [1, 0],
+        [0.25, 0.75],
+      ],
+    });
+  });
+
+  test('leaves the score of the second class where all votes are for it', () => {
+    expect(classify(both, stump([1, 1], [0.25, 0.75], TWO))).toEqual({
+      labels: [10n, 20n],
+      scores: [
+        [0, 0.25],
+        [0, 0.75],
+      ],
+    });
+  });
+
   test('applies LOGISTIC to a margin also where no vote is negative', () => {
     const attributes = stump([0, 0], [0.25, 3], { ...TWO, post_transform: 'LOGISTIC' });
     expect(classify(both, attributes)).toEqual({

@@ -52,7 +52,7 @@ describe('ScatterElements', () => {
     expect(of(Tensor.of('i8', [100]), Tensor.of('i8', [100, 1]), 'add')).toEqual([-55]);
     expect(of(Tensor.of('i32', [2 ** 30 + 1]), Tensor.of('i32', [5, 3]), 'mul')).toEqual([-(2 ** 30) + 15]);
     expect(of(Tensor.of('u64', [2n ** 63n]), Tensor.of('u64', [2n, 1n]), 'max')).toEqual([2n ** 63n]);
-    expect(of(Tensor.of('bool', [0]), Tensor.of('bool', [1, 0]), 'add')).toEqual([1]);
+    expect(of(Tensor.of('bool', [0]), Tensor.of('bool', [1, 1]), 'add')).toEqual([1]);
     expect(of(Tensor.of('bool', [1]), Tensor.of('bool', [1, 0]), 'mul')).toEqual([0]);
   });
 
@@ -84,7 +84,7 @@ describe('ScatterElements', () => {
     expect(of(zero, one, 'add', 13)).toContain('"reduction" is unknown');
     expect(of(zero, Tensor.of('f32', [1, 2]))).toContain('expected updates of [1]');
     expect(of(zero, Tensor.of('f64', [1]))).toContain('one dtype');
-    expect(of(Tensor.of('i64', [2]), one)).toContain('index 2 is outside');
+    expect(of(Tensor.of('i64', [2]), one)).toContain('an index is outside');
   });
 });
 

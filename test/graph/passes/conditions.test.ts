@@ -231,7 +231,7 @@ const CONDITIONS: readonly (readonly [pass: string, claim: string, build: Build,
     'leaves a Pad of axes that it names',
     g => {
       const turned = g.op('Transpose', [g.input('x', [2, 3, 4])], { perm: [0, 2, 1] });
-      return g.builder.node({ op: 'Pad', inputs: [turned, g.ints(1, 2), undefined, g.ints(1)] })[0]!;
+      return g.builder.node({ op: 'Pad', inputs: [turned, g.ints(1, 0, 2, 0, 3, 0), undefined, g.ints(2, 0, 1)] })[0]!;
     },
     'Transpose Pad',
   ],
