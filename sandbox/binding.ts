@@ -4,6 +4,7 @@
  */
 import { CloisterError } from '../src/base/index.ts';
 import type { NamedTensors } from '../src/engine/index.ts';
+import { bindSizes, evaluateDim } from '../src/graph/dimension.ts';
 import { Tensor } from '../src/tensor/index.ts';
 import type { ValueSummary } from './untrusted.ts';
 
@@ -25,7 +26,6 @@ export function bindInputs(values: readonly ValueSummary[], inputs: NamedTensors
       throw new CloisterError('INPUT_MISMATCH', message, { unknown: name, expected });
     }
   }
-  const dims: Record<string, number> = Object.create(null);
   for (const { name, dtype, shape } of values) {
     const tensor = Object.hasOwn(inputs, name) ? inputs[name] : undefined;
     if (!(tensor instanceof Tensor)) {
@@ -37,20 +37,16 @@ export function bindInputs(values: readonly ValueSummary[], inputs: NamedTensors
       const message = `input ${JSON.stringify(name)}: expected ${dtype}, got ${tensor.dtype}`;
       throw new CloisterError('DTYPE_MISMATCH', message, { input: name, expected: dtype, got: tensor.dtype });
     }
-    const fits =
-      tensor.shape.length === shape.length &&
-      shape.every((dim, i) => {
-        const size = tensor.shape[i]!;
-        if (typeof dim === 'number') return dim === size;
-        dims[dim] ??= size;
-        return dims[dim] === size;
-      });
-    if (!fits) {
-      const message = `input ${JSON.stringify(name)}: expected [${shape.join(',')}], got [${tensor.shape.join(',')}]`;
-      throw new CloisterError('SHAPE_MISMATCH', message, { input: name, expected: [...shape], got: [...tensor.shape] });
-    }
   }
-  return dims;
+  const pairs = values.map(({ name, shape }) => ({ declared: shape, actual: inputs[name]!.shape }));
+  const { sizes, conflict } = bindSizes(pairs);
+  if (conflict !== undefined) {
+    const { name } = values[conflict]!;
+    const { declared, actual } = pairs[conflict]!;
+    const message = `input ${JSON.stringify(name)}: expected [${declared.join(',')}], got [${actual.join(',')}]`;
+    throw new CloisterError('SHAPE_MISMATCH', message, { input: name, expected: [...declared], got: [...actual] });
+  }
+  return sizes;
 }
 
 /**
@@ -65,7 +61,7 @@ export function assertOutputs(values: readonly ValueSummary[], outputs: NamedTen
       const tensor = outputs[name];
       if (tensor === undefined || tensor.dtype !== dtype || tensor.shape.length !== shape.length) return false;
       return shape.every((dim, i) => {
-        const size = typeof dim === 'number' ? dim : dims[dim];
+        const size = evaluateDim(dim, dims);
         return size === undefined || size === tensor.shape[i];
       });
     });

@@ -32,6 +32,7 @@ export {
   type PlanStore,
 } from './plan-cache.ts';
 export {
+  joinProfiles,
   type Profile,
   type ProfiledNode,
   type ProfiledOperator,

@@ -4,6 +4,7 @@
  */
 import { CloisterError, isCloisterError } from '../base/index.ts';
 import {
+  bindSizes,
   type Constant,
   type ConstantReader,
   type Graph,
@@ -282,13 +283,11 @@ function fits(ports: readonly PlannedPort[], inputs: NamedTensors): boolean {
  * graph.
  */
 function bind(graph: Graph, inputs: NamedTensors, given: Readonly<Record<string, number>>): Record<string, number> {
-  const dims: Record<string, number> = { ...given };
-  for (const [id, { shape }] of checkInputs(graph, inputs)) {
-    graph.values[id]!.facts.shape.forEach((dim, i) => {
-      if (typeof dim === 'string') dims[dim] = shape[i]!;
-    });
-  }
-  return dims;
+  const pairs = [...checkInputs(graph, inputs)].map(([id, { shape }]) => ({
+    declared: graph.values[id]!.facts.shape,
+    actual: shape,
+  }));
+  return { ...given, ...bindSizes(pairs).sizes };
 }
 
 function allocate({ dtype, shape }: PlannedPort): Tensor {

@@ -13,6 +13,8 @@ export interface ProfileOptions {
   readonly now: () => number;
   /** Runs that are measured, after one that is not. Default 1. */
   readonly runs?: number;
+  /** The executable has run before: all runs are measured. */
+  readonly warm?: boolean;
   /** Stops between two runs. */
   readonly signal?: AbortSignal;
   /** Called after each measured run. */
@@ -89,7 +91,7 @@ export function profileRun(executable: Executable, inputs: NamedTensors, options
     row.lastMs = ended - started;
     row.totalMs += row.lastMs;
   };
-  executable.runSync(inputs);
+  if (!options.warm) executable.runSync(inputs);
   let totalMs = 0;
   for (let run = 0; run < runs; run++) {
     if (signal?.aborted) throw new CloisterError('ABORTED', 'profiling was cancelled', {}, { cause: signal.reason });
@@ -104,12 +106,38 @@ export function profileRun(executable: Executable, inputs: NamedTensors, options
       'this executable runs as one call: profile it on the reference backend',
     );
   }
-  const operators = new Map<string, { op: string; nodes: number; totalMs: number }>();
-  for (const { op, totalMs: ms } of nodes) {
+  return { runs, totalMs, nodes, operators: sumByOperator(nodes) };
+}
+
+/**
+ * Returns two profiles of the same executable as one: what was measured first, and what was measured after it.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when they have not the same nodes.
+ * @example
+ * ```ts
+ * const node = { name: 'sum', op: 'Add', outputs: 'f32[2]', startMs: 0, lastMs: 2, totalMs: 2 };
+ * const once = { runs: 1, totalMs: 3, nodes: [node], operators: [{ op: 'Add', nodes: 1, totalMs: 2 }] };
+ * const twice = joinProfiles(once, once);
+ * twice.operators; // [{ op: 'Add', nodes: 1, totalMs: 4 }]
+ * ```
+ */
+export function joinProfiles(first: Profile, second: Profile): Profile {
+  const same =
+    first.nodes.length === second.nodes.length &&
+    first.nodes.every(({ name, op }, i) => name === second.nodes[i]!.name && op === second.nodes[i]!.op);
+  if (!same) throw new CloisterError('INVALID_ARGUMENT', 'the two profiles are of different nodes');
+  const nodes = second.nodes.map((node, i) => ({ ...node, totalMs: first.nodes[i]!.totalMs + node.totalMs }));
+  const totalMs = first.totalMs + second.totalMs;
+  return { runs: first.runs + second.runs, totalMs, nodes, operators: sumByOperator(nodes) };
+}
+
+function sumByOperator(nodes: readonly ProfiledNode[]): readonly ProfiledOperator[] {
+  const operators = new Map<string, ProfiledOperator>();
+  for (const { op, totalMs } of nodes) {
     const row = operators.get(op) ?? { op, nodes: 0, totalMs: 0 };
-    operators.set(op, { op, nodes: row.nodes + 1, totalMs: row.totalMs + ms });
+    operators.set(op, { op, nodes: row.nodes + 1, totalMs: row.totalMs + totalMs });
   }
-  return { runs, totalMs, nodes, operators: [...operators.values()].sort((a, b) => b.totalMs - a.totalMs) };
+  return [...operators.values()].sort((a, b) => b.totalMs - a.totalMs);
 }
 
 /** One complete event of the Trace Event Format: times in microseconds. */

@@ -5,6 +5,7 @@
  */
 import { CloisterError, isCloisterError } from '../base/index.ts';
 import {
+  bindSizes,
   type ConstantReader,
   describeNode,
   type Facts,
@@ -12,11 +13,14 @@ import {
   type Graph,
   inferFacts,
   isGraph,
+  type MemoryAccount,
   type Node,
+  namesOf,
   OPERATORS,
   type OperatorTable,
   type RunOptions,
   refuseUnknown,
+  runGraph,
   runNode,
   type ValueId,
 } from '../graph/index.ts';
@@ -87,7 +91,7 @@ class ReferenceExecutable implements Executable {
     const constantBytes = [...graph.constants.keys()].reduce((sum, id) => sum + bytesOf(graph.values[id]!.facts), 0);
     if (constantBytes + inner.bytes > this.#limitBytes) throw overLimit(constantBytes + inner.bytes, this.#limitBytes);
     this.#options = { operators, constant: inner.read };
-    const { constants, nodes } = this.#setUp(options.constants);
+    const { constants, nodes } = this.#setUp(options.constants, inner.bytes);
     this.#constants = constants;
     this.#steps = planReleases({ ...this.#graph, nodes });
     const permanentBytes = [...constants.values()].reduce((sum, tensor) => sum + bytesOf(tensor), inner.bytes);
@@ -120,19 +124,16 @@ class ReferenceExecutable implements Executable {
    * Computes what depends on constants alone, once for all runs, and returns the constants that runs read and the nodes that are
    * left. A node that fails stays: it fails where it is run.
    */
-  #setUp(reader: ConstantReader): { constants: Map<ValueId, Tensor>; nodes: readonly Node[] } {
+  #setUp(reader: ConstantReader, innerBytes: number): { constants: Map<ValueId, Tensor>; nodes: readonly Node[] } {
     const graph = this.#graph;
     const constants = new Map([...graph.constants.keys()].map(id => [id, loadConstant(graph, id, reader)]));
-    let bytes = [...constants.values()].reduce((sum, tensor) => sum + bytesOf(tensor), 0);
+    const account = new Account(this.#limitBytes, innerBytes);
+    account.holds([...constants.values()]);
+    const options = runOptions(this.#options, account);
     const nodes: Node[] = [];
     for (const node of graph.nodes) {
       const ready = node.inputs.every(id => id === undefined || constants.has(id));
-      if (!ready || bytes + this.#ahead(node) > this.#limitBytes || !this.#compute(node, constants)) nodes.push(node);
-      else
-        bytes += node.outputs.reduce<number>(
-          (sum, id) => sum + (id === undefined ? 0 : bytesOf(constants.get(id)!)),
-          0,
-        );
+      if (!ready || !this.#compute(node, constants, account, options)) nodes.push(node);
     }
     const read = new Set<ValueId | undefined>([...graph.outputs, ...nodes.flatMap(node => node.inputs)]);
     for (const id of constants.keys()) if (!read.has(id)) constants.delete(id);
@@ -140,11 +141,12 @@ class ReferenceExecutable implements Executable {
   }
 
   /** Computes one node over constants and adds its outputs to them; false where it fails. */
-  #compute(node: Node, constants: Map<ValueId, Tensor>): boolean {
+  #compute(node: Node, constants: Map<ValueId, Tensor>, account: Account, options: RunOptions): boolean {
     try {
       const inputs = node.inputs.map(id => (id === undefined ? undefined : constants.get(id)));
-      const results = runNode(node, inputs, this.#options);
+      const results = runNode(node, inputs, options);
       if (node.outputs.some((id, i) => id !== undefined && !results[i])) return false;
+      account.holds(named(node, results));
       node.outputs.forEach((id, i) => {
         if (id !== undefined) constants.set(id, results[i]!);
       });
@@ -171,12 +173,6 @@ class ReferenceExecutable implements Executable {
     });
   }
 
-  /** The bytes that a node will need for its outputs, as far as they are known before it runs. */
-  #ahead(node: Node): number {
-    const { values } = this.#graph;
-    return node.outputs.reduce<number>((sum, id) => sum + (id === undefined ? 0 : leastBytes(values[id]!.facts)), 0);
-  }
-
   /** Yields after each node. */
   *#walk(inputs: NamedTensors, onNode: ExecuteOptions['onNode']): Generator<void, NamedTensors> {
     const constants = this.#constants;
@@ -185,15 +181,14 @@ class ReferenceExecutable implements Executable {
     const tensors = new Map<ValueId, Tensor>(constants);
     for (const [id, tensor] of checkInputs(graph, inputs)) tensors.set(id, tensor);
     const total = this.#steps.length;
-    let bytes = this.memory.permanentBytes;
+    const account = new Account(this.#limitBytes, this.memory.permanentBytes);
+    const options = runOptions(this.#options, account);
     for (const [index, { node, release }] of this.#steps.entries()) {
-      const ahead = this.#ahead(node);
-      if (bytes + ahead > this.#limitBytes) throw overLimit(bytes + ahead, this.#limitBytes);
       onNode?.({ kind: 'start', node, index, total });
       const results = runNode(
         node,
         node.inputs.map(id => (id === undefined ? undefined : tensors.get(id))),
-        this.#options,
+        options,
       );
       onNode?.({
         kind: 'end',
@@ -207,18 +202,60 @@ class ReferenceExecutable implements Executable {
         const result = results[i];
         if (!result) throw new CloisterError('UNSUPPORTED_MODEL', `${node.op} ${node.name}: output ${i} has no kernel`);
         tensors.set(id, result);
-        bytes += bytesOf(result);
       });
       this.#check(node, results);
-      if (bytes > this.#limitBytes) throw overLimit(bytes, this.#limitBytes);
+      account.holds(named(node, results));
       for (const id of release) {
-        bytes -= bytesOf(tensors.get(id)!);
+        account.bytes -= bytesOf(tensors.get(id)!);
         tensors.delete(id);
       }
       yield;
     }
     return collectOutputs(graph, tensors, constants);
   }
+}
+
+/** What one run holds, and may. */
+class Account implements MemoryAccount {
+  readonly #limitBytes: number;
+  bytes: number;
+
+  constructor(limitBytes: number, bytes = 0) {
+    this.#limitBytes = limitBytes;
+    this.bytes = bytes;
+  }
+
+  needs(facts: readonly Facts[]): void {
+    const needed = this.bytes + facts.reduce((sum, each) => sum + leastBytes(each), 0);
+    if (needed > this.#limitBytes) throw overLimit(needed, this.#limitBytes);
+  }
+
+  holds(results: readonly Tensor[]): void {
+    this.needs(results);
+    for (const result of results) this.bytes += bytesOf(result);
+  }
+}
+
+/** How a run on this account computes. What a subgraph holds is given back when it is done. */
+function runOptions(base: RunOptions, account: Account): RunOptions {
+  const options: RunOptions = {
+    ...base,
+    memory: account,
+    evaluate(graph, inputs) {
+      const before = account.bytes;
+      try {
+        return runGraph(graph, inputs, options);
+      } finally {
+        account.bytes = before;
+      }
+    },
+  };
+  return options;
+}
+
+/** Those of the results that `node` names. */
+function named(node: Node, results: readonly Tensor[]): readonly Tensor[] {
+  return results.filter((_, i) => node.outputs[i] !== undefined);
 }
 
 /** The constants inside the subgraphs of `graph`: their bytes in all, and how to get one. Each is read from the file once. */
@@ -285,7 +322,6 @@ export function checkInputs(graph: Graph, inputs: NamedTensors): ReadonlyMap<Val
       throw new CloisterError('INPUT_MISMATCH', message, { input: name });
     }
   }
-  const sizes = new Map<string, { readonly size: number; readonly input: string }>();
   const out = new Map<ValueId, Tensor>();
   for (const [name, id] of byName) {
     const tensor = Object.hasOwn(inputs, name) ? inputs[name] : undefined;
@@ -298,28 +334,18 @@ export function checkInputs(graph: Graph, inputs: NamedTensors): ReadonlyMap<Val
       const message = `input ${JSON.stringify(name)}: expected ${dtype}, got ${tensor.dtype}`;
       throw new CloisterError('DTYPE_MISMATCH', message, { input: name, expected: dtype, came: tensor.dtype });
     }
-    const fits =
-      tensor.shape.length === shape.length &&
-      shape.every((dim, i) => {
-        const size = tensor.shape[i]!;
-        if (typeof dim === 'number') return dim === size;
-        const bound = sizes.get(dim);
-        if (!bound) sizes.set(dim, { size, input: name });
-        return bound === undefined || bound.size === size;
-      });
-    if (!fits) {
-      const bound = shape.flatMap(dim =>
-        typeof dim === 'string' && sizes.has(dim) ? [`${dim} = ${sizes.get(dim)!.size}`] : [],
-      );
-      const where = bound.length > 0 ? ` with ${[...new Set(bound)].join(', ')}` : '';
-      const message = `input ${JSON.stringify(name)}: expected shape ${formatShape(shape)}${where}, got ${formatShape(tensor.shape)}`;
-      throw new CloisterError('SHAPE_MISMATCH', message, {
-        input: name,
-        expected: [...shape],
-        came: [...tensor.shape],
-      });
-    }
     out.set(id, tensor);
+  }
+  const entries = [...out];
+  const pairs = entries.map(([id, tensor]) => ({ declared: graph.values[id]!.facts.shape, actual: tensor.shape }));
+  const { sizes, conflict } = bindSizes(pairs);
+  if (conflict !== undefined) {
+    const { declared, actual } = pairs[conflict]!;
+    const { name } = graph.values[entries[conflict]![0]]!;
+    const bound = [...new Set(declared.flatMap(namesOf))].filter(symbol => Object.hasOwn(sizes, symbol));
+    const where = bound.length > 0 ? ` with ${bound.map(symbol => `${symbol} = ${sizes[symbol]}`).join(', ')}` : '';
+    const message = `input ${JSON.stringify(name)}: expected shape ${formatShape(declared)}${where}, got ${formatShape(actual)}`;
+    throw new CloisterError('SHAPE_MISMATCH', message, { input: name, expected: [...declared], came: [...actual] });
   }
   return out;
 }

@@ -11,9 +11,9 @@ export {
 export type { FolderLimits } from './huggingface/weights.ts';
 export { parseNpy, writeNpy } from './npy.ts';
 export { DEFAULT_NPZ_LIMITS, type NpzLimits, parseNpz, writeNpz } from './npz.ts';
-export type { ExternalData } from './onnx/external.ts';
+export { type ExternalData, staysInFolder } from './onnx/external.ts';
 export { DEFAULT_ONNX_LIMITS, type OnnxLimits } from './onnx/limits.ts';
-export { type OnnxOptions, parseOnnx } from './onnx/read.ts';
+export { listExternalData, type OnnxOptions, parseOnnx } from './onnx/read.ts';
 export { parseTensorProto } from './onnx/tensor.ts';
 export { type WriteOnnxOptions, writeOnnx, writeTensorProto } from './onnx/write.ts';
 export {

@@ -14,6 +14,18 @@ export { GraphBuilder, type GraphBuilderOptions, type NodeSpec } from './builder
 export { type CustomOperator, defineOp, gradientsWith, type OpDefinition } from './define-op.ts';
 export { graphDigest } from './digest.ts';
 export {
+  type BoundSizes,
+  bindSizes,
+  canonicalDim,
+  evaluateDim,
+  exactQuotient,
+  namesOf,
+  productOf,
+  type ShapePair,
+  substituteDim,
+  sumOf,
+} from './dimension.ts';
+export {
   type Activation,
   activation,
   averagePool2d,
@@ -60,6 +72,7 @@ export type {
 } from './graph.ts';
 export { isGraph } from './graph.ts';
 export { type InferOptions, inferFacts, MAX_NESTING, refuseUnknown } from './infer.ts';
+export { type LabelledRow, toMaps } from './maps.ts';
 export { constantTensor, ONNX_DTYPES } from './ops/constant.ts';
 export { OPERATORS, tableOf } from './ops/index.ts';
 export {
@@ -95,4 +108,4 @@ export {
   type Supports,
 } from './passes/index.ts';
 export { type PrintOptions, printGraph, toDot, toSvg } from './print/index.ts';
-export { type RunOptions, runGraph, runNode } from './run.ts';
+export { type MemoryAccount, type RunOptions, runGraph, runNode } from './run.ts';

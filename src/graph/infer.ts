@@ -4,6 +4,7 @@
  */
 import { CloisterError, isCloisterError } from '../base/index.ts';
 import { DTYPES, type DType, elementCount, formatShape, newArray, Tensor } from '../tensor/index.ts';
+import { canonicalDim, namesOf, substituteDim } from './dimension.ts';
 import type { Constant, Dim, Facts, Graph, Node, ValueId } from './graph.ts';
 import { OPERATORS } from './ops/index.ts';
 import {
@@ -46,11 +47,13 @@ export interface InferOptions {
  */
 export function inferFacts(graph: Graph, options: InferOptions = {}): Graph {
   const dims = options.dims ?? {};
+  const open = graph.inputs.flatMap(id => graph.values[id]!.facts.shape);
+  const names = new Set<Dim>([...open, ...open.flatMap(namesOf)]);
   for (const [name, size] of Object.entries(dims)) {
     if (!Number.isSafeInteger(size) || size < 0) {
       throw new CloisterError('INVALID_ARGUMENT', `dimension ${name}: expected a size of at least 0, got ${size}`);
     }
-    if (!graph.inputs.some(id => graph.values[id]!.facts.shape.includes(name))) {
+    if (!names.has(name)) {
       throw new CloisterError(
         'INVALID_ARGUMENT',
         `no input of graph ${graph.name} has a dimension ${JSON.stringify(name)}`,
@@ -63,7 +66,7 @@ export function inferFacts(graph: Graph, options: InferOptions = {}): Graph {
   const facts: Facts[] = graph.values.map(value => value.facts);
   for (const id of graph.inputs) {
     const { dtype, shape } = facts[id]!;
-    facts[id] = freezeFacts({ dtype, shape: shape.map(dim => (typeof dim === 'string' ? (dims[dim] ?? dim) : dim)) });
+    facts[id] = freezeFacts({ dtype, shape: shape.map(dim => substituteDim(dim, dims)) });
     if (!graph.constants.has(id)) inference.define(id, facts[id]);
   }
   for (const [id, constant] of graph.constants) inference.define(id, facts[id]!, constant);
@@ -298,13 +301,14 @@ export function declaredFacts(name: string, facts: Facts): Facts {
   for (const dim of facts.shape) {
     if (dim === '') throw new CloisterError('INVALID_GRAPH', `${name}: a symbolic dimension needs a name`);
   }
+  const shape = facts.shape.map(dim => (typeof dim === 'string' ? canonicalDim(dim) : dim));
   try {
-    elementCount(facts.shape.map(dim => (typeof dim === 'number' ? dim : 1)));
+    elementCount(shape.map(dim => (typeof dim === 'number' ? dim : 1)));
   } catch (cause) {
     const message = `value ${JSON.stringify(name)} of shape ${formatShape(facts.shape)} cannot exist: ${(cause as Error).message}`;
     throw new CloisterError('INVALID_GRAPH', message, { value: name }, { cause });
   }
-  return freezeFacts(facts);
+  return freezeFacts({ dtype: facts.dtype, shape });
 }
 
 function freezeFacts(facts: Facts): Facts {

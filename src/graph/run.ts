@@ -4,7 +4,7 @@
  */
 import { CloisterError } from '../base/index.ts';
 import type { Tensor } from '../tensor/index.ts';
-import type { Graph, Node, ValueId } from './graph.ts';
+import type { Facts, Graph, Node, ValueId } from './graph.ts';
 import { OPERATORS } from './ops/index.ts';
 import {
   describeNode,
@@ -15,6 +15,14 @@ import {
   RunContext,
 } from './ops/operator.ts';
 
+/** Who is asked before memory is taken, and told of what is held. */
+export interface MemoryAccount {
+  /** Throws when values of these facts do not fit beside what is held. A size that depends on elements is a symbol. */
+  needs(facts: readonly Facts[]): void;
+  /** Results that {@link runGraph} keeps until it is done. */
+  holds(results: readonly Tensor[]): void;
+}
+
 /** What {@link runNode} and {@link runGraph} may be told. */
 export interface RunOptions {
   /** The operators to run by; the whole table where left out. */
@@ -23,6 +31,8 @@ export interface RunOptions {
   readonly constant?: (graph: Graph, id: ValueId) => Tensor;
   /** How the subgraphs of a node are run; {@link runGraph} where left out. */
   readonly evaluate?: Evaluate;
+  /** Without it, nothing but the size of a tensor limits memory. */
+  readonly memory?: MemoryAccount;
 }
 
 /**
@@ -46,17 +56,25 @@ export function runNode(
   const evaluate: Evaluate = options.evaluate ?? ((graph, inputs) => runGraph(graph, inputs, options));
   const context = RunContext.prepare(node, version, tensors, evaluate);
   const { kind } = operators.get(operatorKey(node.domain, node.op))!;
-  if (kind === 'view' || kind === 'control' || !tensors.some(tensor => tensor !== undefined && isHalf(tensor))) {
+  const halves = tensors.filter(tensor => tensor !== undefined && isHalf(tensor)) as readonly Tensor[];
+  if (kind === 'view' || kind === 'control' || halves.length === 0) {
+    // What a subgraph makes is asked for where it is made.
+    if (kind !== 'control') options.memory?.needs(context.outputs);
     return version.run(context);
   }
+  options.memory?.needs([...context.outputs, ...[...halves, ...context.outputs.filter(isHalf)].map(widened)]);
   const wide = tensors.map(tensor => (tensor && isHalf(tensor) ? tensor.cast('f32') : tensor));
   return version
     .run(RunContext.prepare(node, version, wide, evaluate))
     .map((result, i) => (result.dtype === 'f32' ? result.cast(context.outputs[i]!.dtype) : result));
 }
 
-function isHalf(tensor: Tensor): boolean {
-  return tensor.dtype === 'f16' || tensor.dtype === 'bf16';
+function isHalf({ dtype }: Facts): boolean {
+  return dtype === 'f16' || dtype === 'bf16';
+}
+
+function widened({ shape }: Facts): Facts {
+  return { dtype: 'f32', shape };
 }
 
 /**
@@ -98,6 +116,7 @@ export function runGraph(graph: Graph, inputs: readonly Tensor[], options: RunOp
       node.inputs.map(id => (id === undefined ? undefined : tensorOf(id))),
       options,
     );
+    options.memory?.holds(results);
     node.outputs.forEach((id, i) => {
       if (id === undefined) return;
       const result = results[i];

@@ -2,16 +2,19 @@
  * A graph from the records of a file. Scopes end here: what a subgraph takes from around it becomes inputs of the node that holds it.
  * @module
  */
-import { CloisterError } from '../../base/index.ts';
+import { CloisterError, isCloisterError } from '../../base/index.ts';
 import {
   type Attribute,
+  canonicalDim,
   describeNode,
   type Facts,
   type Graph,
   GraphBuilder,
   type LabelledColumns,
+  namesOf,
   type OperatorTable,
   refuseUnknown,
+  substituteDim,
   type ValueId,
 } from '../../graph/index.ts';
 import { formatShape, Tensor } from '../../tensor/index.ts';
@@ -48,14 +51,32 @@ export function assemble(model: ModelRecord, options: AssembleOptions): Graph {
   );
   checkDims(graph, options.dims);
   checkValues(graph, options.values);
-  return buildGraph(graph, { ...options, model }, { columns });
+  try {
+    return buildGraph(graph, { ...options, model }, { columns });
+  } catch (error) {
+    throw isCloisterError(error, 'UNSUPPORTED_MODEL') && error.detail['decidedBy'] === 'inputs'
+      ? namingSizes(error, graph, options.dims)
+      : error;
+  }
+}
+
+/** What is decided by sizes is told with the sizes that are open. */
+function namingSizes(error: CloisterError, graph: GraphRecord, dims: AssembleOptions['dims']): CloisterError {
+  const constants = new Set(graph.initialisers.map(({ name }) => name));
+  const ports = graph.inputs.filter(({ name, type }) => type?.kind === 'tensor' && !constants.has(name)).slice(0, 16);
+  const shapes = ports.map(({ type }) => (type?.kind === 'tensor' ? (type.shape ?? []) : []));
+  const open = new Set(shapes.flat().filter(dim => typeof dim === 'string' && !Object.hasOwn(dims, dim)));
+  const inputs = ports.map(({ name }, i) => `${quote(name)} [${shapes[i]!.map(dim => dim ?? '?').join(',')}]`);
+  const message = `${error.message}; the inputs are ${inputs.join(', ')}`.slice(0, 2_000);
+  return new CloisterError(error.code, message, { ...error.detail, dims: [...open].slice(0, 64) }, { cause: error });
 }
 
 /** Fails unless every name in `dims` is one of a dimension of an input. */
 function checkDims(graph: GraphRecord, dims: Readonly<Record<string, number>>): void {
-  const names = new Set(
-    graph.inputs.flatMap(({ type }) => (type?.kind === 'tensor' ? (type.shape ?? []) : [])).map(dim => String(dim)),
-  );
+  const symbols = graph.inputs
+    .flatMap(({ type }) => (type?.kind === 'tensor' ? (type.shape ?? []) : []))
+    .flatMap(dim => (typeof dim === 'string' ? [symbolOf(dim)] : []));
+  const names = new Set([...symbols, ...symbols.flatMap(namesOf)]);
   for (const [name, size] of Object.entries(dims)) {
     if (!names.has(name) || !Number.isSafeInteger(size) || size < 0) {
       const problem = names.has(name) ? `expected a size, got ${size}` : 'no input of the model has it';
@@ -344,13 +365,19 @@ function inputFacts(port: PortRecord, dimNames: Set<string>, dims: Readonly<Reco
   if (port.type.kind === 'other') unsupported(`graph input ${quote(port.name)}, which is ${port.type.what},`, port.at);
   if (!port.type.shape) unsupported(`graph input ${quote(port.name)} of unknown rank`, port.at);
   const shape = port.type.shape.map((dim, axis) => {
-    if (dim !== undefined) return typeof dim === 'string' && Object.hasOwn(dims, dim) ? dims[dim]! : dim;
+    if (dim !== undefined) return typeof dim === 'string' ? substituteDim(symbolOf(dim), dims) : dim;
     let name = `${port.name}.${axis}`;
     while (dimNames.has(name)) name += "'";
     dimNames.add(name);
     return name;
   });
   return { dtype: port.type.dtype, shape };
+}
+
+/** A symbol of a file. One that is spelt as a number is a name all the same. */
+function symbolOf(name: string): string {
+  const dim = canonicalDim(name);
+  return typeof dim === 'string' ? dim : `dim_${name}`;
 }
 
 /** What a file declares of a value that is known otherwise must not contradict it. */

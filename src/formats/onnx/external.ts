@@ -33,7 +33,15 @@ export function checkLocation(location: string, at: number): void {
   );
 }
 
-/** Whether `path` is a relative path of plain names, as {@link checkLocation} wants it. */
+/**
+ * Whether `path` is a relative path of plain names that stays in its folder: at most 1,024 characters, no `..`, no root, no drive, no
+ * backslash, no control character. Says nothing of links: whoever opens it looks at what was opened.
+ * @example
+ * ```ts
+ * staysInFolder('weights/0.bin'); // true
+ * staysInFolder('../weights.bin'); // false
+ * ```
+ */
 export function staysInFolder(path: string): boolean {
   return (
     path.length <= MAX_LOCATION &&

@@ -66,3 +66,30 @@ export function parseOnnx(source: ModelSource, options: OnnxOptions = {}): Graph
     values: options.values ?? {},
   });
 }
+
+/**
+ * Returns where an ONNX file says that its weights lie: the relative paths of the files beside it, each once, in the order in which
+ * the file names them. Builds no graph, and needs none of those files.
+ *
+ * @throws {CloisterError} `INVALID_MODEL`, also when a path leaves the folder of the model; `MODEL_TOO_LARGE`; `UNSUPPORTED_MODEL`.
+ * @example
+ * ```ts
+ * listExternalData(bytesSource(await readFile('digits.onnx'))); // []: all weights are in the file
+ * ```
+ */
+export function listExternalData(source: ModelSource, options: Pick<OnnxOptions, 'limits'> = {}): readonly string[] {
+  const locations = new Set<string>();
+  // Behind the file lie zeros without end: nothing that is read of them decides where other weights are.
+  const endless: ModelSource = {
+    size: source.size,
+    read: (offset, length) => (offset < source.size ? source.read(offset, length) : new Uint8Array(length)),
+  };
+  const external: ExternalData = {
+    locate(location) {
+      locations.add(location);
+      return { offset: source.size, size: Number.MAX_SAFE_INTEGER };
+    },
+  };
+  new OnnxReader(endless, new LimitCounter({ ...DEFAULT_ONNX_LIMITS, ...options.limits }), external).model();
+  return [...locations];
+}

@@ -178,6 +178,7 @@ function variadic(
       const { dtype, shape } = c.input(0);
       for (let i = 1; i < c.inputs.length; i++) {
         const other = c.input(i).shape;
+        c.sameDType(0, i);
         if (other.length !== shape.length || other.some((dim, axis) => c.differ(dim, shape[axis]!))) {
           c.fail(`before opset 8 all shapes must be the same, got ${formatShape(shape)} and ${formatShape(other)}`);
         }
@@ -237,7 +238,7 @@ function wrappingPower(base: bigint, exponent: bigint): bigint {
 /** The operators of this file. */
 export const ARITHMETIC: readonly Operator[] = [
   binary('Add', add, '+'),
-  binary('Sub', sub, '-'),
+  binary('Sub', sub, ' - '),
   binary('Mul', mul, '*'),
   binary('Div', div, '/'),
   define(

@@ -21,7 +21,7 @@ export function indicesInto(c: RunContext, input: number, size: number): Int32Ar
   const out = new Int32Array(given.length);
   for (let i = 0; i < out.length; i++) {
     const index = Number(given[i]!);
-    if (!(index >= -size && index < size)) c.fail(`index ${index} is outside an axis of ${size}`);
+    if (!(index >= -size && index < size)) c.fail(`an index is outside an axis of ${size}`);
     out[i] = index < 0 ? index + size : index;
   }
   return out;
@@ -93,7 +93,7 @@ export function tupleOffsets(
     let offset = 0;
     for (let axis = 0; axis < width; axis++, at++) {
       const [index, size] = [Number(tuples[at]!), sizes[axis]!];
-      if (!(index >= -size && index < size)) c.fail(`index ${index} is outside axis ${axis} of ${size}`);
+      if (!(index >= -size && index < size)) c.fail(`an index is outside axis ${axis} of ${size}`);
       offset += (index < 0 ? index + size : index) * strides[axis]!;
     }
     out[i] = offset;

@@ -187,7 +187,7 @@ function rotate(c: RunContext, x: Tensor, { rows, size, total }: Sizes<number>, 
     const [b, row] = [Math.floor(i / rows / heads), i % rows];
     // Of the positions of a prompt only the first is read.
     const position = !given ? before[b]! + row : rows === total ? given[0]! + row : given[b * rows + row]!;
-    if (position < 0 || position >= known) c.fail(`position ${position} is outside a cache of ${known}`);
+    if (position < 0 || position >= known) c.fail(`a position is outside a cache of ${known}`);
     turn(data, data, start, caches, position, interleaved);
   }
   return out;

@@ -132,7 +132,7 @@ function runEmbedding(c: RunContext): readonly Tensor[] {
     const known = c.operand(table).shape[0]!;
     for (let index = 0, start = 0; index < batch * rows; index++, start += size) {
       const id = ids[at(index)]!;
-      if (!(id >= 0 && id < known)) c.fail(`index ${id} is outside an embedding of ${known}`);
+      if (!(id >= 0 && id < known)) c.fail(`an index is outside an embedding of ${known}`);
       for (let i = 0; i < size; i++) to[start + i]! += from[id * size + i]!;
     }
   };

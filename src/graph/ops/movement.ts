@@ -85,7 +85,7 @@ function splitSizes(c: InferContext): readonly Dim[] | undefined {
   if (given) {
     const sum = given.reduce((total, part) => total + part, 0);
     if (given.length !== parts || given.some(part => part < 0) || c.differ(sum, size)) {
-      c.fail(`cannot split ${size} into ${parts} parts of ${formatShape(given)}`);
+      c.fail(`cannot split ${size} into ${parts} parts of the ${given.length} sizes that are given`);
     }
     return given;
   }
@@ -120,7 +120,8 @@ const split: OperatorVersion = {
     const x = c.operand(0);
     const axis = c.axis(c.number('axis'), x.shape.length);
     let start = 0;
-    return (splitSizes(c) as readonly number[]).map(size => {
+    const sizes = (splitSizes(c) ?? c.fail('more sizes than parts')) as readonly number[];
+    return sizes.map(size => {
       start += size;
       return x.slice({ axis, start: start - size, end: start });
     });
@@ -193,7 +194,7 @@ const slice: OperatorVersion = {
     const { first, length, step } = sliceRange(data.length, cut.start, cut.end, cut.step);
     return Array.from({ length }, (_, i) => data[first + i * step]!);
   },
-  run: c => [c.operand(0).slice(...(cuts(c) as readonly AxisSlice[]))],
+  run: c => [c.operand(0).slice(...((cuts(c) ?? c.fail('more starts than axes')) as readonly AxisSlice[]))],
 };
 
 const sliceAttributes = from(1, slice, {
@@ -216,7 +217,7 @@ const gather: OperatorVersion = {
     const data = c.known(0);
     const indices = c.integers(1);
     if (!data || !indices || c.input(0).shape.length !== 1) return undefined;
-    return indices.map(index => data.at(index) ?? c.fail(`index ${index} is outside a list of ${data.length}`));
+    return indices.map(index => data.at(index) ?? c.fail(`an index is outside a list of ${data.length}`));
   },
   run: c => {
     const x = c.operand(0);
@@ -278,7 +279,7 @@ function inferPad(c: InferContext): readonly Facts[] {
 function runPad(c: RunContext): readonly Tensor[] {
   const x = c.operand(0);
   const mode = c.string('mode');
-  const pads = paddings(c)!;
+  const pads = paddings(c) ?? c.fail('more paddings than axes have sides');
   const shape = c.shape();
   const out = c.allocate();
   const to = out.data as Numbers;

@@ -4,6 +4,7 @@
  */
 import { CloisterError, type ErrorCode } from '../../base/index.ts';
 import { type DType, elementCount, formatShape, MAX_RANK, normaliseAxis, Tensor } from '../../tensor/index.ts';
+import { canonicalDim, productOf, sumOf } from '../dimension.ts';
 import { type Attribute, type Dim, type Facts, type Graph, isGraph, type Node, type ValueId } from '../graph.ts';
 
 /** The form of one attribute. Absent and without a default, an attribute is undefined to the rule, unless it is required. */
@@ -198,26 +199,32 @@ export class InferContext {
   }
 
   /**
-   * A computed size: `value` where all of `dims` are numbers, else a symbol named after the expression, so that the same
-   * expression over the same symbols is the same size.
+   * A computed size: `value` where all of `dims` are numbers, else the size that `expression` spells, in its one spelling, so that
+   * equal sizes are known to be equal. What is no sum or product is spelt as a call, and a difference with spaces around the minus.
    */
   derive(expression: string, dims: readonly Dim[], value: (...dims: number[]) => number): Dim {
     if (dims.every(dim => typeof dim === 'number')) return value(...(dims as number[]));
-    return expression.length <= MAX_SYMBOL_LENGTH ? expression : this.fresh();
+    return this.#short(canonicalDim(expression));
   }
 
   /** The product of sizes. */
   product(dims: readonly Dim[]): Dim {
-    const symbols = dims.filter(dim => typeof dim === 'string').sort();
-    const factor = dims.reduce<number>((product, dim) => (typeof dim === 'number' ? product * dim : product), 1);
-    if (symbols.length === 0 || factor === 0) return factor;
-    if (symbols.length === 1 && factor === 1) return symbols[0]!;
-    return this.derive([...symbols, ...(factor === 1 ? [] : [factor])].join('*'), dims, () => 0);
+    if (dims.every(dim => typeof dim === 'number')) return dims.reduce<number>((size, dim) => size * dim, 1);
+    return this.#short(productOf(dims));
   }
 
-  /** Whether two sizes are known to differ. */
+  /** A size that has become too long to spell is one that nothing is known of. */
+  #short(dim: Dim | undefined): Dim {
+    const long = dim === undefined || (typeof dim === 'string' && dim.length > MAX_SYMBOL_LENGTH);
+    return long ? this.fresh() : dim;
+  }
+
+  /** Whether two sizes are known to differ: 3 and 4 do, and so do `n` and `n+1`. */
   differ(a: Dim, b: Dim): boolean {
-    return typeof a === 'number' && typeof b === 'number' && a !== b;
+    if (a === b) return false;
+    if (typeof a === 'number' && typeof b === 'number') return true;
+    const difference = sumOf([a, productOf([b, -1]) ?? b]);
+    return typeof difference === 'number' && difference !== 0;
   }
 
   /** Fails unless two sizes may be equal; returns the better known one. */

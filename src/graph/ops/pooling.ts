@@ -211,7 +211,7 @@ function runMaxUnpool(c: RunContext): readonly Tensor[] {
   for (let i = 0; i < values.length; i++) {
     const index = Number(indices[i]!);
     // Indices are those of the tensor that was pooled, which is the output.
-    if (!(index >= 0 && index < to.length)) c.fail(`index ${index} is outside an output of ${formatShape(out.shape)}`);
+    if (!(index >= 0 && index < to.length)) c.fail(`an index is outside an output of ${formatShape(out.shape)}`);
     to[index] = values[i]!;
   }
   return [out];

@@ -130,6 +130,9 @@ function inferReduce(source: AxesFrom, dtypes: readonly DType[]): (c: InferConte
   };
 }
 
+/** A list that is too long to be looked at is longer than a tensor has axes. */
+const TOO_MANY = 'more axes than a tensor has';
+
 /** The input with the reduced axes last, and how many elements each result takes. */
 function rows(x: Tensor, axes: readonly number[]): { values: Numbers; count: number } {
   const rest = x.shape.map((_, i) => i).filter(i => !axes.includes(i));
@@ -159,7 +162,7 @@ function extremeOf(dtype: DType, which: 'least' | 'largest'): number {
 function runReduce(source: AxesFrom, reducer: Reducer): (c: RunContext) => readonly Tensor[] {
   return c => {
     const out = c.allocate();
-    const { values, count } = rows(c.operand(0), reducedAxes(c, source)!);
+    const { values, count } = rows(c.operand(0), reducedAxes(c, source) ?? c.fail(TOO_MANY));
     const to = out.data as Numbers;
     // The loop is the same for bigints.
     const big = reducer.big as unknown as Fold<number>;
@@ -182,7 +185,7 @@ function runLogSumExp(source: AxesFrom): (c: RunContext) => readonly Tensor[] {
     const { dtype } = c.outputs[0]!;
     const doubles = isBig(x) ? x.cast('f64') : x;
     const out = Tensor.zeros(isBig(x) ? 'f64' : dtype, c.shape());
-    const { values, count } = rows(doubles, reducedAxes(c, source)!);
+    const { values, count } = rows(doubles, reducedAxes(c, source) ?? c.fail(TOO_MANY));
     for (let i = 0; i < out.size; i++) {
       const row = values.subarray(i * count, (i + 1) * count);
       const largest = fold(row, Number.NEGATIVE_INFINITY, Math.max);

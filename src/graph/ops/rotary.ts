@@ -126,7 +126,7 @@ function positionsOf(c: RunContext, roles: Roles): (batch: number, row: number) 
   const known = c.operand(roles.cos).shape[0]!;
   return (batch, row) => {
     const position = given.shape.length === 1 ? positions[0]! + row : positions[batch * rows + row]!;
-    if (position < 0 || position >= known) c.fail(`position ${position} is outside a cache of ${known}`);
+    if (position < 0 || position >= known) c.fail(`a position is outside a cache of ${known}`);
     return position;
   };
 }

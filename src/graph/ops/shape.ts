@@ -3,6 +3,7 @@
  * @module
  */
 import { formatShape, Tensor } from '../../tensor/index.ts';
+import { exactQuotient } from '../dimension.ts';
 import type { Dim, Facts } from '../graph.ts';
 import { shapeFromInput } from './constant.ts';
 import {
@@ -32,43 +33,24 @@ function reshaped(c: InferContext, wanted: readonly Dim[]): readonly Dim[] {
   if (open >= 0 && !copyZero && wanted.includes(0))
     c.fail(`with allowzero, 0 and -1 in ${formatShape(wanted)} say nothing`);
   if (open < 0) {
-    if ([...shape, ...target].every(dim => typeof dim === 'number') && c.product(shape) !== c.product(target)) {
-      c.fail(`${formatShape(shape)} has ${c.product(shape)} elements, ${formatShape(target)} does not`);
-    }
+    const [have, wants] = [c.product(shape), c.product(target)];
+    if (c.differ(have, wants))
+      c.fail(`${formatShape(shape)} has ${have} elements, ${formatShape(target)} has ${wants}`);
     return target;
   }
   return target.map((dim, i) => (i === open ? quotient(c, shape, target) : dim));
 }
 
-/** Sizes, where a product that was named after its factors is taken apart again. */
-function factorsOf(dims: readonly Dim[]): readonly Dim[] {
-  return dims.flatMap((dim): readonly Dim[] => {
-    if (typeof dim === 'number' || !dim.includes('*') || dim.includes('(')) return [dim];
-    return dim.split('*').map(part => (/^\d{1,15}$/.test(part) ? Number(part) : part));
-  });
-}
-
-/** What is left for -1: sizes that stand on both sides cancel, by name too. */
+/** What is left for -1: the product of the sizes that are there, divided by that of the others. */
 function quotient(c: InferContext, from: readonly Dim[], to: readonly Dim[]): Dim {
-  const [shape, target] = [factorsOf(from), factorsOf(to)];
-  const above = shape.filter(dim => typeof dim === 'string');
-  const below = target.filter(dim => typeof dim === 'string');
-  for (const dim of [...below]) {
-    const at = above.indexOf(dim);
-    if (at < 0) continue;
-    above.splice(at, 1);
-    below.splice(below.indexOf(dim), 1);
-  }
-  const numbers = (dims: readonly Dim[]): number =>
-    dims.reduce<number>((size, dim) => (typeof dim === 'number' ? size * dim : size), 1);
-  const [have, known] = [numbers(shape), numbers(target)];
-  if (below.length > 0) return c.fresh();
+  const [have, known] = [c.product(from), c.product(to)];
   if (known === 0) return 0;
-  if (have % known !== 0) {
-    if (above.length > 0) return c.fresh();
+  const left = exactQuotient(have, known);
+  if (left !== undefined) return left;
+  if (typeof have === 'number' && typeof known === 'number') {
     c.fail(`${have} elements of ${formatShape(from)} cannot be cut into ${formatShape(to)}`);
   }
-  return c.product([...above, have / known]);
+  return c.fresh();
 }
 
 const reshape: OperatorVersion = {

@@ -199,7 +199,7 @@ function inferCol2Im(c: InferContext): readonly Facts[] {
 
 function runCol2Im(c: RunContext): readonly Tensor[] {
   const out = c.allocate();
-  const { window, image, blocks } = foldWindow(c)!;
+  const { window, image, blocks } = foldWindow(c) ?? c.fail('more sizes than axes');
   const rank = image.length;
   const taps = volume(window.kernel);
   const count = volume(blocks);

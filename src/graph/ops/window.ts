@@ -73,6 +73,9 @@ export function windowShape(
       const rounded = Math.ceil(steps) + 1;
       return (rounded - 1) * stride >= known + begin ? rounded - 1 : rounded;
     };
+    // With steps of one, the size is a sum, and often the same.
+    if (stride === 1 && auto.startsWith('SAME')) return size;
+    if (stride === 1 && !ceil) return c.derive(`${size}+(${padding - extent + 1})`, [size], out);
     return c.derive(
       `win(${size},${extent},${stride},${auto === 'NOTSET' ? padding : auto}${ceil ? `,c${begin}` : ''})`,
       [size],

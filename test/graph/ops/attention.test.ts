@@ -201,9 +201,9 @@ describe('Attention', () => {
     const shapes = infer('Attention', inputs, { attributes: { q_num_heads: 4, kv_num_heads: 4 }, outputs: 4 });
     expect(shapes.map(({ shape }) => shape)).toEqual([
       ['B', 'S', 64],
-      ['B', 4, '(P+L)', 16],
-      ['B', 4, '(P+L)', 16],
-      ['B', 4, 'S', '(P+L)'],
+      ['B', 4, 'L+P', 16],
+      ['B', 4, 'L+P', 16],
+      ['B', 4, 'S', 'L+P'],
     ]);
   });
 

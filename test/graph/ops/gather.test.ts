@@ -42,7 +42,7 @@ describe('Gather', () => {
 
   test('refuses an index outside of its axis', () => {
     const x = Tensor.of('f32', [1, 2]);
-    expect(refusal(() => compute('Gather', [x, Tensor.of('i64', 2)]))).toContain('index 2 is outside an axis of 2');
+    expect(refusal(() => compute('Gather', [x, Tensor.of('i64', 2)]))).toContain('an index is outside an axis of 2');
     expect(refusal(() => compute('Gather', [x, Tensor.of('i64', -3)]))).toContain('index -3');
     expect(refusal(() => compute('Gather', [x, Tensor.of('f32', 0)]))).toContain('expected one of i32 i64');
   });
@@ -69,7 +69,7 @@ describe('GatherElements', () => {
     const of = (indices: Tensor): string => refusal(() => compute('GatherElements', [x, indices]));
     expect(of(Tensor.of('i64', [[0, 0, 0]]))).toContain('reach over');
     expect(of(Tensor.of('i64', [0]))).toContain('expected 2 dimensions');
-    expect(of(Tensor.of('i32', [[2, 0]]))).toContain('index 2 is outside');
+    expect(of(Tensor.of('i32', [[2, 0]]))).toContain('an index is outside');
   });
 
   test('gives an empty result for no indices', () => {
@@ -102,7 +102,7 @@ describe('GatherND', () => {
       refusal(() => compute('GatherND', [x, indices], { attributes: { batch_dims: batch } }));
     expect(of(Tensor.of('i64', [[0, 0, 0]]))).toContain('tuples of 3 indices into 2 axes');
     expect(of(Tensor.zeros('i64', [2, 0]))).toContain('tuples of 0 indices');
-    expect(of(Tensor.of('i64', [[0, 3]]))).toContain('index 3 is outside axis 1 of 3');
+    expect(of(Tensor.of('i64', [[0, 3]]))).toContain('an index is outside axis 1 of 3');
     expect(of(Tensor.of('i64', [[0], [0], [0]]), 1)).toContain('batch axis 0');
     expect(of(Tensor.of('i64', 0))).toContain('0 of indices');
     expect(of(Tensor.of('i64', [[0]]), 2)).toContain('batch_dims');

@@ -104,7 +104,7 @@ describe('com.microsoft.Attention', () => {
     const facts = infer('Attention', inputs, { attributes: { num_heads: 2 }, domain: 'com.microsoft', outputs: 2 });
     expect(facts.map(({ shape }) => shape)).toEqual([
       ['B', 'S', 8],
-      [2, 'B', 2, '(P+S)', 4],
+      [2, 'B', 2, 'P+S', 4],
     ]);
   });
 

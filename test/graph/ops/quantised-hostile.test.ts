@@ -217,7 +217,7 @@ describe('quantised operators', () => {
         'QLinearConv',
         '',
         [byte('N', 2, 'H', 5), f32, u8, byte(4, 2, 3, 3), f32, u8, f32, u8],
-        ['N', 4, 'win(H,3,1,0)', 3],
+        ['N', 4, 'H-2', 3],
       ],
       ['QLinearMatMul', '', [byte('N', 'T', 4), f32, u8, byte(4, 6), f32, u8, f32, u8], ['N', 'T', 6]],
       ['MatMulInteger', '', [byte('N', 4), byte(4, 'M')], ['N', 'M']],

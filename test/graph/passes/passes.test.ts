@@ -566,7 +566,7 @@ describe('passes', () => {
     };
     const learnt = pass.run(vague, {});
     expect(learnt.rewrites).toBe(1);
-    expect(learnt.graph.values[graph.outputs[0]!]!.facts.shape).toEqual(['n*2', 2]);
+    expect(learnt.graph.values[graph.outputs[0]!]!.facts.shape).toEqual(['2*n', 2]);
     expect(pass.run(learnt.graph, {})).toEqual({ graph: learnt.graph, rewrites: 0 });
   });
 
