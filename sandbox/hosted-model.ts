@@ -5,13 +5,17 @@
  */
 
 import type { NativeProgram, NativeProgramHost } from '../native/index.ts';
-import { CloisterError, type ErrorCode, isCloisterError } from '../src/base/index.ts';
-import type { NamedTensors } from '../src/engine/index.ts';
+import { CloisterError, decodeUtf8, type ErrorCode, isCloisterError } from '../src/base/index.ts';
+import type { NamedTensors, PlannedPort, Profile } from '../src/engine/index.ts';
+import { decodePlan, encodePlan } from '../src/engine/plan-cache.ts';
+import { evaluateDim, namesOf } from '../src/graph/dimension.ts';
 import { DTYPES, Tensor } from '../src/tensor/index.ts';
 import { bindInputs, type Dims, dimsKey } from './binding.ts';
 import type { GuestAnswer } from './isolate.ts';
 import type { Kernels } from './kernels.ts';
 import { limitError } from './limit-error.ts';
+import { aloneModel, describeFiles, type FixedDims, type ModelFiles } from './model-files.ts';
+import { MAX_PLAN_BYTES } from './plan-notes.ts';
 import { MAX_SHOWN_BYTES, parseShown, type ShownForm } from './shown.ts';
 import { joinParts, packTensors, type TensorHead, unpackTensors } from './tensors.ts';
 import {
@@ -19,9 +23,13 @@ import {
   isSafeName,
   type ModelReport,
   type ModelSummary,
+  type Optimisation,
+  parseOptimisation,
+  parseProfile,
   parseReport,
   parseSummary,
   refuseGuest,
+  type ValueSummary,
 } from './untrusted.ts';
 
 /** Programs kept for different sizes of the symbolic dimensions; each holds its own packed weights. */
@@ -36,9 +44,15 @@ export type GuestCall = (op: string, header: object, payload?: Uint8Array) => Gu
 /** What a model is hosted with. */
 export interface HostOptions {
   readonly call: GuestCall;
+  /** Calls the guest on the calling thread, where a look at the clock costs least. */
+  readonly measure?: GuestCall;
   readonly kernels: Kernels;
-  /** The model file. The guest is lent the same bytes. */
-  readonly model: Uint8Array;
+  /** The model file, with the files beside it. The guest is lent the same bytes. */
+  readonly model: Uint8Array | ModelFiles;
+  /** Sizes that are fixed on import. */
+  readonly dims?: FixedDims;
+  /** What an earlier load of the same model was planned to. Not trusted. */
+  readonly plan?: Uint8Array | undefined;
   /** The most bytes of one program's arenas. */
   readonly limitBytes: number;
 }
@@ -48,11 +62,24 @@ interface Variant {
   readonly program: NativeProgram;
   readonly inputs: readonly TensorHead[];
   readonly outputs: readonly TensorHead[];
+  /** The plan that was made for it; undefined where it was known before, or is not to be kept. */
+  readonly fresh?: Uint8Array | undefined;
+}
+
+/** What the guest says before it can read the model: that weights are in other files. A claim, to be checked. */
+export class NeedsFiles {
+  readonly asked: unknown;
+
+  constructor(asked: unknown) {
+    this.asked = asked;
+  }
 }
 
 /** A model that was parsed by a guest and prepared for one backend. */
 export class HostedModel {
   readonly report: ModelReport;
+  /** What the load was planned to, if that was not known before: for whoever keeps plans. */
+  readonly freshPlan: Uint8Array | undefined;
   readonly #options: HostOptions;
   readonly #variants = new Map<string, Variant>();
   /** Sizes that are being planned, until they are ready or have failed. */
@@ -62,31 +89,40 @@ export class HostedModel {
   #prepared: Promise<GuestAnswer> | undefined;
 
   private constructor(options: HostOptions, report: ModelReport, first: Variant | undefined, dims: Dims) {
-    this.#options = options;
+    const { plan: _, ...rest } = options; // it was for the load
+    this.#options = rest;
     this.report = report;
-    if (first !== undefined) this.#variants.set(dimsKey(dims), first);
+    this.freshPlan = first?.fresh;
+    if (first !== undefined) this.#variants.set(dimsKey(dims), { ...first, fresh: undefined });
   }
 
   /**
    * Lets the guest parse the model, plans it for native kernels where there are some and they can run it, and prepares the
    * guest's interpreter otherwise. A plan for every symbolic dimension at 1 decides which.
    *
-   * @throws {CloisterError} `INVALID_MODEL`, `MODEL_TOO_LARGE`, `UNSUPPORTED_MODEL`, `OUT_OF_MEMORY`, `GUEST_FAILED`.
+   * @returns {@link NeedsFiles} when weights are in files that were not given: the guest may be asked again with them.
+   * @throws {CloisterError} `INVALID_MODEL`, `MODEL_TOO_LARGE`, `UNSUPPORTED_MODEL`, `OUT_OF_MEMORY`, `GUEST_FAILED`;
+   *   `INVALID_ARGUMENT` on sizes that no input has.
    */
-  static async open(options: HostOptions): Promise<HostedModel> {
-    const { header } = await options.call('load', { bytes: options.model.length });
-    const summary = parseSummary(header['summary']);
-    if (summary.bytes !== options.model.length)
-      throw refuseGuest('summary.bytes', `${options.model.length}`, summary.bytes);
+  static async open(options: HostOptions): Promise<HostedModel | NeedsFiles> {
+    const model = filesOf(options);
+    const header = { ...describeFiles(model), total: model.bytes.length, dims: options.dims ?? {} };
+    const answer = (await options.call('load', header)).header;
+    if (answer['external'] !== undefined) return new NeedsFiles(answer['external']);
+    const summary = parseSummary(answer['summary']);
+    if (summary.bytes !== model.modelBytes) throw refuseGuest('summary.bytes', `${model.modelBytes}`, summary.bytes);
     const dims = smallestDims(summary);
     const { host, why } = options.kernels;
     if (host === undefined) return HostedModel.#interpreted(options, summary, why);
-    const planned = await plan(options, host, summary, dims).catch(error => {
-      // A model may have no meaning where every open size is 1; then the first run plans.
-      const open = Object.keys(dims).length > 0 && isCloisterError(error) && OF_THESE_SIZES.has(error.code);
-      if (open) return undefined;
-      throw error;
-    });
+    const known = knownPlan(options, host, summary, dims);
+    const planned =
+      known ??
+      (await plan(options, host, summary, dims, true).catch(error => {
+        // A model may have no meaning where every open size is 1; then the first run plans.
+        const open = Object.keys(dims).length > 0 && isCloisterError(error) && OF_THESE_SIZES.has(error.code);
+        if (open) return undefined;
+        throw error;
+      }));
     if (planned?.kind === 'reference') return HostedModel.#interpreted(options, summary, planned.why);
     const memory = planned?.variant.program.memory ?? { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 };
     const report = parseReport({ summary, backend: 'native', why, memory });
@@ -125,6 +161,27 @@ export class HostedModel {
     return parseShown(payload, form, limitBytes);
   }
 
+  /**
+   * Runs the model `runs` times on the guest's interpreter, and says how long each node took.
+   *
+   * @param warm - It has run before: otherwise one run more, which is not measured.
+   * @throws {CloisterError} as {@link HostedModel.run}; `LIMIT_EXCEEDED` when the profile has more than `outputBytes` bytes.
+   */
+  async profile(inputs: NamedTensors, runs: number, warm: boolean, outputBytes: number): Promise<Profile> {
+    bindInputs(this.report.summary.inputs, inputs);
+    const { call, measure = call, limitBytes } = this.#options;
+    const packed = packTensors(inputs);
+    const header = { tensors: packed.heads, runs, warm, limitBytes };
+    const { payload } = await measure('profile', header, joinParts(packed));
+    if (payload.length > outputBytes) throw limitError('outputBytes', outputBytes, payload.length);
+    return parseProfile(parseJson(payload, 'profile'), runs);
+  }
+
+  /** What the passes do to the model, and what memory it then needs, as the guest says. @throws {CloisterError} `GUEST_FAILED`. */
+  async passes(): Promise<Optimisation> {
+    return parseOptimisation((await this.#options.call('passes', {})).header);
+  }
+
   /** Frees the programs. The guest belongs to the caller. */
   close(): void {
     this.#closed = true;
@@ -145,7 +202,7 @@ export class HostedModel {
       await other;
       return this.run(inputs, outputBytes);
     }
-    const planning = plan(this.#options, this.#options.kernels.host!, this.report.summary, dims);
+    const planning = plan(this.#options, this.#options.kernels.host!, this.report.summary, dims, false);
     this.#planning.set(
       key,
       planning.catch(() => {}),
@@ -185,6 +242,7 @@ async function plan(
   host: NativeProgramHost,
   summary: ModelSummary,
   dims: Dims,
+  keep: boolean,
 ): Promise<Planned> {
   let answer: GuestAnswer;
   try {
@@ -193,38 +251,86 @@ async function plan(
     if (!isCloisterError(error, 'UNSUPPORTED_MODEL')) throw error;
     return { kind: 'reference', why: error.message.slice(0, 1_000) };
   }
-  const inputs = ports(
-    answer.header['inputs'],
-    summary.inputs.map(({ name }) => name),
-    'plan.inputs',
-  );
-  const outputs = ports(
-    answer.header['outputs'],
-    summary.outputs.map(({ name }) => name),
-    'plan.outputs',
-  );
-  const program = host.load(answer.payload, options.model, options.limitBytes);
+  const { inputs, outputs } = answer.header;
+  const variant = makeReady(options, host, summary, dims, { inputs, outputs, program: answer.payload });
+  if (!keep) return { kind: 'native', variant };
+  const memory = { permanentBytes: 0, temporaryBytes: 0, temporaryLowerBoundBytes: 0, stagingBytes: 0 };
+  const ready = {
+    inputs: variant.inputs as readonly PlannedPort[],
+    outputs: variant.outputs as readonly PlannedPort[],
+  };
+  const fresh = encodePlan({ ...ready, program: answer.payload, memory, steps: [] });
+  return { kind: 'native', variant: { ...variant, fresh: fresh.length <= MAX_PLAN_BYTES ? fresh : undefined } };
+}
+
+/** The plan of an earlier load, checked like one that the guest makes now; undefined where it does not pass. */
+function knownPlan(
+  options: HostOptions,
+  host: NativeProgramHost,
+  summary: ModelSummary,
+  dims: Dims,
+): Planned | undefined {
+  if (options.plan === undefined) return undefined;
+  try {
+    return { kind: 'native', variant: makeReady(options, host, summary, dims, decodePlan(options.plan)) };
+  } catch (error) {
+    if (isCloisterError(error, 'INVALID_PROGRAM') || isCloisterError(error, 'GUEST_FAILED')) return undefined;
+    throw error;
+  }
+}
+
+/** Has a program verified and loaded, for ports that are the model's at these sizes. */
+function makeReady(
+  options: HostOptions,
+  host: NativeProgramHost,
+  summary: ModelSummary,
+  dims: Dims,
+  from: { readonly inputs: unknown; readonly outputs: unknown; readonly program: Uint8Array },
+): Variant {
+  const inputs = ports(from.inputs, summary.inputs, dims, 'plan.inputs');
+  const outputs = ports(from.outputs, summary.outputs, dims, 'plan.outputs');
+  const program = host.load(from.program, filesOf(options).bytes, options.limitBytes);
   if (!fits(inputs, program.inputBytes) || !fits(outputs, program.outputBytes)) {
     program.close();
     throw refuseGuest('plan', 'ports of the sizes that the program has', 'others');
   }
-  return { kind: 'native', variant: { program, inputs, outputs } };
+  return { program, inputs, outputs };
 }
 
-/** Checks that the ports of a program are the model's, each once, and says how large each is. */
-function ports(value: unknown, names: readonly string[], where: string): readonly TensorHead[] {
-  if (!Array.isArray(value) || value.length !== names.length) throw refuseGuest(where, `${names.length} ports`, value);
-  const seen = new Set<string>();
+function filesOf({ model }: HostOptions): ModelFiles {
+  return model instanceof Uint8Array ? aloneModel(model) : model;
+}
+
+function parseJson(bytes: Uint8Array, where: string): unknown {
+  try {
+    return JSON.parse(decodeUtf8(bytes));
+  } catch {
+    throw refuseGuest(where, 'JSON', 'something else');
+  }
+}
+
+/** Checks that the ports of a program are the model's at these sizes, each once, and says how large each is. */
+function ports(value: unknown, values: readonly ValueSummary[], dims: Dims, where: string): readonly TensorHead[] {
+  if (!Array.isArray(value) || value.length !== values.length)
+    throw refuseGuest(where, `${values.length} ports`, value);
+  const byName = new Map(values.map(item => [item.name, item]));
   return value.map((port: unknown) => {
     if (!isRecord(port)) throw refuseGuest(where, 'a port', port);
     const { name, dtype, shape } = port;
-    if (!isSafeName(name) || !names.includes(name) || seen.has(name))
-      throw refuseGuest(where, 'a port of the model', name);
-    seen.add(name);
-    if (typeof dtype !== 'string' || !Object.hasOwn(DTYPES, dtype)) throw refuseGuest(where, 'a dtype', dtype);
-    const good = Array.isArray(shape) && shape.every(dim => Number.isSafeInteger(dim) && dim >= 0);
-    if (!good) throw refuseGuest(where, 'a shape', shape);
-    return { name, dtype, shape } as TensorHead;
+    const known = isSafeName(name) ? byName.get(name) : undefined;
+    if (known === undefined) throw refuseGuest(where, 'a port of the model', name);
+    byName.delete(known.name);
+    if (dtype !== known.dtype) throw refuseGuest(where, known.dtype, dtype);
+    const good =
+      Array.isArray(shape) &&
+      shape.length === known.shape.length &&
+      shape.every((size, i) => {
+        const dim = known.shape[i]!;
+        const expected = evaluateDim(dim, dims);
+        return Number.isSafeInteger(size) && size >= 0 && (expected === undefined || expected === size);
+      });
+    if (!good) throw refuseGuest(where, 'a shape of the model', shape);
+    return { name: known.name, dtype: known.dtype, shape } as TensorHead;
   });
 }
 
@@ -251,6 +357,6 @@ function runVariant({ program, inputs, outputs }: Variant, given: NamedTensors, 
 
 function smallestDims(summary: ModelSummary): Dims {
   const dims: Record<string, number> = Object.create(null);
-  for (const { shape } of summary.inputs) for (const dim of shape) if (typeof dim === 'string') dims[dim] = 1;
+  for (const { shape } of summary.inputs) for (const dim of shape) for (const name of namesOf(dim)) dims[name] = 1;
   return dims;
 }

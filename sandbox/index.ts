@@ -7,6 +7,7 @@ export { bindInputs, type Dims } from './binding.ts';
 export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
 export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
+export type { FixedDims, OpenExternal } from './model-files.ts';
 export {
   type EvaluationOptions,
   type LoadOptions,
@@ -16,5 +17,12 @@ export {
   sandboxSchema,
 } from './sandbox.ts';
 export type { ShownForm } from './shown.ts';
-export type { ModelSummary, NodeSummary, ValueSummary } from './untrusted.ts';
-export type { Evaluation, Isolation, SandboxedModel } from './walls.ts';
+export type {
+  ArenaSummary,
+  ModelSummary,
+  NodeSummary,
+  Optimisation,
+  PassSummary,
+  ValueSummary,
+} from './untrusted.ts';
+export type { Evaluation, Isolation, ProfileRunOptions, SandboxedModel } from './walls.ts';

@@ -2,6 +2,7 @@
  * The isolate: a V8 heap of its own in which guest code runs, reached by strings and buffers only.
  * @module
  */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -17,11 +18,20 @@ const MAX_READ_BYTES = 256 * 1_048_576;
 const MAX_READS = 1_000_000;
 const MAX_ANSWER_HEADER = 4 * 1_048_576;
 const WATCH_MS = 10;
+/** The calls for which a guest has a clock. */
+const MEASURED: ReadonlySet<string> = new Set(['profile', 'passes']);
+/** Steps that a guest's clock makes in a millisecond, where the guest has a process of its own, and where it has not. */
+export const CLOCK_STEPS: Readonly<Record<'process' | 'isolate', number>> = { process: 200, isolate: 10 };
 
 /** What a guest is opened with. */
 export interface GuestOptions {
   /** MiB of the guest's heap. */
   readonly memoryMb: number;
+  /**
+   * Steps that its clock makes in a millisecond, default those of a guest in the calling process. A clock tells guest code about
+   * whatever shares its processor; a coarse one tells less, and one that stands tells nothing.
+   */
+  readonly clockSteps?: number;
 }
 
 /** What a guest answered: a header that still has to be checked, and bytes. */
@@ -83,9 +93,11 @@ export class Guest {
   #model: Uint8Array = new Uint8Array(0);
   #reads = 0;
   #readBytes = 0;
+  /** When the call began that may look at the clock. */
+  #clockStart: number | undefined;
   #dead: CloisterError | undefined;
 
-  private constructor(isolate: IsolatedVM.Isolate, bundle: string, memoryMb: number) {
+  private constructor(isolate: IsolatedVM.Isolate, bundle: string, memoryMb: number, clockSteps: number) {
     const ivm = loadIsolatedVm();
     this.#isolate = isolate;
     this.memoryMb = memoryMb;
@@ -95,7 +107,11 @@ export class Guest {
       const bytes = this.#read(offset, length);
       return new ivm.ExternalCopy(bytes, { transferOut: true }).copyInto({ release: true, transferIn: true });
     });
-    this.#dispatch = context.evalClosureSync(`${bundle}\nreturn guest.connect($0);`, [read], {
+    const now = new ivm.Callback(() => {
+      if (this.#clockStart === undefined) return 0;
+      return Math.floor((performance.now() - this.#clockStart) * clockSteps) / clockSteps;
+    });
+    this.#dispatch = context.evalClosureSync(`${bundle}\nreturn guest.connect($0, $1);`, [read, now], {
       result: { reference: true },
       filename: 'guest.js',
     }) as IsolatedVM.Reference;
@@ -105,10 +121,10 @@ export class Guest {
   readonly memoryMb: number;
 
   /** @throws {CloisterError} `MISSING_DEPENDENCY` without isolated-vm or without the guest bundle. */
-  static open({ memoryMb }: GuestOptions): Guest {
+  static open({ memoryMb, clockSteps = CLOCK_STEPS.isolate }: GuestOptions): Guest {
     const ivm = loadIsolatedVm();
     const isolate = new ivm.Isolate({ memoryLimit: memoryMb });
-    return new Guest(isolate, guestBundle(), memoryMb);
+    return new Guest(isolate, guestBundle(), memoryMb, clockSteps);
   }
 
   /** Lends the guest `read` over these bytes, from now on over no others. They are not copied, and must not be written. */
@@ -156,6 +172,7 @@ export class Guest {
   #arguments(op: string, header: object, payload: Uint8Array | undefined): IsolatedVM.Transferable[] {
     this.#reads = 0;
     this.#readBytes = 0;
+    this.#clockStart = MEASURED.has(op) ? performance.now() : undefined;
     const given: IsolatedVM.Transferable[] = [op, JSON.stringify(header)];
     if (payload !== undefined) {
       const ivm = loadIsolatedVm();
@@ -318,6 +335,13 @@ function parseAnswer(answer: unknown): GuestAnswer {
 }
 
 let bundleText: string | undefined;
+let bundleDigest: string | undefined;
+
+/** SHA-256 of the guest bundle, in hexadecimal: another bundle may read and plan a model in another way. */
+export function guestDigest(): string {
+  bundleDigest ??= createHash('sha256').update(guestBundle()).digest('hex');
+  return bundleDigest;
+}
 
 /** The guest bundle: beside the compiled room in `dist`, or in `dist` below the root when running from source. */
 function guestBundle(): string {

@@ -3,15 +3,16 @@
  * @module
  */
 import { assertIsolatedVm } from './isolate.ts';
+import type { PlanNotes } from './plan-notes.ts';
 import { evaluateInWorker, SupervisedModel, WorkerPool } from './supervisor.ts';
 import type { Walls } from './walls.ts';
 
 /** @throws {CloisterError} `MISSING_DEPENDENCY` when the workers would not find isolated-vm. */
-export function openProcessWalls(warm: number): Walls {
+export function openProcessWalls(warm: number, plans: PlanNotes | undefined): Walls {
   assertIsolatedVm();
   const pool = new WorkerPool(warm);
   return {
-    load: (bytes, name, limits, signal) => SupervisedModel.open({ pool, bytes, name, limits }, signal),
+    load: ({ signal, ...request }) => SupervisedModel.open({ pool, plans, ...request }, signal),
     evaluate: (source, limits, signal) => evaluateInWorker(pool, source, limits, signal),
     settled: () => pool.settled(),
     close: () => pool.close(),

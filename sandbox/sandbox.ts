@@ -4,8 +4,12 @@
  */
 import { z } from 'zod';
 import { CloisterError } from '../src/base/index.ts';
+import type { PlanStore } from '../src/engine/index.ts';
 import { type Capabilities, probeCapabilities } from './capabilities.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
+import type { FixedDims, OpenExternal } from './model-files.ts';
+import { PlanNotes } from './plan-notes.ts';
+import { isSafeName } from './untrusted.ts';
 import type { Evaluation, Isolation, SandboxedModel, Walls } from './walls.ts';
 
 /** Characters of a script. */
@@ -22,15 +26,28 @@ export interface SandboxOptions {
   readonly limits?: LimitsInput | undefined;
   /** Workers that wait, started, for the next load or evaluation. Each holds about 60 MiB. `process` only. Default 1. */
   readonly warm?: number | undefined;
+  /**
+   * Where plans outlive the process, see `openPlanFiles`: a model that was loaded before is not planned again. Only this process reaches
+   * it, never a guest or worker; programs from it are verified like all others. Only what a load is planned to is kept.
+   */
+  readonly plans?: PlanStore | undefined;
 }
 
 /** The schema of {@link SandboxOptions}, with its defaults. Unknown keys are refused. */
-export const sandboxSchema: z.ZodType<{ isolation: Isolation; limits: Limits; warm: number }, SandboxOptions> =
-  z.strictObject({
-    isolation: z.enum(['process', 'isolate', 'none']).default('process'),
-    limits: limitsSchema.prefault({}),
-    warm: z.int().min(0).max(64).default(1),
-  });
+export const sandboxSchema: z.ZodType<
+  { isolation: Isolation; limits: Limits; warm: number; plans?: PlanStore | undefined },
+  SandboxOptions
+> = z.strictObject({
+  isolation: z.enum(['process', 'isolate', 'none']).default('process'),
+  limits: limitsSchema.prefault({}),
+  warm: z.int().min(0).max(64).default(1),
+  plans: z.custom<PlanStore>(isPlanStore, 'expected a store of plans: get, set, delete').optional(),
+});
+
+function isPlanStore(value: unknown): boolean {
+  const store = value as Partial<Record<keyof PlanStore, unknown>> | null;
+  return typeof store === 'object' && [store?.get, store?.set, store?.delete].every(item => typeof item === 'function');
+}
 
 /** What {@link Sandbox.load} may be told. */
 export interface LoadOptions {
@@ -38,6 +55,13 @@ export interface LoadOptions {
   readonly name?: string;
   /** Over those of the sandbox. */
   readonly limits?: LimitsInput;
+  /** Sizes of symbolic dimensions of the inputs, by name, that are fixed for good. Some models need it: the error says so. */
+  readonly dims?: FixedDims;
+  /**
+   * The files beside the model that it keeps weights in, by path relative to the model's folder; or what opens one of them. A model
+   * chooses what is opened, by plain names inside its folder. Model and files together keep to the limit `modelBytes`.
+   */
+  readonly external?: ReadonlyMap<string, Uint8Array> | OpenExternal;
   readonly signal?: AbortSignal;
 }
 
@@ -54,7 +78,7 @@ export interface Sandbox extends AsyncDisposable {
   readonly limits: Limits;
   /**
    * Parses and prepares a model inside the walls. The bytes are copied before this returns control: what runs, now and after
-   * every restart, is what was passed in.
+   * every restart, is what was passed in. So are files beside it, when they are asked for.
    *
    * @throws {CloisterError} `MODEL_TOO_LARGE`, `INVALID_MODEL`, `UNSUPPORTED_MODEL`, `INVALID_GRAPH` about the file;
    *   `LIMIT_EXCEEDED`, `WORKER_CRASHED`, `GUEST_FAILED`, `OUT_OF_MEMORY` about the guest; `MISSING_DEPENDENCY`, `ABORTED`,
@@ -103,16 +127,39 @@ export async function openSandbox(options: SandboxOptions = {}): Promise<Sandbox
       issues,
     });
   }
-  const { isolation, limits, warm } = result.data;
-  const walls = await openWalls(isolation, warm);
+  const { isolation, limits, warm, plans } = result.data;
+  const walls = await openWalls(isolation, warm, plans);
   return new OpenSandbox(isolation, parseLimits(limits), walls);
 }
 
 /** Each isolation loads only what it needs. */
-async function openWalls(isolation: Isolation, warm: number): Promise<Walls> {
-  if (isolation === 'process') return (await import('./process-walls.ts')).openProcessWalls(warm);
-  if (isolation === 'isolate') return (await import('./isolate-walls.ts')).openIsolateWalls();
-  return (await import('./no-walls.ts')).openNoWalls();
+async function openWalls(isolation: Isolation, warm: number, plans: PlanStore | undefined): Promise<Walls> {
+  const notes = plans && new PlanNotes(plans);
+  if (isolation === 'process') return (await import('./process-walls.ts')).openProcessWalls(warm, notes);
+  if (isolation === 'isolate') return (await import('./isolate-walls.ts')).openIsolateWalls(notes);
+  return (await import('./no-walls.ts')).openNoWalls(plans);
+}
+
+/** @throws {CloisterError} `INVALID_ARGUMENT` when `dims` is no record of sizes by name. */
+function checkDims(dims: unknown): FixedDims {
+  const wrong = (what: string): CloisterError => new CloisterError('INVALID_ARGUMENT', `dims: ${what}`);
+  if (typeof dims !== 'object' || dims === null || Array.isArray(dims)) throw wrong('expected sizes by name');
+  const entries = Object.entries(dims);
+  if (entries.length > 1_000) throw wrong(`expected at most 1000 sizes, got ${entries.length}`);
+  for (const [name, size] of entries) {
+    if (!isSafeName(name)) throw wrong('a name is not printable, longer than 1000 characters, or __proto__');
+    if (!Number.isSafeInteger(size) || (size as number) < 0) {
+      throw wrong(`${JSON.stringify(name.slice(0, 80))}: expected a size, got ${String(size).slice(0, 40)}`);
+    }
+  }
+  return Object.freeze(Object.fromEntries(entries)) as FixedDims;
+}
+
+function openerOf(external: LoadOptions['external']): OpenExternal | undefined {
+  if (external === undefined) return undefined;
+  if (external instanceof Map) return location => external.get(location);
+  if (typeof external === 'function') return external;
+  throw new CloisterError('INVALID_ARGUMENT', 'external: expected a Map of files by path, or a function');
 }
 
 /** Checks what comes in, once, before any walls. */
@@ -128,8 +175,9 @@ class OpenSandbox implements Sandbox {
     this.#walls = walls;
   }
 
-  async load(model: Uint8Array, { name = 'model', limits, signal }: LoadOptions = {}): Promise<SandboxedModel> {
+  async load(model: Uint8Array, options: LoadOptions = {}): Promise<SandboxedModel> {
     this.#assertOpen();
+    const { name = 'model', limits, signal } = options;
     if (!(model instanceof Uint8Array)) {
       throw new CloisterError('INVALID_ARGUMENT', 'load: expected the bytes of a model as a Uint8Array');
     }
@@ -141,7 +189,10 @@ class OpenSandbox implements Sandbox {
     const aborted = (): CloisterError =>
       new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal?.reason });
     if (signal?.aborted) throw aborted();
-    const opened = await this.#walls.load(new Uint8Array(model), name, allowed, signal);
+    const dims = checkDims(options.dims ?? {});
+    const external = openerOf(options.external);
+    const bytes = new Uint8Array(model);
+    const opened = await this.#walls.load({ bytes, name, limits: allowed, dims, external, signal });
     if (!signal?.aborted && !this.#closed) return opened;
     await opened.close();
     this.#assertOpen();

@@ -3,9 +3,17 @@
  * @module
  */
 import { CloisterError } from '../src/base/index.ts';
+import { planArena } from '../src/engine/index.ts';
 import type { Graph, Node, ValueId } from '../src/graph/index.ts';
 import { elementCount } from '../src/tensor/index.ts';
-import { isSafeName, MAX_OUTLINE, type ModelSummary, type ValueSummary } from './untrusted.ts';
+import {
+  type ArenaSummary,
+  isSafeName,
+  MAX_LABELS,
+  MAX_OUTLINE,
+  type ModelSummary,
+  type ValueSummary,
+} from './untrusted.ts';
 
 /**
  * Returns the summary of `graph`, which was read from a file of `bytes` bytes.
@@ -18,7 +26,12 @@ export function summarise(graph: Graph, bytes: number): ModelSummary {
     const { name, facts } = graph.values[id]!;
     assertSafe(name, 'value');
     for (const dim of facts.shape) if (typeof dim === 'string') assertSafe(dim, 'dimension');
-    return { name, dtype: facts.dtype, shape: [...facts.shape] };
+    const labels = graph.maps.get(id)?.labels;
+    if (labels && labels.length > MAX_LABELS) {
+      throw new CloisterError('MODEL_TOO_LARGE', `an output has ${labels.length} labels, the limit is ${MAX_LABELS}`);
+    }
+    for (const label of labels ?? []) if (typeof label === 'string') assertSafe(label, 'label');
+    return { name, dtype: facts.dtype, shape: [...facts.shape], ...(labels && { labels }) };
   };
   const counts = new Map<string, number>();
   const operatorOf = ({ domain, op }: Node): string => (domain === '' ? op : `${domain}::${op}`);
@@ -54,6 +67,13 @@ export function summarise(graph: Graph, bytes: number): ModelSummary {
     parameters,
     parameterBytes,
   };
+}
+
+/** What the activations of `graph` need; undefined where a size of an input is open. */
+export function arenaOf(graph: Graph): ArenaSummary | undefined {
+  if (graph.inputs.some(id => graph.values[id]!.facts.shape.some(dim => typeof dim === 'string'))) return undefined;
+  const { peakBytes, lowerBoundBytes, unplanned } = planArena(graph);
+  return { peakBytes, lowerBoundBytes, unplanned: unplanned.length };
 }
 
 function assertSafe(name: string, what: string): void {

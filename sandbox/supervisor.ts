@@ -2,16 +2,34 @@
  * The supervisor: keeps workers warm, gives each model one of its own, and a fresh one when that one dies.
  * @module
  */
-import { CloisterError, isCloisterError } from '../src/base/index.ts';
-import type { NamedTensors } from '../src/engine/index.ts';
+import { CloisterError, decodeUtf8, isCloisterError } from '../src/base/index.ts';
+import type { KernelInfo, NamedTensors, Profile } from '../src/engine/index.ts';
 import { assertOutputs, bindInputs } from './binding.ts';
 import type { Limits } from './limits.ts';
+import {
+  addFiles,
+  aloneModel,
+  describeFiles,
+  digestModel,
+  type FixedDims,
+  type ModelFiles,
+  type OpenExternal,
+} from './model-files.ts';
 import { outcomeOf } from './outcome.ts';
+import { MAX_PLAN_BYTES, type PlanNotes, parseKernel } from './plan-notes.ts';
+import { profileInPieces } from './profiling.ts';
 import { MAX_SHOWN_BYTES, parseShown, type ShownForm } from './shown.ts';
 import { packTensors, unpackTensors } from './tensors.ts';
-import { type ModelReport, parseReport, refuseGuest } from './untrusted.ts';
-import type { Evaluation, SandboxedModel } from './walls.ts';
-import { type WorkerCommand, WorkerProcess } from './worker/process.ts';
+import {
+  type ModelReport,
+  type Optimisation,
+  parseOptimisation,
+  parseProfile,
+  parseReport,
+  refuseGuest,
+} from './untrusted.ts';
+import type { Evaluation, ProfileRunOptions, SandboxedModel } from './walls.ts';
+import { type WorkerAnswer, type WorkerCommand, WorkerProcess } from './worker/process.ts';
 
 /** How many workers a model may end while it is being loaded, in a row, before it is refused. */
 const MAX_LOAD_ATTEMPTS = 3;
@@ -89,12 +107,36 @@ export interface SupervisedOptions {
   readonly bytes: Uint8Array;
   readonly name: string;
   readonly limits: Limits;
+  readonly dims?: FixedDims;
+  /** Opens files beside the model, while it is opened for the first time. */
+  readonly external?: OpenExternal | undefined;
+  readonly plans?: PlanNotes | undefined;
+}
+
+/** What a fresh worker is given. */
+interface Loading {
+  readonly files: ModelFiles;
+  readonly dims: FixedDims;
+  readonly external: OpenExternal | undefined;
+  readonly plans: PlanNotes | undefined;
+  readonly pool: WorkerPool;
+  readonly name: string;
+  readonly limits: Limits;
+}
+
+/** A model that a worker has. */
+interface Loaded {
+  readonly worker: WorkerProcess;
+  readonly report: ModelReport;
+  readonly files: ModelFiles;
 }
 
 /** A model in a worker process of its own. */
 export class SupervisedModel implements SandboxedModel {
   readonly name: string;
-  readonly #options: SupervisedOptions;
+  readonly digest: string;
+  readonly dims: FixedDims;
+  readonly #options: Loading;
   #report: ModelReport;
   #worker: Promise<WorkerProcess>;
   /** Workers that died one after the other without having answered a run. */
@@ -103,9 +145,11 @@ export class SupervisedModel implements SandboxedModel {
   #refused: { readonly error: CloisterError; readonly until: number } | undefined;
   #closed = false;
 
-  private constructor(options: SupervisedOptions, worker: WorkerProcess, report: ModelReport) {
-    this.#options = options;
+  private constructor(options: Loading, { worker, report, files }: Loaded) {
+    this.#options = { ...options, files, external: undefined };
     this.name = options.name;
+    this.dims = options.dims;
+    this.digest = digestModel(files);
     this.#worker = Promise.resolve(worker);
     this.#report = report;
   }
@@ -117,8 +161,9 @@ export class SupervisedModel implements SandboxedModel {
    *   {@link MAX_LOAD_ATTEMPTS} workers; `ABORTED`.
    */
   static async open(options: SupervisedOptions, signal?: AbortSignal): Promise<SupervisedModel> {
-    const { worker, report } = await loadInWorker(options, signal);
-    return new SupervisedModel(options, worker, report);
+    const { bytes, dims = {}, external, plans, pool, name, limits } = options;
+    const loading: Loading = { files: aloneModel(bytes), dims, external, plans, pool, name, limits };
+    return new SupervisedModel(loading, await loadInWorker(loading, signal));
   }
 
   get summary(): ModelReport['summary'] {
@@ -157,16 +202,29 @@ export class SupervisedModel implements SandboxedModel {
   }
 
   async show(form: ShownForm): Promise<string> {
-    if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
     const { limits } = this.#options;
-    const worker = await this.#alive();
-    try {
-      const { payload } = await worker.request({ op: 'show', form, outputBytes: limits.outputBytes }, [], limits);
-      return parseShown(payload, form, Math.min(limits.outputBytes, MAX_SHOWN_BYTES));
-    } catch (error) {
-      if (isCloisterError(error) && isFinal(error)) worker.kill(error);
-      throw error;
-    }
+    const { payload } = await this.#ask({ op: 'show', form, outputBytes: limits.outputBytes }, []);
+    return this.#judged(() => parseShown(payload, form, Math.min(limits.outputBytes, MAX_SHOWN_BYTES)));
+  }
+
+  async profile(inputs: NamedTensors, options: ProfileRunOptions = {}): Promise<Profile> {
+    bindInputs(this.summary.inputs, inputs);
+    const { heads, parts } = packTensors(inputs);
+    const { outputBytes, wallMs } = this.#options.limits;
+    // What a fresh worker measures first is not measured, even in the middle.
+    let last: WorkerProcess | undefined;
+    return await profileInPieces(async runs => {
+      const worker = await abortable(this.#alive(), options.signal);
+      const header = { op: 'profile', tensors: heads, runs, warm: worker === last, wallMs, outputBytes };
+      const { payload } = await this.#ask(header, parts, worker, options.signal);
+      last = worker;
+      return this.#judged(() => parseProfile(parseJson(payload), runs));
+    }, options);
+  }
+
+  async passes(): Promise<Optimisation> {
+    const { header } = await this.#ask({ op: 'passes' }, []);
+    return this.#judged(() => parseOptimisation(header));
   }
 
   async close(): Promise<void> {
@@ -177,6 +235,33 @@ export class SupervisedModel implements SandboxedModel {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** One request to the worker that has the model. A worker that answers in another form is ended. */
+  async #ask(
+    header: object,
+    parts: readonly Uint8Array[],
+    chosen?: WorkerProcess,
+    signal?: AbortSignal,
+  ): Promise<WorkerAnswer> {
+    if (this.#closed) throw new CloisterError('CLOSED', `the model ${this.name} is closed`);
+    const worker = chosen ?? (await this.#alive());
+    try {
+      return await abortable(worker.request(header, parts, this.#options.limits), signal);
+    } catch (error) {
+      if (isCloisterError(error) && isFinal(error)) worker.kill(error);
+      throw error;
+    }
+  }
+
+  /** What `parse` makes of an answer; the worker that gave one which does not parse is ended. */
+  async #judged<T>(parse: () => T): Promise<T> {
+    try {
+      return parse();
+    } catch (error) {
+      if (isCloisterError(error) && isFinal(error)) (await this.#worker.catch(() => undefined))?.kill(error);
+      throw error;
+    }
   }
 
   /** The worker that has the model; a fresh one if the last died. Concurrent callers wait for the same. */
@@ -250,21 +335,15 @@ function isFinal(error: CloisterError): boolean {
   return error.code === 'GUEST_FAILED' || (error.code === 'LIMIT_EXCEEDED' && error.detail['limit'] !== 'outputBytes');
 }
 
-async function loadInWorker(
-  { pool, bytes, limits, name }: SupervisedOptions,
-  signal?: AbortSignal,
-): Promise<{ worker: WorkerProcess; report: ModelReport }> {
+async function loadInWorker(loading: Loading, signal?: AbortSignal): Promise<Loaded> {
+  const { pool, name } = loading;
   let starts = 0;
   let loads = 0;
   while (true) {
     const worker = pool.take();
     try {
-      await abortable(worker.greeted(), signal);
-      const request = worker.request({ op: 'load', memoryMb: limits.memoryMb }, [bytes], limits);
-      const report = parseReport((await abortable(request, signal)).header['report']);
-      if (report.summary.bytes !== bytes.length)
-        throw refuseGuest('summary.bytes', `${bytes.length}`, report.summary.bytes);
-      return { worker, report };
+      const { kernel } = await abortable(worker.greeted(), signal);
+      return await loadInto(worker, loading, parseKernel(kernel), signal);
     } catch (error) {
       const attempts = worker.hasGreeted ? ++loads : ++starts;
       await worker.close();
@@ -278,6 +357,44 @@ async function loadInWorker(
     } finally {
       pool.refill();
     }
+  }
+}
+
+/** Loads a model in one worker, with the files that it turns out to need, and with the plan of an earlier load if one is kept. */
+async function loadInto(
+  worker: WorkerProcess,
+  loading: Loading,
+  kernel: KernelInfo | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Loaded> {
+  const { files, dims, external, plans, limits } = loading;
+  const of = plans && kernel && { digest: digestModel(files), dims, kernel };
+  const plan = of && plans?.get(of);
+  const header = {
+    op: 'load',
+    memoryMb: limits.memoryMb,
+    ...describeFiles(files),
+    dims,
+    planBytes: plan?.length ?? 0,
+    keepBytes: of ? Math.min(MAX_PLAN_BYTES, limits.outputBytes) : 0,
+  };
+  const answer = await abortable(worker.request(header, plan ? [files.bytes, plan] : [files.bytes], limits), signal);
+  if (answer.header['external'] !== undefined) {
+    const opening = addFiles(files, answer.header['external'], external, limits.modelBytes);
+    return loadInto(worker, { ...loading, files: await abortable(opening, signal) }, kernel, signal);
+  }
+  const report = parseReport(answer.header['report']);
+  if (report.summary.bytes !== files.modelBytes)
+    throw refuseGuest('summary.bytes', `${files.modelBytes}`, report.summary.bytes);
+  if (of) plans?.set(of, answer.payload);
+  return { worker, report, files };
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(decodeUtf8(bytes));
+  } catch {
+    throw refuseGuest('profile', 'JSON', 'something else');
   }
 }
 

@@ -3,6 +3,7 @@
  * @module
  */
 import { CloisterError, type ErrorCode, errorFromJson } from '../src/base/index.ts';
+import type { Profile, ProfiledNode, ProfiledOperator } from '../src/engine/index.ts';
 import type { Dim } from '../src/graph/index.ts';
 import { DTYPES, type DType } from '../src/tensor/index.ts';
 
@@ -12,6 +13,8 @@ export interface ValueSummary {
   readonly dtype: DType;
   /** A name stands for a size that the inputs fix. */
   readonly shape: readonly Dim[];
+  /** For an output that stands for a map in each row: what each column is called, see `toMaps`. */
+  readonly labels?: readonly (string | number)[];
 }
 
 /** One node of a model's graph. */
@@ -51,6 +54,35 @@ export interface ModelReport {
   readonly memory: { readonly permanentBytes: number; readonly temporaryBytes: number; readonly scratchBytes: number };
 }
 
+/** What the activations of a model need in memory, where all its sizes are known. */
+export interface ArenaSummary {
+  readonly peakBytes: number;
+  /** What no placement can go below. */
+  readonly lowerBoundBytes: number;
+  /** Values whose size depends on elements, so that no plan knows it. */
+  readonly unplanned: number;
+}
+
+/** What one pass did to a model's graph. */
+export interface PassSummary {
+  readonly pass: string;
+  readonly group: 'declutter' | 'lower';
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  readonly rewrites: number;
+  /** As the guest measured it, in steps of its clock. */
+  readonly milliseconds: number;
+}
+
+/** What the passes did to a model's graph, and what is then needed to run it. */
+export interface Optimisation {
+  readonly passes: readonly PassSummary[];
+  /** Undefined where a size of an input is open. */
+  readonly arena: ArenaSummary | undefined;
+}
+
+/** Labels that one output may have. */
+export const MAX_LABELS = 16_384;
 /** Nodes that a summary lists. */
 export const MAX_OUTLINE = 512;
 const MAX_LIST = 100_000;
@@ -184,9 +216,97 @@ function values(value: unknown, where: string): readonly ValueSummary[] {
       const shape = list(item['shape'], `${where}.shape`);
       if (shape.length > MAX_RANK) throw refuseGuest(`${where}.shape`, `at most ${MAX_RANK} dimensions`, shape.length);
       for (const dim of shape) if (!isSafeName(dim)) count(dim, `${where}.shape`);
-      return Object.freeze({ name, dtype: dtype as DType, shape: Object.freeze(shape as Dim[]) });
+      const labels = item['labels'] === undefined ? {} : { labels: labelsOf(item['labels'], shape, where) };
+      return Object.freeze({ name, dtype: dtype as DType, shape: Object.freeze(shape as Dim[]), ...labels });
     }),
   );
+}
+
+/** One label for each column of the last axis. */
+function labelsOf(value: unknown, shape: readonly unknown[], where: string): readonly (string | number)[] {
+  const labels = list(value, `${where}.labels`);
+  const width = shape.at(-1);
+  const fits = shape.length >= 1 && shape.length <= 2 && (typeof width !== 'number' || width === labels.length);
+  if (!fits || labels.length > MAX_LABELS) throw refuseGuest(`${where}.labels`, 'one for each column', labels.length);
+  for (const label of labels) {
+    if (!isSafeName(label) && !Number.isSafeInteger(label)) throw refuseGuest(`${where}.labels`, 'a label', label);
+  }
+  return Object.freeze(labels as (string | number)[]);
+}
+
+/**
+ * Returns `value` as what the passes did, every field checked.
+ *
+ * @throws {CloisterError} `GUEST_FAILED` at the first field that is not of its form.
+ */
+export function parseOptimisation(value: unknown): Optimisation {
+  if (!isRecord(value)) throw refuseGuest('passes', 'an object', value);
+  const rows = list(value['passes'], 'passes');
+  if (rows.length > 1_000) throw refuseGuest('passes', 'at most 1000 passes', rows.length);
+  const passes = rows.map(row => {
+    if (!isRecord(row)) throw refuseGuest('passes', 'an object', row);
+    const { group } = row;
+    if (group !== 'declutter' && group !== 'lower') throw refuseGuest('passes.group', 'declutter or lower', group);
+    return Object.freeze({
+      pass: text(row['pass'], 'passes.pass'),
+      group: group as PassSummary['group'],
+      nodesBefore: count(row['nodesBefore'], 'passes.nodesBefore'),
+      nodesAfter: count(row['nodesAfter'], 'passes.nodesAfter'),
+      rewrites: count(row['rewrites'], 'passes.rewrites'),
+      milliseconds: duration(row['milliseconds'], 'passes.milliseconds'),
+    });
+  });
+  const { arena } = value;
+  if (arena === undefined) return Object.freeze({ passes: Object.freeze(passes), arena });
+  if (!isRecord(arena)) throw refuseGuest('arena', 'an object', arena);
+  const sizes = Object.freeze({
+    peakBytes: count(arena['peakBytes'], 'arena.peakBytes'),
+    lowerBoundBytes: count(arena['lowerBoundBytes'], 'arena.lowerBoundBytes'),
+    unplanned: count(arena['unplanned'], 'arena.unplanned'),
+  });
+  return Object.freeze({ passes: Object.freeze(passes), arena: sizes });
+}
+
+/**
+ * Returns `value` as a profile of `runs` runs, every field checked.
+ *
+ * @throws {CloisterError} `GUEST_FAILED` at the first field that is not of its form.
+ */
+export function parseProfile(value: unknown, runs: number): Profile {
+  if (!isRecord(value)) throw refuseGuest('profile', 'an object', value);
+  if (value['runs'] !== runs) throw refuseGuest('profile.runs', `${runs}`, value['runs']);
+  const nodes = list(value['nodes'], 'profile.nodes').map((node): ProfiledNode => {
+    if (!isRecord(node)) throw refuseGuest('profile.nodes', 'an object', node);
+    return Object.freeze({
+      name: text(node['name'], 'profile.nodes.name'),
+      op: text(node['op'], 'profile.nodes.op'),
+      outputs: text(node['outputs'], 'profile.nodes.outputs'),
+      startMs: duration(node['startMs'], 'profile.nodes.startMs'),
+      lastMs: duration(node['lastMs'], 'profile.nodes.lastMs'),
+      totalMs: duration(node['totalMs'], 'profile.nodes.totalMs'),
+    });
+  });
+  const operators = list(value['operators'], 'profile.operators').map((row): ProfiledOperator => {
+    if (!isRecord(row)) throw refuseGuest('profile.operators', 'an object', row);
+    return Object.freeze({
+      op: text(row['op'], 'profile.operators.op'),
+      nodes: count(row['nodes'], 'profile.operators.nodes'),
+      totalMs: duration(row['totalMs'], 'profile.operators.totalMs'),
+    });
+  });
+  return Object.freeze({
+    runs,
+    totalMs: duration(value['totalMs'], 'profile.totalMs'),
+    nodes: Object.freeze(nodes),
+    operators: Object.freeze(operators),
+  });
+}
+
+/** Milliseconds, not negative, of at most a day. */
+function duration(value: unknown, where: string): number {
+  if (typeof value !== 'number' || !(value >= 0 && value <= 86_400_000))
+    throw refuseGuest(where, 'milliseconds', value);
+  return value;
 }
 
 function list(value: unknown, where: string): readonly unknown[] {

@@ -2,11 +2,12 @@
  * The seam between the sandbox and its walls: what each isolation provides, and the models and outcomes that come out of it.
  * @module
  */
-import type { MemoryReport, NamedTensors } from '../src/engine/index.ts';
+import type { MemoryReport, NamedTensors, Profile } from '../src/engine/index.ts';
 import type { LimitName } from './limit-error.ts';
 import type { Limits } from './limits.ts';
+import type { FixedDims, OpenExternal } from './model-files.ts';
 import type { ShownForm } from './shown.ts';
-import type { ModelSummary } from './untrusted.ts';
+import type { ModelSummary, Optimisation } from './untrusted.ts';
 
 /** Where guests run. */
 export type Isolation = 'process' | 'isolate' | 'none';
@@ -28,6 +29,16 @@ export interface Evaluation {
   readonly peakMb: number | undefined;
 }
 
+/** What {@link SandboxedModel.profile} may be told. */
+export interface ProfileRunOptions {
+  /** Runs that are measured, after one that is not: 1 to 1,000,000. Default 10. */
+  readonly runs?: number;
+  /** Stops between two requests to the guest. */
+  readonly signal?: AbortSignal;
+  /** Called whenever more runs are done, at most every 200 milliseconds or after each run. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
 /** A model that was loaded. Behaves alike under every isolation; the walls differ. */
 export interface SandboxedModel extends AsyncDisposable {
   readonly name: string;
@@ -36,6 +47,14 @@ export interface SandboxedModel extends AsyncDisposable {
   readonly backend: 'native' | 'reference';
   /** Why this backend runs, and not the other. */
   readonly why: string;
+  /**
+   * `sha256:` and the SHA-256 of the model file, where it is alone. Where it keeps weights in files beside it, SHA-256 over the line
+   * `cloister model 1` and then one line for the model and each file, files sorted by path: SHA-256 of its bytes in hexadecimal,
+   * length, path as JSON (the model's is `""`), separated by spaces. Made outside the walls.
+   */
+  readonly digest: string;
+  /** Sizes that were fixed on import. */
+  readonly dims: FixedDims;
   /** What the prepared model holds, in bytes. */
   readonly memory: MemoryReport;
   /**
@@ -56,14 +75,41 @@ export interface SandboxedModel extends AsyncDisposable {
    *   {@link SandboxedModel.run} throws about the worker.
    */
   show(form: ShownForm): Promise<string>;
+  /**
+   * Runs the model on `inputs` and says how long each node took: on the guest's interpreter (the reference backend), also where runs
+   * go to native kernels, which make one call of a whole model. The limits hold for each request of about 200 milliseconds or of one
+   * run, not for all of them together. Names come from the model's file; times are the guest's, in steps of 0.005 milliseconds
+   * under isolation `process` and 0.1 under `isolate`.
+   *
+   * Times, and sizes that depend on elements, tell about the inputs: whoever may not see outputs should not see a profile.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` on `runs`; as {@link SandboxedModel.run}.
+   */
+  profile(inputs: NamedTensors, options?: ProfileRunOptions): Promise<Profile>;
+  /**
+   * What each pass does to the model's graph, and the memory that its activations then need. Computed inside the walls.
+   *
+   * @throws {CloisterError} what {@link SandboxedModel.run} throws about the worker.
+   */
+  passes(): Promise<Optimisation>;
   /** Frees everything; resolves when nothing of the worker is left. Later runs throw `CLOSED`. Harmless twice. */
   close(): Promise<void>;
 }
 
+/** A model that is to be loaded; all of it was checked. */
+export interface LoadRequest {
+  /** Belongs to the callee. */
+  readonly bytes: Uint8Array;
+  readonly name: string;
+  readonly limits: Limits;
+  readonly dims: FixedDims;
+  readonly external: OpenExternal | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** What one isolation provides; `openSandbox` does the rest. */
 export interface Walls {
-  /** `model` belongs to the callee. */
-  load(model: Uint8Array, name: string, limits: Limits, signal: AbortSignal | undefined): Promise<SandboxedModel>;
+  load(request: LoadRequest): Promise<SandboxedModel>;
   evaluate(source: string, limits: Limits, signal: AbortSignal | undefined): Promise<Evaluation>;
   settled(): Promise<void>;
   close(): Promise<void>;

@@ -3,10 +3,12 @@
  *
  * | request | header | payload | answer |
  * |---|---|---|---|
- * | `load` | bytes | | `summary` of the model |
+ * | `load` | bytes, files, dims | | `summary` of the model, or `external`: files that it needs besides |
  * | `plan` | kernels, dims | | `inputs`, `outputs`; the program |
  * | `prepare` | limitBytes | | `memory`: from now on `run` interprets |
  * | `run` | tensors | their elements | `tensors` and their elements |
+ * | `profile` | tensors, runs, warm, limitBytes | their elements | the profile, JSON in UTF-8 |
+ * | `passes` | | | `passes`: what each pass did; `arena`, where sizes are known |
  * | `show` | form, limitBytes | | the model as text or as a picture, UTF-8 |
  *
  * An answer is one buffer: `u32 headerBytes (little-endian) | header, JSON in UTF-8, spaces up to a multiple of 64 | payload`.
@@ -14,13 +16,21 @@
  * @module
  */
 import { CloisterError, encodeUtf8 } from '../../src/base/index.ts';
-import { type Executable, type KernelInfo, planProgram, referenceBackend } from '../../src/engine/index.ts';
-import { type ModelSource, parseOnnx } from '../../src/formats/index.ts';
-import type { Graph } from '../../src/graph/index.ts';
+import {
+  type Executable,
+  type KernelInfo,
+  type ProfiledNode,
+  planProgram,
+  profileRun,
+  referenceBackend,
+} from '../../src/engine/index.ts';
+import { listExternalData, type ModelSource, parseOnnx } from '../../src/formats/index.ts';
+import { type Graph, optimise } from '../../src/graph/index.ts';
 import { encodeShown } from '../drawing.ts';
 import { isShownForm } from '../shown.ts';
-import { summarise } from '../summary.ts';
+import { arenaOf, summarise } from '../summary.ts';
 import { joinParts, packTensors, unpackTensors } from '../tensors.ts';
+import { isSafeName } from '../untrusted.ts';
 import { lentSource, type Read } from './source.ts';
 
 interface Answer {
@@ -28,41 +38,81 @@ interface Answer {
   readonly payload?: Uint8Array;
 }
 
+/** Where a file beside the model lies in what is lent. */
+interface Place {
+  readonly location: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** What the host calls. */
 export type Dispatch = (op: string, header: string, payload: ArrayBuffer | undefined) => ArrayBuffer;
 
-/** Returns the guest's one entry. `read` reaches the model file, and nothing else outside does. */
-export function connect(read: Read): Dispatch {
-  let source: ModelSource | undefined;
+/**
+ * Returns the guest's one entry. `read` reaches the model file with the files beside it, and `now` a clock that stands still but
+ * while something is measured; nothing else outside is reached.
+ */
+export function connect(read: Read, now: () => number): Dispatch {
+  let constants: ModelSource | undefined;
   let graph: Graph | undefined;
   let executable: Executable | undefined;
 
   const ops: Record<string, (header: Record<string, unknown>, payload: Uint8Array) => Answer> = {
-    load({ bytes }) {
-      source = lentSource(bytes as number, read);
-      graph = parseOnnx(source);
-      return { header: { summary: summarise(graph, source.size) } };
+    load(header) {
+      const { bytes, total, files, dims } = header as {
+        bytes: number;
+        total: number;
+        files: readonly Place[];
+        dims: Record<string, number>;
+      };
+      const lent = lentSource(total, read);
+      const model: ModelSource = { size: bytes, read: lent.read };
+      const places = new Map(files.map(file => [file.location, file]));
+      let missing = false;
+      const locate = (location: string): Place | undefined => {
+        const place = places.get(location);
+        missing ||= place === undefined;
+        return place;
+      };
+      try {
+        graph = parseOnnx(model, { external: { locate }, dims });
+      } catch (error) {
+        if (!missing) throw error;
+        return { header: { external: listExternalData(model).filter(location => !places.has(location)) } };
+      }
+      constants = lent;
+      return { header: { summary: summarise(graph, bytes) } };
     },
     plan({ kernels, dims }) {
-      const { graph: known, constants } = loaded();
+      const { graph: known, constants: lent } = loaded();
       const planned = planProgram(known, {
         kernel: kernels as KernelInfo,
-        constants,
-        modelBytes: constants.size,
+        constants: lent,
+        modelBytes: lent.size,
         dims: dims as Record<string, number>,
       });
       return { header: { inputs: planned.inputs, outputs: planned.outputs }, payload: planned.program };
     },
     prepare({ limitBytes }) {
-      const { graph: known, constants } = loaded();
-      executable = referenceBackend.prepare(known, { constants, limitBytes: limitBytes as number });
-      const { permanentBytes, temporaryBytes, scratchBytes } = executable.memory;
+      const { permanentBytes, temporaryBytes, scratchBytes } = prepared(limitBytes as number).memory;
       return { header: { memory: { permanentBytes, temporaryBytes, scratchBytes } } };
     },
     run({ tensors }, payload) {
       if (executable === undefined) throw new CloisterError('INVALID_ARGUMENT', 'run comes after prepare');
       const packed = packTensors(executable.runSync(unpackTensors(tensors, payload)));
       return { header: { tensors: packed.heads }, payload: joinParts(packed) };
+    },
+    profile({ tensors, runs, warm, limitBytes }, payload) {
+      const inputs = unpackTensors(tensors, payload);
+      const options = { now, runs: runs as number, warm: warm === true };
+      const measured = profileRun(prepared(limitBytes as number), inputs, options);
+      const profile = { ...measured, nodes: measured.nodes.map(presentable) };
+      return { header: {}, payload: encodeUtf8(JSON.stringify(profile)) };
+    },
+    passes() {
+      const { graph: known, constants: lent } = loaded();
+      const { graph: small, report } = optimise(known, { constants: lent, now });
+      return { header: { passes: report, arena: arenaOf(small) } };
     },
     show({ form, limitBytes }) {
       if (!isShownForm(form)) throw new CloisterError('INVALID_ARGUMENT', 'a guest has no such form');
@@ -71,8 +121,17 @@ export function connect(read: Read): Dispatch {
   };
 
   function loaded(): { graph: Graph; constants: ModelSource } {
-    if (graph === undefined || source === undefined) throw new CloisterError('INVALID_ARGUMENT', 'no model is loaded');
-    return { graph, constants: source };
+    if (graph === undefined || constants === undefined)
+      throw new CloisterError('INVALID_ARGUMENT', 'no model is loaded');
+    return { graph, constants };
+  }
+
+  function prepared(limitBytes: number): Executable {
+    if (executable !== undefined) return executable;
+    const { graph: known, constants: lent } = loaded();
+    const { graph: small } = optimise(known, { constants: lent });
+    executable = referenceBackend.prepare(small, { constants: lent, limitBytes });
+    return executable;
   }
 
   return (op, header, payload) => {
@@ -88,6 +147,12 @@ export function connect(read: Read): Dispatch {
       return encode({ error: describe(error) });
     }
   };
+}
+
+/** Names that are not printable are left to the summary to refuse, which looks at the first nodes only. */
+function presentable(node: ProfiledNode, index: number): ProfiledNode {
+  const name = isSafeName(node.name) ? node.name : `${node.op}#${index}`;
+  return { ...node, name, outputs: node.outputs.slice(0, 1_000) };
 }
 
 function describe(error: unknown): object {

@@ -3,8 +3,10 @@
  *
  * | request | header | payload | answer |
  * |---|---|---|---|
- * | `load` | memoryMb | the model file | `report`, a {@link ModelReport} |
+ * | `load` | memoryMb, bytes, files, dims, planBytes, keepBytes | the model file, the files beside it, a known plan | `report`, a {@link ModelReport}, and a plan made anew; or `external`: files to be sent as well |
  * | `run` | tensors, outputBytes | their elements | `tensors` and their elements |
+ * | `profile` | tensors, runs, warm, wallMs, outputBytes | their elements | the profile, JSON in UTF-8 |
+ * | `passes` | | | `passes` and `arena` |
  * | `show` | form, outputBytes | | the model as text or as a picture, UTF-8 |
  * | `evaluate` | memoryMb, outputBytes | a script, UTF-8 | `ok` or `failed`, and the text |
  *
@@ -12,10 +14,11 @@
  * @module
  */
 import { CloisterError } from '../../src/base/index.ts';
-import { HostedModel } from '../hosted-model.ts';
-import { evaluateGuest, Guest } from '../isolate.ts';
+import { type GuestCall, HostedModel, NeedsFiles } from '../hosted-model.ts';
+import { CLOCK_STEPS, evaluateGuest, Guest } from '../isolate.ts';
 import { type Kernels, loadKernels } from '../kernels.ts';
 import { limitError } from '../limit-error.ts';
+import { type FixedDims, readFiles } from '../model-files.ts';
 import { isShownForm } from '../shown.ts';
 import { packTensors, unpackTensors } from '../tensors.ts';
 import { count, printable } from '../untrusted.ts';
@@ -42,9 +45,11 @@ setInterval(() => {
 
 const channel = new BlockingChannel(CHANNEL_FD);
 let hosted: HostedModel | undefined;
+/** Milliseconds after which a call that holds this thread gives up, in case nobody is left to end the process. */
+let measureMs = 0;
 const { kernels, guest: warmGuest } = start();
 let guest = warmGuest;
-channel.write(0, { isa: kernels.host?.info.isa ?? null });
+channel.write(0, { isa: kernels.host?.info.isa ?? null, kernel: kernels.host?.info ?? null });
 
 for (let served = 1; ; served++) {
   const frame = readFrame();
@@ -60,11 +65,15 @@ for (let served = 1; ; served++) {
 /** Everything that does not depend on the model. What is missing here is said in the greeting. */
 function start(): { kernels: Kernels; guest: Guest } {
   try {
-    return { kernels: loadKernels(), guest: Guest.open({ memoryMb: WARM_MEMORY_MB }) };
+    return { kernels: loadKernels(), guest: openGuest(WARM_MEMORY_MB) };
   } catch (error) {
     channel.write(0, errorHeader(error));
     return end();
   }
+}
+
+function openGuest(memoryMb: number): Guest {
+  return Guest.open({ memoryMb, clockSteps: CLOCK_STEPS.process });
 }
 
 function readFrame(): Frame {
@@ -99,22 +108,57 @@ function errorHeader(error: unknown): object {
 function handle({ header, payload }: Frame): Reply | Promise<Reply> {
   const { op } = header;
   if (op === 'run') return run(header, payload);
-  if (op === 'load') return load(count(header['memoryMb'], 'memoryMb'), payload);
+  if (op === 'load') return load(header, payload);
+  if (op === 'profile') return profile(header, payload);
+  if (op === 'passes') return passes();
   if (op === 'show') return show(header);
   if (op === 'evaluate') return evaluate(header, payload);
   throw new CloisterError('INVALID_ARGUMENT', 'a worker has no such request');
 }
 
-async function load(memoryMb: number, model: Uint8Array): Promise<Reply> {
+async function load(header: Frame['header'], payload: Uint8Array): Promise<Reply> {
   if (hosted !== undefined) throw new CloisterError('INVALID_ARGUMENT', 'a worker serves one model in its life');
+  const memoryMb = count(header['memoryMb'], 'memoryMb');
+  const planBytes = count(header['planBytes'], 'planBytes');
+  const keepBytes = count(header['keepBytes'], 'keepBytes');
   if (guest.memoryMb !== memoryMb) {
     guest.close();
-    guest = Guest.open({ memoryMb });
+    guest = openGuest(memoryMb);
   }
+  const model = payload.subarray(0, payload.length - planBytes);
   guest.lend(model);
-  const call = guest.call.bind(guest);
-  hosted = await HostedModel.open({ call, kernels, model, limitBytes: memoryMb * 1_048_576 });
-  return { header: { report: hosted.report } };
+  const call: GuestCall = guest.call.bind(guest);
+  const opened = await HostedModel.open({
+    call,
+    measure: (op, request, parts) => guest.callSync(op, request, parts, measureMs),
+    kernels,
+    model: readFiles(header, model),
+    dims: header['dims'] as FixedDims,
+    plan: planBytes > 0 ? payload.subarray(payload.length - planBytes) : undefined,
+    limitBytes: memoryMb * 1_048_576,
+  });
+  if (opened instanceof NeedsFiles) return { header: { external: opened.asked } };
+  hosted = opened;
+  const { report, freshPlan } = opened;
+  return freshPlan !== undefined && freshPlan.length <= keepBytes
+    ? { header: { report }, parts: [freshPlan] }
+    : { header: { report } };
+}
+
+async function profile(header: Frame['header'], payload: Uint8Array): Promise<Reply> {
+  if (hosted === undefined) throw new CloisterError('CLOSED', 'no model is loaded');
+  measureMs = count(header['wallMs'], 'wallMs');
+  const inputs = unpackTensors(header['tensors'], payload);
+  const outputBytes = count(header['outputBytes'], 'outputBytes');
+  const measured = await hosted.profile(inputs, count(header['runs'], 'runs'), header['warm'] === true, outputBytes);
+  const text = Buffer.from(JSON.stringify(measured));
+  if (text.length > outputBytes) throw limitError('outputBytes', outputBytes, text.length);
+  return { header: {}, parts: [text] };
+}
+
+async function passes(): Promise<Reply> {
+  if (hosted === undefined) throw new CloisterError('CLOSED', 'no model is loaded');
+  return { header: await hosted.passes() };
 }
 
 function run(header: Frame['header'], payload: Uint8Array): Reply | Promise<Reply> {

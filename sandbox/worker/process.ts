@@ -144,9 +144,9 @@ export class WorkerProcess {
     return this.#greeted;
   }
 
-  /** Resolves when the worker greeted; rejects when it died before. */
-  async greeted(): Promise<void> {
-    await this.#wait(this.#greeting.promise);
+  /** Resolves with what the worker says of itself when it greets; rejects when it died before. */
+  async greeted(): Promise<Readonly<Record<string, unknown>>> {
+    return await this.#wait(this.#greeting.promise);
   }
 
   /** What the process had used since its greeting when it was last looked at, at the latest when it was ended. */
@@ -201,11 +201,11 @@ export class WorkerProcess {
   }
 
   /** Keeps the caller's event loop alive while it waits. */
-  async #wait(event: Promise<unknown>): Promise<void> {
+  async #wait<T>(event: Promise<T>): Promise<T> {
     this.#waiting++;
     this.#reference();
     try {
-      await event;
+      return await event;
     } finally {
       this.#waiting--;
       this.#reference();

@@ -10,6 +10,7 @@ import { auditCommand } from './commands/audit.ts';
 import { budgetCommand } from './commands/budget.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { inspectCommand } from './commands/inspect.ts';
+import { profileCommand } from './commands/profile.ts';
 import { releaseCommand } from './commands/release.ts';
 import { runCommand } from './commands/run.ts';
 import { EXIT_CODES, EXIT_MEANINGS, type Exit, exitFor } from './exit-codes.ts';
@@ -42,6 +43,7 @@ function buildProgram(): Command {
     runCommand(),
     releaseCommand(),
     inspectCommand(),
+    profileCommand(),
     budgetCommand(),
     auditCommand(),
     doctorCommand(),
@@ -73,8 +75,19 @@ async function main(argv: readonly string[]): Promise<number> {
     const code = error instanceof CloisterError ? ` ${paint('dim', `[${error.code}]`, process.stderr)}` : '';
     const message = (error instanceof Error ? error.message : String(error)).split('\n').map(printable).join('\n');
     say(`${paint('red', 'error', process.stderr)}: ${message}${code}`);
+    const hint = hintFor(error);
+    if (hint !== undefined) say(hint);
     return exitFor(error);
   }
+}
+
+/** What to pass, where an error says which sizes are open. */
+function hintFor(error: unknown): string | undefined {
+  const dims = error instanceof CloisterError ? error.detail['dims'] : undefined;
+  if (!Array.isArray(dims) || dims.length === 0) return undefined;
+  const names = dims.slice(0, 8).map(name => printable(String(name).slice(0, 80)));
+  const options = names.map(name => (/^[\w.-]+$/.test(name) ? `--dim ${name}=SIZE` : `--dim '${name}=SIZE'`));
+  return `try: ${options.join(' ')}`;
 }
 
 // A reader that closes the pipe early (`cloister … | head`) is no failure.

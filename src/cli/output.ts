@@ -38,10 +38,11 @@ export function toJson(data: unknown): string {
   );
 }
 
-/** JSON for what JSON cannot say: 64-bit integers as decimal strings, bytes as hexadecimal. */
+/** JSON for what JSON cannot say: 64-bit integers as decimal strings, bytes as hexadecimal, maps as lists of label and score. */
 function plain(_key: string, value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString();
   if (value instanceof Uint8Array) return Buffer.from(value).toString('hex');
+  if (value instanceof Map) return [...value].map(([label, score]) => ({ label, score }));
   return value;
 }
 

@@ -6,9 +6,16 @@ import { randomUUID } from 'node:crypto';
 import { basename } from 'node:path';
 import { type Ledger, openLedger, type ScopeState } from '../../privacy/budget/index.ts';
 import { type AuditEvent, type AuditLog, openLog } from '../../sandbox/audit/index.ts';
-import { openSandbox, type Sandbox, type SandboxedModel } from '../../sandbox/index.ts';
+import {
+  type FixedDims,
+  type OpenExternal,
+  openSandbox,
+  type Sandbox,
+  type SandboxedModel,
+} from '../../sandbox/index.ts';
 import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
 import { makeDirectory, openSqliteStore, type Store } from '../store/index.ts';
+import { openBeside } from './beside.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
 import { readRegularFile } from './files.ts';
 import type { InputValues } from './inputs.ts';
@@ -17,12 +24,14 @@ import {
   assertUnclosed,
   compute,
   type Decoded,
+  decodeProfile,
   decodeRelease,
   decodeRun,
   digestOf,
   eventOf,
   type Origin,
   type PipelineContext,
+  type ProfileReply,
   plan,
   type Recorded,
   type ReleaseReply,
@@ -34,6 +43,7 @@ import {
   reply,
   reserve,
 } from './pipeline.ts';
+import { openPlanFiles } from './plan-files.ts';
 import { type Policy, type PolicyInput, parsePolicy, policyText } from './policy.ts';
 
 /** What {@link openCloister} is told. */
@@ -52,6 +62,27 @@ export interface Caller {
   readonly actor: string;
   readonly purpose: string;
   readonly signal?: AbortSignal;
+}
+
+/** What {@link Cloister.load} may be told. */
+export interface LoadModelOptions {
+  /** For the audit log. Default `service`. */
+  readonly actor?: string;
+  /** Sizes of symbolic dimensions of the inputs, by name, that are fixed for good. Some models need it: the error says so. */
+  readonly dims?: FixedDims;
+  /**
+   * For a model that is passed as bytes: the files that it keeps weights in, by path relative to it. Of a model that is passed as a path
+   * they are looked for in its folder.
+   */
+  readonly external?: ReadonlyMap<string, Uint8Array> | OpenExternal;
+  readonly signal?: AbortSignal;
+}
+
+/** What {@link Model.profile} may be told, with who asks and why. */
+export interface ProfileCaller extends Caller {
+  /** Runs that are measured, after one that is not. Default 10. */
+  readonly runs?: number;
+  readonly onProgress?: (done: number, total: number) => void;
 }
 
 /** Milliseconds that each stage of a request took. */
@@ -76,7 +107,7 @@ export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' 
 export async function openCloister(options: CloisterOptions): Promise<Cloister> {
   const policy = parsePolicy(options.policy ?? {});
   const clock = options.clock ?? systemClock;
-  const { ledgerFile, auditDir } = paths(options.dir);
+  const { ledgerFile, auditDir, plansDir } = paths(options.dir);
   makeDirectory(options.dir);
   await using opened = new AsyncDisposableStack();
   const store = await openSqliteStore({ path: ledgerFile });
@@ -97,7 +128,9 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
     }),
   );
   await assertLedgerKnows(ledger, log, anchor?.size ?? 0, ledgerFile);
-  const sandbox = opened.use(await openSandbox({ isolation: policy.isolation, limits: policy.limits }));
+  const sandbox = opened.use(
+    await openSandbox({ isolation: policy.isolation, limits: policy.limits, plans: openPlanFiles(plansDir) }),
+  );
   const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox });
   await cloister.start();
   cloister.own(opened.move());
@@ -166,39 +199,44 @@ export class Cloister {
   }
 
   /**
-   * Loads a model. The file is read here and parsed in the sandbox; it is not trusted. What is wrong with it is recorded.
+   * Loads a model. The file is read here and parsed in the sandbox; it is not trusted. What is wrong with it is recorded. Files that it
+   * keeps weights in are read too, if they lie in its folder or below: give models a folder of their own.
    *
    * @param source - A path, or the bytes of the file (copied).
-   * @throws {CloisterError} `INVALID_ARGUMENT` when it is no regular file that can be read; `INVALID_MODEL`, `MODEL_TOO_LARGE`,
-   *   `UNSUPPORTED_MODEL`, `INVALID_GRAPH`; `LIMIT_EXCEEDED`, `WORKER_CRASHED`; `CLOSED`; what the log throws.
+   * @throws {CloisterError} `INVALID_ARGUMENT` when it is no regular file that can be read, or on sizes that no input has;
+   *   `INVALID_MODEL`, `MODEL_TOO_LARGE`, `UNSUPPORTED_MODEL`, `INVALID_GRAPH`; `LIMIT_EXCEEDED`, `WORKER_CRASHED`; `CLOSED`; what
+   *   the log throws.
    */
-  async load(
-    source: string | Uint8Array,
-    options: { readonly actor?: string; readonly signal?: AbortSignal } = {},
-  ): Promise<Model> {
+  async load(source: string | Uint8Array, options: LoadModelOptions = {}): Promise<Model> {
     this.#assertOpen();
     if (typeof source !== 'string' && !(source instanceof Uint8Array)) {
       throw new CloisterError('INVALID_ARGUMENT', `load: expected a path or a Uint8Array, got ${typeof source}`);
     }
     const actor = checkText('actor', options.actor ?? 'service');
-    let modelDigest: string | undefined;
+    const { dims, signal } = options;
+    let bytes: Uint8Array | undefined;
     let model: SandboxedModel;
     try {
-      const bytes =
-        typeof source === 'string'
-          ? await readRegularFile(source, this.policy.limits.modelBytes, 'MODEL_TOO_LARGE')
-          : source;
-      modelDigest = digestOf(bytes);
-      const name = typeof source === 'string' ? basename(source) : 'model';
-      model = await this.#parts.sandbox.load(bytes, { name, ...(options.signal ? { signal: options.signal } : {}) });
+      const limitBytes = this.policy.limits.modelBytes;
+      bytes = typeof source === 'string' ? await readRegularFile(source, limitBytes, 'MODEL_TOO_LARGE') : source;
+      const beside = typeof source === 'string' ? openBeside(source, { limitBytes, except: [this.dir] }) : undefined;
+      const external = options.external ?? beside;
+      model = await this.#parts.sandbox.load(bytes, {
+        name: typeof source === 'string' ? basename(source) : 'model',
+        ...(dims && { dims }),
+        ...(external && { external }),
+        ...(signal && { signal }),
+      });
     } catch (error) {
+      const digest = bytes && digestOf(bytes);
       await this.#append({
         ...failureOf(error),
         actor,
-        ...(modelDigest && { object: { kind: 'model', id: modelDigest }, model: modelDigest }),
+        ...(digest && { object: { kind: 'model', id: digest }, model: digest }),
       });
       throw error;
     }
+    const modelDigest = model.digest;
     try {
       await this.#append({
         action: 'load',
@@ -265,7 +303,7 @@ export class Cloister {
 
 /** A loaded model under the policy. Its worker lives until it is closed. */
 export class Model {
-  /** `sha256:…` of the file. */
+  /** `sha256:…` of the file, and of the files beside it where it needs some: see `SandboxedModel.digest`. */
   readonly digest: string;
   readonly #context: PipelineContext;
   readonly #ending = new AbortController();
@@ -346,6 +384,33 @@ export class Model {
     return answer as ReleaseReply & { readonly timings: Timings };
   }
 
+  /**
+   * Runs the model on `inputs` and says how long each node took, if the policy allows raw outputs: times, and sizes that depend on
+   * elements, tell about the inputs. Measured on the reference backend in the guest, also where `run` uses native kernels. Recorded as a
+   * run, with the number of runs and a salted commitment to the profile.
+   *
+   * @throws {CloisterError} `POLICY_REFUSED`; as {@link Model.run}.
+   * @example
+   * ```ts
+   * await using cloister = await openCloister({ dir: './cloister-data', policy: { rawOutputs: 'allow' } });
+   * const model = await cloister.load('digits.onnx');
+   * const image = new Float32Array(28 * 28);
+   * const { profile } = await model.profile({ image }, { actor: 'dev', purpose: 'tuning', runs: 2 });
+   * profile.runs; // 2
+   * ```
+   */
+  async profile(inputs: InputValues, caller: ProfileCaller): Promise<ProfileReply & { readonly timings: Timings }> {
+    checkRecord('caller', caller, 'actor, purpose');
+    const { runs, signal, onProgress } = caller;
+    const options = {
+      ...(runs !== undefined && { runs }),
+      ...(signal && { signal }),
+      ...(onProgress && { onProgress }),
+    };
+    const answer = await this.#drive(originOf(caller), origin => decodeProfile(this.#context, inputs, options, origin));
+    return answer as ProfileReply & { readonly timings: Timings };
+  }
+
   /** Ends its worker. Later calls throw `CLOSED`. */
   async close(): Promise<void> {
     this.#ending.abort();
@@ -363,7 +428,7 @@ export class Model {
   async #drive(
     origin: Origin,
     decode: (origin: Origin) => Decoded,
-  ): Promise<(RunReply | ReleaseReply) & { timings: Timings }> {
+  ): Promise<(RunReply | ProfileReply | ReleaseReply) & { timings: Timings }> {
     const context = this.#context;
     assertUnclosed(context);
     const timings = { decode: 0, plan: 0, reserve: 0, compute: 0, release: 0, record: 0 };

@@ -4,6 +4,7 @@
  * | place | what |
  * |---|---|
  * | `ledger.sqlite` (and `-wal`, `-shm`) | budgets, and the anchor of the log |
+ * | `plans/` | what models were planned to; may be deleted at any time |
  * | `audit/` | the log: records, tree, checkpoint, public key, private key (mode 0600) |
  * @module
  */
@@ -13,8 +14,12 @@ import { canonicalJson, decodeUtf8, encodeUtf8 } from '../base/index.ts';
 import type { Store, Transaction } from '../store/index.ts';
 
 /** The places in `dir`. */
-export function paths(dir: string): { readonly ledgerFile: string; readonly auditDir: string } {
-  return { ledgerFile: join(dir, 'ledger.sqlite'), auditDir: join(dir, 'audit') };
+export function paths(dir: string): {
+  readonly ledgerFile: string;
+  readonly auditDir: string;
+  readonly plansDir: string;
+} {
+  return { ledgerFile: join(dir, 'ledger.sqlite'), auditDir: join(dir, 'audit'), plansDir: join(dir, 'plans') };
 }
 
 const ANCHOR = ['audit', 'head'] as const;

@@ -9,6 +9,8 @@ import { kernelInfo, nativeStatus } from '../../native/index.ts';
 import { type Capabilities, openSandbox } from '../../sandbox/index.ts';
 import { isCloisterError } from '../base/index.ts';
 import { openSqliteStore } from '../store/index.ts';
+import { paths } from './directory.ts';
+import { measurePlanFiles, PLAN_FILES_BYTES } from './plan-files.ts';
 
 /** One thing that was looked at. */
 export interface Check {
@@ -30,20 +32,22 @@ export interface Diagnosis {
 const NODE_FLOOR = 24;
 
 /**
- * Looks at Node, the kernels, the isolate, the worker process and the store, by using each once.
+ * Looks at Node, the kernels, the isolate, the worker process and the store, by using each once; and at how much is kept in the
+ * cloister's directory `dir`, if one is named.
  * @example
  * ```ts
  * const { ok, checks } = await diagnose();
  * if (!ok) console.error(checks.filter(({ state }) => state === 'missing').map(({ name, mend }) => `${name}: ${mend}`));
  * ```
  */
-export async function diagnose(): Promise<Diagnosis> {
+export async function diagnose(options: { readonly dir?: string } = {}): Promise<Diagnosis> {
   const checks = [
     checkNode(),
     checkKernels(),
     await checkIsolate(),
     await checkProcess(),
     await checkStore(),
+    ...(options.dir === undefined ? [] : [checkPlans(options.dir)]),
     ...(await checkWalls()),
   ];
   return { ok: checks.every(check => check.state !== 'missing'), checks };
@@ -119,6 +123,15 @@ async function checkStore(): Promise<Check> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Never more than a remark: plans are made anew where there are none. */
+function checkPlans(dir: string): Check {
+  const { plansDir } = paths(dir);
+  const { plans, bytes } = measurePlanFiles(plansDir);
+  const mib = (size: number): string => `${(size / 2 ** 20).toFixed(1)} MiB`;
+  const found = `${plans} kept in ${plansDir}, ${mib(bytes)} of at most ${mib(PLAN_FILES_BYTES)}`;
+  return { name: 'plans', state: 'ok', found };
 }
 
 /** The layers of the sandbox, in words. */

@@ -40,6 +40,19 @@ export async function readRegularFile(
   tooLarge: 'INVALID_ARGUMENT' | 'MODEL_TOO_LARGE' = 'INVALID_ARGUMENT',
 ): Promise<Uint8Array<ArrayBuffer>> {
   await using handle = await openRegularFile(path);
+  return await readOpenFile(handle, path, limitBytes, tooLarge);
+}
+
+/**
+ * {@link readRegularFile} for a file that is open. A file that is another size at the end than at the beginning is being written, and
+ * refused.
+ */
+export async function readOpenFile(
+  handle: FileHandle,
+  path: string,
+  limitBytes: number,
+  tooLarge: 'INVALID_ARGUMENT' | 'MODEL_TOO_LARGE' = 'INVALID_ARGUMENT',
+): Promise<Uint8Array<ArrayBuffer>> {
   const { size } = await handle.stat();
   if (size > limitBytes) {
     const message = `${path} has ${size} bytes, the limit is ${limitBytes}`;
@@ -54,8 +67,10 @@ export async function readRegularFile(
   } catch (cause) {
     throw new CloisterError('INVALID_ARGUMENT', `cannot read ${path}: ${reasonOf(cause)}`, { path }, { cause });
   }
-  if (length > size) throw new CloisterError('INVALID_ARGUMENT', `${path} grew while it was read`, { path });
-  return bytes.subarray(0, length);
+  if (length === size) return bytes.subarray(0, length);
+  throw new CloisterError('INVALID_ARGUMENT', `${path} ${length > size ? 'grew' : 'shrank'} while it was read`, {
+    path,
+  });
 }
 
 function reasonOf(cause: unknown): string {

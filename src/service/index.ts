@@ -9,9 +9,19 @@ export {
   type AuditRecord,
   type Receipt,
 } from '../../sandbox/audit/index.ts';
-export { type Caller, Cloister, type CloisterOptions, Model, openCloister, type Timings } from './cloister.ts';
+export { type Profile, toTrace } from '../engine/index.ts';
+export {
+  type Caller,
+  Cloister,
+  type CloisterOptions,
+  type LoadModelOptions,
+  Model,
+  openCloister,
+  type ProfileCaller,
+  type Timings,
+} from './cloister.ts';
 export { type Check, type Diagnosis, diagnose } from './doctor.ts';
-export { decodeTensorProto, type InputValue, type InputValues } from './inputs.ts';
+export { decodeNpy, decodeNpz, decodeTensorProto, type InputValue, type InputValues } from './inputs.ts';
 export {
   type InspectOptions,
   inspectModel,
@@ -24,6 +34,6 @@ export {
   verifyReceiptFile,
 } from './offline.ts';
 export { commitOutputs, verifyOutputs } from './output-commitment.ts';
-export type { ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
+export type { OutputMaps, ProfileReply, ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
 export { openPlanFiles, type PlanFilesOptions } from './plan-files.ts';
 export { type Policy, type PolicyInput, parsePolicy, policySchema } from './policy.ts';

@@ -5,7 +5,7 @@
 import { bindInputs, type ValueSummary } from '../../sandbox/index.ts';
 import { CloisterError } from '../base/index.ts';
 import type { NamedTensors } from '../engine/index.ts';
-import { bytesSource, parseTensorProto } from '../formats/index.ts';
+import { bytesSource, parseNpy, parseNpz, parseTensorProto } from '../formats/index.ts';
 import type { Dim } from '../graph/index.ts';
 import { DTYPES, type DType, elementCount, type Nested, Tensor } from '../tensor/index.ts';
 
@@ -43,7 +43,11 @@ export function decodeInputs(values: InputValues, specs: readonly ValueSummary[]
 
 function decodeInput({ name, dtype, shape }: ValueSummary, value: InputValue): Tensor {
   if (value instanceof Tensor) return value;
-  if (value instanceof Uint8Array && dtype !== 'string') {
+  if (dtype === 'string' && ArrayBuffer.isView(value)) {
+    const message = `input ${name}: expected strings, as nested arrays or a Tensor, got ${(value as object).constructor.name}`;
+    throw new CloisterError('DTYPE_MISMATCH', message, { name, dtype });
+  }
+  if (value instanceof Uint8Array) {
     return Tensor.fromBytes(dtype, bindShape(name, shape, value.length / DTYPES[dtype].bytes), value);
   }
   if (ArrayBuffer.isView(value)) {
@@ -64,7 +68,7 @@ function decodeInput({ name, dtype, shape }: ValueSummary, value: InputValue): T
     const code = cause instanceof CloisterError ? cause.code : 'INVALID_ARGUMENT';
     throw new CloisterError(
       code,
-      `input ${name}: expected nested arrays of numbers with rows of equal length, for ${dtype}[${shape.join(',')}]`,
+      `input ${name}: expected nested arrays of ${dtype === 'string' ? 'strings' : 'numbers'} with rows of equal length, for ${dtype}[${shape.join(',')}]`,
       {
         name,
       },
@@ -100,4 +104,30 @@ function bindShape(name: string, shape: readonly Dim[], elements: number): reado
  */
 export function decodeTensorProto(bytes: Uint8Array): Tensor {
   return parseTensorProto(bytesSource(bytes)).tensor;
+}
+
+/**
+ * Returns the array in an `.npy` file of NumPy.
+ *
+ * @throws {CloisterError} `INVALID_MODEL`, `UNSUPPORTED_MODEL` (also for pickled objects, which are programs), `MODEL_TOO_LARGE`.
+ * @example
+ * ```ts
+ * decodeNpy(writeNpy(Tensor.of('f32', [[1, 2]]))).toArray(); // [[1, 2]]
+ * ```
+ */
+export function decodeNpy(bytes: Uint8Array): Tensor {
+  return parseNpy(bytes);
+}
+
+/**
+ * Returns the arrays in an `.npz` file of NumPy, by name. What they unpack to is bounded by 1 GiB before anything is unpacked.
+ *
+ * @throws {CloisterError} as {@link decodeNpy}.
+ * @example
+ * ```ts
+ * decodeNpz(writeNpz({ x: Tensor.of('f32', [1, 2]) })).get('x')?.shape; // [2]
+ * ```
+ */
+export function decodeNpz(bytes: Uint8Array): ReadonlyMap<string, Tensor> {
+  return parseNpz(bytes, { bytes: 2 ** 30 });
 }

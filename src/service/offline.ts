@@ -13,12 +13,18 @@ import {
   verifyLog,
   verifyReceipt,
 } from '../../sandbox/audit/index.ts';
-import { type ModelSummary, openSandbox, type ShownForm } from '../../sandbox/index.ts';
+import {
+  type FixedDims,
+  type ModelSummary,
+  type Optimisation,
+  openSandbox,
+  type ShownForm,
+} from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
 import { openSqliteStore, type Store } from '../store/index.ts';
+import { openBeside } from './beside.ts';
 import { paths, readAnchor } from './directory.ts';
 import { readRegularFile } from './files.ts';
-import { digestOf } from './pipeline.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
 
 /**
@@ -137,8 +143,12 @@ export async function verifyReceiptFile(
 /** What a model file is. */
 export interface ModelReport extends ModelSummary {
   readonly file: string;
-  /** `sha256:…` of the file. */
+  /** `sha256:…` of the file, and of the files beside it where it needs some: see `SandboxedModel.digest`. */
   readonly digest: string;
+  /** What each pass does to the graph. */
+  readonly passes: Optimisation['passes'];
+  /** What the activations of the optimised graph need; undefined where a size of an input is open. */
+  readonly arena: Optimisation['arena'];
   readonly backend: 'native' | 'reference';
   /** Why this backend and not the other. */
   readonly why: string;
@@ -152,6 +162,8 @@ export interface InspectOptions {
   readonly policy?: PolicyInput;
   /** Forms in which the model is to be shown as well. Default none. */
   readonly show?: readonly ShownForm[];
+  /** Sizes of symbolic dimensions of the inputs, by name, that are fixed. */
+  readonly dims?: FixedDims;
 }
 
 /**
@@ -169,13 +181,17 @@ export interface InspectOptions {
  */
 export async function inspectModel(file: string, options: InspectOptions = {}): Promise<ModelReport> {
   const policy = parsePolicy(options.policy ?? {});
-  const bytes = await readRegularFile(file, policy.limits.modelBytes, 'MODEL_TOO_LARGE');
+  const { modelBytes: limitBytes } = policy.limits;
+  const bytes = await readRegularFile(file, limitBytes, 'MODEL_TOO_LARGE');
   await using sandbox = await openSandbox({ isolation: policy.isolation, limits: policy.limits, warm: 0 });
-  const model = await sandbox.load(bytes, { name: basename(file) });
-  const { summary, backend, why, memory } = model;
+  const external = openBeside(file, { limitBytes });
+  const { dims } = options;
+  const model = await sandbox.load(bytes, { name: basename(file), external, ...(dims && { dims }) });
+  const { summary, backend, why, memory, digest } = model;
+  const { passes, arena } = await model.passes();
   const shown: Partial<Record<ShownForm, string>> = {};
   for (const form of new Set(options.show)) shown[form] = await model.show(form);
-  return { ...summary, file: basename(file), digest: digestOf(bytes), backend, why, memory, shown };
+  return { ...summary, file: basename(file), digest, backend, why, memory, passes, arena, shown };
 }
 
 /** A key, or a receipt with a record of at most 16 KiB. */

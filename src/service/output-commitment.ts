@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { type AuditRecord, commit } from '../../sandbox/audit/index.ts';
 import { canonicalJson, encodeUtf8, fromHex } from '../base/index.ts';
-import type { NamedTensors } from '../engine/index.ts';
+import type { NamedTensors, Profile } from '../engine/index.ts';
 
 /**
  * Returns the commitment to `outputs`: `sha256:` over the salt and a digest of name, dtype, shape and little-endian elements of
@@ -20,6 +20,11 @@ export function commitOutputs(outputs: NamedTensors, salt: Uint8Array): string {
     hash.update(encodeUtf8(canonicalJson([name, tensor.dtype, [...tensor.shape]]))).update(tensor.toBytes());
   }
   return commit(salt, hash.digest('hex'));
+}
+
+/** Returns the commitment to a profile: `sha256:` over the salt and a digest of its spelling by `JSON.stringify`. */
+export function commitProfile(profile: Profile, salt: Uint8Array): string {
+  return commit(salt, createHash('sha256').update(JSON.stringify(profile)).digest('hex'));
 }
 
 /**

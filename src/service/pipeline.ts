@@ -21,7 +21,7 @@ import {
   type Statistic,
 } from '../../privacy/dp/index.ts';
 import type { AuditEvent, AuditLog, Receipt } from '../../sandbox/audit/index.ts';
-import type { SandboxedModel } from '../../sandbox/index.ts';
+import type { ProfileRunOptions, SandboxedModel } from '../../sandbox/index.ts';
 import {
   CloisterError,
   canonicalJson,
@@ -31,11 +31,12 @@ import {
   type MicroEpsilon,
   spendOf,
 } from '../base/index.ts';
-import type { NamedTensors } from '../engine/index.ts';
+import type { NamedTensors, Profile } from '../engine/index.ts';
+import { type LabelledColumns, type LabelledRow, toMaps } from '../graph/index.ts';
 import type { Transaction } from '../store/index.ts';
 import { type BufferDType, Tensor } from '../tensor/index.ts';
 import { decodeInputs, type InputValues } from './inputs.ts';
-import { commitOutputs } from './output-commitment.ts';
+import { commitOutputs, commitProfile } from './output-commitment.ts';
 import type { Policy } from './policy.ts';
 
 /** One record of a release: whose it is, and what the model is run on. */
@@ -87,6 +88,7 @@ interface Stage<Name extends string> {
 
 type Work =
   | { readonly kind: 'run'; readonly inputs: NamedTensors; readonly signal: AbortSignal | undefined }
+  | { readonly kind: 'profile'; readonly inputs: NamedTensors; readonly options: ProfileRunOptions }
   | { readonly kind: 'release'; readonly request: ReleaseRequest; readonly cost: MicroEpsilon };
 
 /** The request has the right form. For a run, its inputs are tensors of the model's types. */
@@ -113,6 +115,7 @@ export interface Computed extends Stage<'Computed'> {
   readonly reserved: Reserved;
   readonly raw:
     | { readonly kind: 'outputs'; readonly outputs: NamedTensors }
+    | { readonly kind: 'profile'; readonly profile: Profile }
     | { readonly kind: 'answer'; readonly answer: Private<readonly number[]> }
     | { readonly kind: 'replay'; readonly replay: Replay };
 }
@@ -121,7 +124,13 @@ export interface Computed extends Stage<'Computed'> {
 export interface Released extends Stage<'Released'> {
   readonly origin: Origin;
   readonly outcome: // The salt opens the record's commitment to the outputs; the caller alone gets it.
-    | { readonly kind: 'outputs'; readonly outputs: NamedTensors; readonly salt: Buffer }
+    | {
+        readonly kind: 'outputs';
+        readonly outputs: NamedTensors;
+        readonly maps: OutputMaps;
+        readonly salt: Buffer;
+      }
+    | { readonly kind: 'profile'; readonly profile: Profile; readonly salt: Buffer }
     | { readonly kind: 'released'; readonly scope: string; readonly bytes: Uint8Array; readonly replayed: boolean };
 }
 
@@ -131,11 +140,24 @@ export interface Recorded extends Stage<'Recorded'> {
   readonly outcome: Released['outcome'] | { readonly kind: 'refused'; readonly refusal: Refusal };
 }
 
+/** What outputs with labelled columns say, by name: one map from label to score for each row. */
+export type OutputMaps = Readonly<Record<string, readonly LabelledRow[]>>;
+
 /** The answer to a run. The caller owns the tensors. */
 export interface RunReply {
   readonly outputs: NamedTensors;
+  /** The outputs that stand for maps (`summary.outputs` has their labels), once more as maps. */
+  readonly maps: OutputMaps;
   /** Opens the record's commitment to the outputs, see `verifyOutputs`. Hexadecimal; kept nowhere else. */
   readonly outputSalt: string;
+  readonly receipt: Receipt;
+}
+
+/** The answer to a request for a profile. */
+export interface ProfileReply {
+  readonly profile: Profile;
+  /** Opens the record's commitment to the profile. Hexadecimal; kept nowhere else. */
+  readonly profileSalt: string;
   readonly receipt: Receipt;
 }
 
@@ -162,6 +184,21 @@ export function decodeRun(
 ): Decoded {
   const tensors = decodeInputs(inputs, context.model.summary.inputs);
   return { origin, work: { kind: 'run', inputs: tensors, signal } } as Decoded;
+}
+
+/**
+ * Stage 1 of a profile.
+ *
+ * @throws {CloisterError} as {@link decodeRun}.
+ */
+export function decodeProfile(
+  context: PipelineContext,
+  inputs: InputValues,
+  options: ProfileRunOptions,
+  origin: Origin,
+): Decoded {
+  const tensors = decodeInputs(inputs, context.model.summary.inputs);
+  return { origin, work: { kind: 'profile', inputs: tensors, options } } as Decoded;
 }
 
 /**
@@ -198,11 +235,12 @@ export function decodeRelease(given: ReleaseRequest, origin: Origin): Decoded {
  */
 export async function plan(context: PipelineContext, decoded: Decoded): Promise<Planned> {
   const { work } = decoded;
-  if (work.kind === 'run') {
+  if (work.kind !== 'release') {
     if (context.policy.rawOutputs === 'refuse') {
+      const what = work.kind === 'run' ? 'raw outputs' : 'profiles, whose times depend on the inputs,';
       throw new CloisterError(
         'POLICY_REFUSED',
-        "raw outputs may not leave under this policy: set rawOutputs to 'allow', or release a statistic",
+        `${what} may not leave under this policy: set rawOutputs to 'allow', or release a statistic`,
       );
     }
     return { decoded, rule: undefined } as unknown as Planned;
@@ -223,6 +261,7 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
     statistic: statistic.schema,
     scope: request.scope,
     cost,
+    ...(Object.keys(context.model.dims ?? {}).length > 0 && { dims: { ...context.model.dims } }),
   });
   const requestDigest = createHash('sha256').update(canonical).digest('hex');
   return { decoded, rule: { requestDigest, mechanism } } as unknown as Planned;
@@ -235,7 +274,7 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
 export async function reserve(context: PipelineContext, planned: Planned): Promise<Reserved | Recorded> {
   const { origin, work } = planned.decoded;
   const { rule } = planned;
-  if (work.kind === 'run' || !rule) return { planned, hold: undefined } as unknown as Reserved;
+  if (work.kind !== 'release' || !rule) return { planned, hold: undefined } as unknown as Reserved;
   const { request, cost } = work;
   const hold = await context.ledger.spend(
     {
@@ -292,6 +331,10 @@ export async function compute(context: PipelineContext, reserved: Reserved): Pro
     const outputs = await context.model.run(work.inputs, work.signal ? { signal: work.signal } : {});
     return { reserved, raw: { kind: 'outputs', outputs } } as unknown as Computed;
   }
+  if (work.kind === 'profile') {
+    const profile = await context.model.profile(work.inputs, work.options);
+    return { reserved, raw: { kind: 'profile', profile } } as unknown as Computed;
+  }
   if (reserved.hold?.kind === 'replay')
     return { reserved, raw: { kind: 'replay', replay: reserved.hold } } as unknown as Computed;
   const { request } = work;
@@ -325,7 +368,11 @@ export async function release(context: PipelineContext, computed: Computed): Pro
   const { planned, hold } = computed.reserved;
   const { origin } = planned.decoded;
   const { raw } = computed;
-  if (raw.kind === 'outputs') return { origin, outcome: { ...raw, salt: randomBytes(16) } } as unknown as Released;
+  if (raw.kind === 'outputs') {
+    const maps = mapsOf(context.model, raw.outputs);
+    return { origin, outcome: { ...raw, maps, salt: randomBytes(16) } } as unknown as Released;
+  }
+  if (raw.kind === 'profile') return { origin, outcome: { ...raw, salt: randomBytes(16) } } as unknown as Released;
   if (raw.kind === 'replay') {
     const { scope, output } = raw.replay;
     return { origin, outcome: { kind: 'released', scope, bytes: output, replayed: true } } as unknown as Released;
@@ -341,30 +388,45 @@ export async function release(context: PipelineContext, computed: Computed): Pro
 export async function record(context: PipelineContext, released: Released): Promise<Recorded> {
   const { origin, outcome } = released;
   const common = { ...eventOf(context, origin), decision: { outcome: 'allow' } as const };
-  const event: AuditEvent =
-    outcome.kind === 'outputs'
-      ? {
-          ...common,
-          action: 'run',
-          object: { kind: 'model', id: context.modelDigest },
-          commitments: { output: commitOutputs(outcome.outputs, outcome.salt) },
-        }
-      : {
-          ...common,
-          action: 'release',
-          object: { kind: 'scope', id: outcome.scope },
-          output: digestOf(outcome.bytes),
-          mechanism: 'discrete-laplace',
-        };
-  const receipt = await context.log.append(event);
+  const receipt = await context.log.append({ ...common, ...entryOf(context, outcome) });
   return { receipt, outcome } as unknown as Recorded;
 }
 
+function entryOf(
+  context: PipelineContext,
+  outcome: Released['outcome'],
+): Pick<AuditEvent, 'action' | 'object' | 'commitments' | 'measures' | 'output' | 'mechanism'> {
+  const object = { kind: 'model', id: context.modelDigest } as const;
+  switch (outcome.kind) {
+    case 'outputs':
+      return { action: 'run', object, commitments: { output: commitOutputs(outcome.outputs, outcome.salt) } };
+    case 'profile': {
+      const commitments = { profile: commitProfile(outcome.profile, outcome.salt) };
+      return { action: 'run', object, commitments, measures: { calls: outcome.profile.runs + 1 } };
+    }
+    case 'released': {
+      const output = digestOf(outcome.bytes);
+      return {
+        action: 'release',
+        object: { kind: 'scope', id: outcome.scope },
+        output,
+        mechanism: 'discrete-laplace',
+      };
+    }
+    default:
+      return outcome satisfies never;
+  }
+}
+
 /** The last step: what the caller gets. */
-export function reply(recorded: Recorded): RunReply | ReleaseReply {
+export function reply(recorded: Recorded): RunReply | ProfileReply | ReleaseReply {
   const { outcome, receipt } = recorded;
-  if (outcome.kind === 'outputs')
-    return { outputs: outcome.outputs, outputSalt: outcome.salt.toString('hex'), receipt };
+  if (outcome.kind === 'outputs') {
+    const { outputs, maps, salt } = outcome;
+    return { outputs, maps, outputSalt: salt.toString('hex'), receipt };
+  }
+  if (outcome.kind === 'profile')
+    return { profile: outcome.profile, profileSalt: outcome.salt.toString('hex'), receipt };
   if (outcome.kind === 'refused') return { ...outcome.refusal, receipt };
   const noised = JSON.parse(decodeUtf8(outcome.bytes)) as NoisedRelease<readonly number[]>;
   return { ...noised, scope: outcome.scope, replayed: outcome.replayed, receipt };
@@ -443,6 +505,16 @@ async function predict(
   } catch {
     return { subject, prediction: undefined };
   }
+}
+
+/** The outputs that stand for maps. Where an output has not the shape that its labels need, the tensor alone is given. */
+function mapsOf(model: SandboxedModel, outputs: NamedTensors): OutputMaps {
+  const labelled = model.summary.outputs.flatMap(({ name, labels }) => {
+    const tensor = outputs[name];
+    if (labels === undefined || tensor?.shape.at(-1) !== labels.length || tensor.shape.length > 2) return [];
+    return [[name, toMaps(tensor, { labels } as LabelledColumns)] as const];
+  });
+  return Object.fromEntries(labelled);
 }
 
 /** `sha256:…` over the parts in order. */

@@ -15,6 +15,20 @@ export interface PlanFilesOptions {
 
 const SUFFIX = '.plan';
 
+/** Bytes of all plans, at most, unless told otherwise. */
+export const PLAN_FILES_BYTES: number = 256 * 2 ** 20;
+
+/** How many plans lie in `folder`, and their bytes in all; none where there is no such folder. */
+export function measurePlanFiles(folder: string): { readonly plans: number; readonly bytes: number } {
+  try {
+    const names = readdirSync(folder).filter(name => name.endsWith(SUFFIX));
+    const sizes = names.map(name => statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0);
+    return { plans: names.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+  } catch {
+    return { plans: 0, bytes: 0 };
+  }
+}
+
 /**
  * Returns a store of plans in `folder`, which is made if it is not there. Several processes may share it. Nothing in it is needed:
  * a file that cannot be read or written is a plan that is not known, and the folder may be emptied at any time.
@@ -27,7 +41,7 @@ const SUFFIX = '.plan';
  * ```
  */
 export function openPlanFiles(folder: string, options: PlanFilesOptions = {}): PlanStore {
-  const limitBytes = options.limitBytes ?? 256 * 2 ** 20;
+  const limitBytes = options.limitBytes ?? PLAN_FILES_BYTES;
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (cause) {

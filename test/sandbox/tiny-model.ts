@@ -60,6 +60,32 @@ export function affineModel(output = 'y'): Uint8Array {
   );
 }
 
+/** {@link affineModel}, whose `w` lies at `offset` of the file at `location`. */
+export function externalModel(location: string, offset = 0): Uint8Array {
+  const entries = { location, offset: String(offset), length: '24' };
+  const external = [
+    ...[3, 2].flatMap(dim => number(1, dim)),
+    ...number(2, 1),
+    ...text(8, 'w'),
+    ...Object.entries(entries).flatMap(([key, value]) => bytes(13, [...text(1, key), ...text(2, value)])),
+    ...number(14, 1),
+  ];
+  return model(
+    'external',
+    [node('MatMul', ['x', 'w'], ['p']), node('Add', ['p', 'b'], ['s']), node('Relu', ['s'], ['y'])],
+    [external, initialiser('b', [2], [0.5, -100])],
+    [valueInfo('x', ['n', 3])],
+    [valueInfo('y', ['n', 2])],
+  );
+}
+
+/** What {@link externalModel} finds in its file, behind `offset` other bytes. */
+export function externalWeights(offset = 0): Uint8Array {
+  const weights = new Uint8Array(offset + 24).fill(0xff);
+  weights.set(new Uint8Array(Float32Array.of(1, 2, 3, 4, 5, 6).buffer), offset);
+  return weights;
+}
+
 /** `y (4) = op(x (4))` */
 export function unaryModel(op: string): Uint8Array {
   return model('unary', [node(op, ['x'], ['y'])], [], [valueInfo('x', [4])], [valueInfo('y', [4])]);

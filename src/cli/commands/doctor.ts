@@ -5,7 +5,7 @@
 import { Command } from 'commander';
 import { diagnose } from '../../service/index.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
-import { jsonOption } from '../options.ts';
+import { dirOption, jsonOption } from '../options.ts';
 import { emit, paint } from '../output.ts';
 
 const MARK = { ok: ['green', '✓'], degraded: ['yellow', '!'], missing: ['red', '✗'] } as const;
@@ -14,9 +14,10 @@ const MARK = { ok: ['green', '✓'], degraded: ['yellow', '!'], missing: ['red',
 export function doctorCommand(): Command {
   return new Command('doctor')
     .description('check Node, kernels, sandbox and storage; say what is missing and how to mend it')
+    .addOption(dirOption())
     .addOption(jsonOption())
-    .action(async ({ json }: { json: boolean }) => {
-      const report = await diagnose();
+    .action(async ({ dir, json }: { dir: string; json: boolean }) => {
+      const report = await diagnose({ dir });
       emit(json, report, () => {
         const width = Math.max(...report.checks.map(check => check.name.length));
         const lines = report.checks.flatMap(({ name, state, found, mend }) => {

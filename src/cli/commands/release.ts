@@ -6,12 +6,13 @@ import { writeFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { histogram, openCloister } from '../../service/index.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
-import { dirOption, jsonOption, parseNumber, policyOption, readPolicy } from '../options.ts';
+import { dimOption, dirOption, jsonOption, parseNumber, policyOption, readDims, readPolicy } from '../options.ts';
 import { bar, emit, formatEpsilon, paint, say, table } from '../output.ts';
 import { openRecords } from '../records.ts';
 
 interface Options {
   records: string;
+  dim?: string[];
   classes: string;
   epsilon: string;
   scope: string;
@@ -34,6 +35,7 @@ export function releaseCommand(): Command {
     .requiredOption('--epsilon <e>', 'epsilon to spend (required)')
     .requiredOption('--scope <name>', 'budget scope to spend it from (required)')
     .option('--key <key>', 'idempotency key: the same key gives the same answer and is charged once')
+    .addOption(dimOption())
     .addOption(dirOption())
     .addOption(policyOption())
     .option('--actor <name>', 'who asks, for the audit log', 'cli')
@@ -48,9 +50,10 @@ export function releaseCommand(): Command {
       const policy = await readPolicy(options.policy, {});
       const statistic = histogram({ of: 'argmax', classes: parseNumber('--classes', options.classes) });
       const epsilon = parseNumber('--epsilon', options.epsilon);
+      const dims = readDims(options.dim);
       await using records = await openRecords(options.records);
       await using cloister = await openCloister({ dir: options.dir, policy });
-      const loaded = await cloister.load(model, { actor: options.actor });
+      const loaded = await cloister.load(model, { actor: options.actor, dims });
       const { timings: _, ...reply } = await loaded.release({
         records: records.records(),
         statistic,

@@ -3,14 +3,15 @@
  * @module
  */
 import { writeFile } from 'node:fs/promises';
-import { Command, Option } from 'commander';
-import { openCloister } from '../../service/index.ts';
+import { Command } from 'commander';
+import { openCloister, type RunReply } from '../../service/index.ts';
 import { readInputs } from '../inputs.ts';
-import { dirOption, jsonOption, policyOption, readPolicy } from '../options.ts';
+import { dimOption, dirOption, inputOption, jsonOption, policyOption, readDims, readPolicy } from '../options.ts';
 import { emit, formatMs, paint, printable, say } from '../output.ts';
 
 interface Options {
   input?: string[];
+  dim?: string[];
   dir: string;
   policy?: string;
   actor: string;
@@ -21,16 +22,11 @@ interface Options {
 
 /** Builds the command. */
 export function runCommand(): Command {
-  const collect = (value: string, all: string[] = []): string[] => [...all, value];
   return new Command('run')
     .description('run a model on inputs from files, in the sandbox, and record it')
     .argument('<model>', 'an .onnx file; it is not trusted')
-    .addOption(
-      new Option(
-        '-i, --input <name=file>',
-        'an input: .json (nested arrays), .pb (TensorProto), or raw little-endian; once for each input',
-      ).argParser(collect),
-    )
+    .addOption(inputOption())
+    .addOption(dimOption())
     .addOption(dirOption())
     .addOption(policyOption())
     .option('--actor <name>', 'who asks, for the audit log', 'cli')
@@ -39,15 +35,16 @@ export function runCommand(): Command {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nWithout a policy file raw outputs are allowed: they are yours.\n\nExample:\n  $ cloister run digits.onnx --input image=digit.json',
+      '\nWithout a policy file raw outputs are allowed: they are yours.\n\nExamples:\n  $ cloister run digits.onnx --input image=digit.json\n  $ cloister run speech.onnx --dim batch=1 --dim samples=576 --input inputs.npz',
     )
     .action(async (model: string, options: Options) => {
       // Whoever runs this command owns the inputs, so without a policy file raw outputs are theirs to see.
       const policy = await readPolicy(options.policy, { rawOutputs: 'allow' });
+      const dims = readDims(options.dim);
       const inputs = await readInputs(options.input ?? []);
       await using cloister = await openCloister({ dir: options.dir, policy });
-      const loaded = await cloister.load(model, { actor: options.actor });
-      const { outputs, outputSalt, receipt, timings } = await loaded.run(inputs, {
+      const loaded = await cloister.load(model, { actor: options.actor, dims });
+      const { outputs, maps, outputSalt, receipt, timings } = await loaded.run(inputs, {
         actor: options.actor,
         purpose: options.purpose,
       });
@@ -55,14 +52,19 @@ export function runCommand(): Command {
       const data = Object.fromEntries(
         Object.entries(outputs).map(([name, tensor]) => [
           name,
-          { dtype: tensor.dtype, shape: tensor.shape, data: tensor.toArray() },
+          {
+            dtype: tensor.dtype,
+            shape: tensor.shape,
+            data: tensor.toArray(),
+            ...(Object.hasOwn(maps, name) && { maps: maps[name] }),
+          },
         ]),
       );
       emit(options.json, { outputs: data, outputSalt, receipt, timings }, () =>
         Object.entries(outputs)
           .map(
             ([name, tensor]) =>
-              `${paint('bold', printable(name))} ${tensor.dtype}[${tensor.shape.join(',')}]\n${preview(tensor.values())}`,
+              `${paint('bold', printable(name))} ${tensor.dtype}[${tensor.shape.join(',')}]\n${Object.hasOwn(maps, name) ? labelled(maps[name]!) : preview(tensor.values())}`,
           )
           .join('\n'),
       );
@@ -71,16 +73,38 @@ export function runCommand(): Command {
     });
 }
 
-/** The elements, eight to a line, at most 64 of them; and the place of the largest, where they are scores. */
+/** Rows and labels that are shown for people, at most. */
+const MAX_ROWS = 16;
+const MAX_LABELS = 16;
+
+/** The scores of each row by label, the largest first. */
+function labelled(rows: RunReply['maps'][string]): string {
+  const lines = rows.slice(0, MAX_ROWS).map((row, i) => {
+    const scores = [...row].sort(([, a], [, b]) => Number(b) - Number(a));
+    const shown = scores.slice(0, MAX_LABELS).map(([label, score]) => `${printable(String(label))}: ${spell(score)}`);
+    const more = scores.length > MAX_LABELS ? `, … ${scores.length - MAX_LABELS} more` : '';
+    return `${rows.length > 1 ? paint('dim', `row ${i}  `) : '  '}${shown.join(', ')}${more}`;
+  });
+  if (rows.length > MAX_ROWS) lines.push(paint('dim', `… ${rows.length - MAX_ROWS} more rows`));
+  return lines.join('\n');
+}
+
+/** A value as people read it. The guest wrote it: what a terminal acts on is spelt out. */
+function spell(value: number | bigint | string): string {
+  if (typeof value === 'number') return value.toPrecision(6);
+  return typeof value === 'bigint' ? value.toString() : JSON.stringify(printable(value.slice(0, 200)));
+}
+
+/** The elements, eight to a line, at most 64 of them; strings one to a line; and the place of the largest, where they are scores. */
 function preview(values: readonly (number | bigint | string)[]): string {
-  const shown = values
-    .slice(0, 64)
-    .map(value => (typeof value === 'number' ? value.toPrecision(6) : String(value)).padStart(13));
+  const text = values.some(value => typeof value === 'string');
+  const shown = values.slice(0, 64).map(value => (text ? `  ${spell(value)}` : spell(value).padStart(13)));
   const lines: string[] = [];
-  for (let i = 0; i < shown.length; i += 8) lines.push(shown.slice(i, i + 8).join(''));
+  for (let i = 0; i < shown.length; i += text ? 1 : 8) lines.push(shown.slice(i, i + (text ? 1 : 8)).join(''));
   if (values.length > 64) lines.push(`… ${values.length - 64} more`);
-  const numbers = values.map(Number);
-  if (values.length > 1 && values.length <= 1000)
+  if (!text && values.length > 1 && values.length <= 1000) {
+    const numbers = values.map(Number);
     lines.push(paint('dim', `largest at ${numbers.indexOf(Math.max(...numbers))}`));
+  }
   return lines.join('\n');
 }
