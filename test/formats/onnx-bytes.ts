@@ -18,15 +18,14 @@ export const port = (name: string, elementType = 1, shape: readonly (number | st
     field(1, name),
     field(
       2,
-      field(
-        1,
-        message(
-          field(1, elementType),
-          field(2, message(...shape.map(dim => field(1, field(typeof dim === 'number' ? 1 : 2, dim))))),
-        ),
-      ),
+      field(1, message(field(1, elementType), field(2, message(...shape.map(dim => field(1, dimension(dim))))))),
     ),
   );
+
+function dimension(dim: number | string): Uint8Array {
+  if (typeof dim === 'string') return field(2, dim);
+  return dim < 0 ? new Uint8Array() : field(1, dim);
+}
 
 /** NodeProto. */
 export const node = (

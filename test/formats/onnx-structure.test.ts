@@ -184,6 +184,50 @@ describe('subgraphs', () => {
     expect(codeOf(() => parse(bytes(0)))).toMatch(/^INVALID_GRAPH/);
   });
 
+  test('may be nested, and capture what lies around both', () => {
+    const inner = ['then_branch', 'else_branch'].map((name, i) =>
+      graphAttribute(name, field(1, node(i === 0 ? 'Add' : 'Sub', ['x', 'w'], ['z'])), field(12, port('z'))),
+    );
+    const nested = [field(1, node('If', ['d'], ['out'], ...inner)), field(12, port('out'))];
+    const both = [graphAttribute('then_branch', ...nested), graphAttribute('else_branch', ...branch('Neg'))];
+    const bytes = model([
+      field(1, node('If', ['c'], ['y'], ...both)),
+      field(5, floats('w', 10, 20)),
+      field(11, port('c', 9, [])),
+      field(11, port('d', 9, [])),
+    ]);
+    const x = Tensor.of('f32', [1, 2]);
+    for (const file of [bytes, again(bytes)]) {
+      const pick = (c: number, d: number): unknown =>
+        run(file, { x, c: Tensor.of('bool', c), d: Tensor.of('bool', d) })['y'];
+      expect([pick(1, 1), pick(1, 0), pick(0, 0)]).toEqual([
+        [11, 22],
+        [-9, -18],
+        [-11, -22],
+      ]);
+    }
+  });
+
+  test('whose condition is known may give one value twice', () => {
+    const twice = [field(1, node('Neg', ['x'], ['out'])), field(12, port('out')), field(12, port('out'))];
+    const both = [graphAttribute('then_branch', ...twice), graphAttribute('else_branch', ...twice)];
+    const bytes = model([
+      field(1, node('If', ['c'], ['a', 'b'], ...both)),
+      field(1, node('Mul', ['a', 'b'], ['y'])),
+      field(5, message(field(2, 9), field(8, 'c'), field(9, Uint8Array.of(1)))),
+    ]);
+    expect(run(bytes, { x: Tensor.of('f32', [2, 3]) })).toEqual({ y: [4, 9] });
+  });
+
+  test('do not see what becomes of a value that was fixed on import', () => {
+    const c = Tensor.of('bool', [1]).reshape([]);
+    const w = Tensor.of('f32', [1, 2]);
+    const graph = parse(conditional, { values: { c, x: w } });
+    w.data[0] = 100;
+    const { y } = referenceBackend.prepare(graph, { constants: bytesSource(conditional) }).runSync({});
+    expect(y?.toArray()).toEqual([11, 22]);
+  });
+
   test('may be decided by an input that is fixed on import', () => {
     const graph = parse(conditional, { values: { c: Tensor.of('bool', 0) } });
     expect(graph.nodes.map(({ op }) => op)).toEqual(['Add', 'Neg']);
@@ -230,6 +274,23 @@ describe('functions of a model', () => {
     expect(run(bytes, { x: Tensor.of('f32', [1, 2]) })).toEqual({ y: [1, 2] });
   });
 
+  test('see no input that a call leaves out', () => {
+    const bounded = field(
+      25,
+      message(
+        field(1, 'Bounded'),
+        field(10, 'mine'),
+        ...['a', 'low', 'high'].map(name => field(4, name)),
+        field(5, 'b'),
+        field(7, node('Clip', ['a', 'low', 'high'], ['b'])),
+        field(9, field(2, 13)),
+      ),
+    );
+    const bytes = model([field(1, node('Bounded', ['x'], ['y'], field(7, 'mine')))], bounded);
+    expect(run(bytes, { x: Tensor.of('f32', [-1, 2]) })).toEqual({ y: [-1, 2] });
+    expect(parse(bytes).nodes[0]!.inputs.slice(1)).toEqual([undefined, undefined]);
+  });
+
   test('that call themselves, or each other without end, are refused in bounded time', () => {
     const body = Array.from({ length: 40 }, (_, i) =>
       field(7, node('Loop', [i === 0 ? 'a' : `t${i}`], [i === 39 ? 'b' : `t${i + 1}`], field(7, 'mine'))),
@@ -274,24 +335,38 @@ describe('external data', () => {
     expect(y['y']?.toArray()).toEqual([8, 10]);
   });
 
-  test('stays in its file where it is large, as a range behind the model', () => {
-    const big = bytesSource(new Uint8Array(Float32Array.from({ length: 64 }, (_, i) => i).buffer));
-    const bytes = message(
+  const big = bytesSource(new Uint8Array(Float32Array.from({ length: 66 }, (_, i) => i).buffer));
+  /** The negated 64 floats of a file, as many bytes into it. */
+  const large = (...more: readonly Uint8Array[]): Uint8Array =>
+    message(
       field(8, field(2, 13)),
       field(
         7,
         message(
           field(1, node('Neg', ['w'], ['y'])),
-          field(5, message(field(1, 64), field(2, 1), field(8, 'w'), field(14, 1), entry('location', 'w'))),
+          field(5, message(field(1, 64), field(2, 1), field(8, 'w'), field(14, 1), entry('location', 'w'), ...more)),
           field(12, port('y', 1, [64])),
         ),
       ),
     );
+
+  test.each([
+    ['', 0, []],
+    [', at its offset', 8, [entry('offset', '8')]],
+  ])('stays in its file where it is large, as a range behind the model%s', (_, offset, more) => {
+    const bytes = large(...more);
     const source = withExternalData(bytesSource(bytes), () => big);
     const graph = parseOnnx(source, { external: source });
-    expect([...graph.constants.values()]).toEqual([{ kind: 'range', offset: bytes.length, length: 256 }]);
+    expect([...graph.constants.values()]).toEqual([{ kind: 'range', offset: bytes.length + offset, length: 256 }]);
     const { y } = referenceBackend.prepare(graph, { constants: source }).runSync({});
-    expect(y?.values()[63]).toBe(-63);
+    expect(y?.values()[63]).toBe(-63 - offset / 4);
+  });
+
+  test('that is large and ends behind its file is refused', () => {
+    const source = withExternalData(bytesSource(large(entry('offset', '12'))), () => big);
+    expect(codeOf(() => parseOnnx(source, { external: source }))).toMatch(
+      /^INVALID_MODEL: .*256 bytes at 12 of a file of 264/,
+    );
   });
 
   test.each([
@@ -371,5 +446,59 @@ describe('map outputs', () => {
     expect(codeOf(() => parse(classifier(field(1, node('Neg', ['p'], ['q'])), field(12, field(1, 'q')))))).toMatch(
       /UNSUPPORTED_MODEL: ZipMap .* not simply an output/,
     );
+  });
+});
+
+describe('what a file declares', () => {
+  test('of its outputs must be what they are', () => {
+    const bytes = (type: number): Uint8Array =>
+      message(
+        field(8, field(2, 13)),
+        field(7, message(field(1, node('Neg', ['x'], ['y'])), field(11, port('x')), field(12, port('y', type)))),
+      );
+    expect(codeOf(() => parse(bytes(1)))).toBe('nothing was refused');
+    expect(codeOf(() => parse(bytes(7)))).toMatch(/^INVALID_GRAPH: "y" is declared as i64\[2\] and is f32\[2\]/);
+  });
+
+  test('of opsets may be left out by the oldest files alone', () => {
+    const bytes = (version: number): Uint8Array =>
+      message(
+        field(1, version),
+        field(7, message(field(1, node('Neg', ['x'], ['y'])), field(11, port('x')), field(12, port('y')))),
+      );
+    expect(parse(bytes(2)).nodes[0]!.opset).toBe(1);
+    expect(codeOf(() => parse(bytes(3)))).toMatch(/^INVALID_MODEL: .*imports no opset of domain "ai.onnx"/);
+  });
+
+  test('gives sizes without a name one that no other has', () => {
+    const bytes = message(
+      field(8, field(2, 13)),
+      field(
+        7,
+        message(
+          field(1, node('Neg', ['x'], ['y'])),
+          field(11, port('x', 1, [-1, 'x.0'])),
+          field(12, port('y', 1, [-1, 'x.0'])),
+        ),
+      ),
+    );
+    const graph = parse(bytes);
+    const { shape } = graph.values[graph.inputs[0]!]!.facts;
+    expect(shape[1]).toBe('x.0');
+    expect(new Set(shape).size).toBe(2);
+  });
+
+  test('as an integer constant is a scalar, and as integers a list', () => {
+    const constant = (name: string, attribute: Uint8Array): Uint8Array =>
+      field(1, node('Constant', [], [name], field(5, attribute)));
+    const bytes = model([
+      constant('one', message(field(1, 'value_int'), field(3, 1), field(20, 2))),
+      constant('list', message(field(1, 'value_ints'), field(8, 1), field(8, 2), field(20, 7))),
+      field(1, node('Identity', ['x'], ['y'])),
+      field(12, port('one', 7, [])),
+      field(12, port('list', 7, [2])),
+    ]);
+    const { one, list } = run(bytes, { x: Tensor.of('f32', [0, 0]) });
+    expect([one, list]).toEqual([1n, [1n, 2n]]);
   });
 });

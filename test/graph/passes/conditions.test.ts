@@ -238,7 +238,7 @@ const CONDITIONS: readonly (readonly [pass: string, claim: string, build: Build,
   [
     'layout',
     'leaves an operand that an attribute aligns',
-    g => g.op('Add', [g.op('Transpose', [x23(g)]), g.weight(3)], { broadcast: 1, axis: 0 }),
+    g => g.op('Add', [g.op('Transpose', [g.input('x', [3, 3])]), g.weight(3)], { broadcast: 1, axis: 0 }),
     'Transpose Add',
     6,
   ],
