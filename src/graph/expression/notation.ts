@@ -79,7 +79,7 @@ export interface Machine {
 }
 
 /** An error with the line it is about and a caret under the column. */
-export function errorAt(source: string, at: number, message: string, cause?: unknown): CloisterError {
+function errorAt(source: string, at: number, message: string, cause?: unknown): CloisterError {
   const start = source.lastIndexOf('\n', at - 1) + 1;
   const stop = source.indexOf('\n', at);
   const line = source.slice(start, stop === -1 ? source.length : stop);

@@ -4,13 +4,10 @@
  */
 import type { Graph, Node, ValueId } from '../graph.ts';
 import { besides, isPower, near, productAt, productOf } from './patterns.ts';
-import { isFloat, type PassOptions, type Rewriter, rewrite } from './rewriter.ts';
+import { isFloat, type PassOptions, type PassResult, type Rewriter, rewrite } from './rewriter.ts';
 
 /** Returns `graph` with products that spell an activation as that activation. */
-export function recoverActivations(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function recoverActivations(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, { Mul: recover, Div: recover }, options);
 }
 

@@ -4,13 +4,10 @@
  */
 import type { Graph, Node, ValueId } from '../graph.ts';
 import { orderOf } from './cancellation.ts';
-import { type PassOptions, type Rewriter, rewrite } from './rewriter.ts';
+import { type PassOptions, type PassResult, type Rewriter, rewrite } from './rewriter.ts';
 
 /** Returns `graph` with scaled dot-product attention over four axes (batch, heads, sequence, head size) as Attention. */
-export function recoverAttention(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function recoverAttention(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, { MatMul: attention }, options);
 }
 

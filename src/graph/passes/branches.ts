@@ -5,16 +5,13 @@
 import { type Constant, type Graph, isGraph, type Node, type Value, type ValueId } from '../graph.ts';
 import { inferFacts } from '../infer.ts';
 import { removeDeadNodes } from './dead-nodes.ts';
-import { type PassOptions, Rewriter } from './rewriter.ts';
+import { type PassOptions, type PassResult, Rewriter } from './rewriter.ts';
 
 /**
  * Returns `graph` with the branch in place of each If that always takes the same one. One level: an If inside the branch is for the
  * next walk. Facts are inferred anew, as one branch may know more than two.
  */
-export function inlineBranches(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function inlineBranches(graph: Graph, options: PassOptions = {}): PassResult {
   if (!graph.nodes.some(node => node.op === 'If' && node.domain === '')) return { graph, rewrites: 0 };
   const rewriter = new Rewriter(graph, options);
   const names = new Set(graph.values.map(value => value.name));

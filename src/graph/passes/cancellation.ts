@@ -4,10 +4,10 @@
  */
 import type { DType } from '../../tensor/index.ts';
 import type { Graph, Node, ValueId } from '../graph.ts';
-import { isFloat, type PassOptions, type Rewriter, type Rule, rewrite, sameDims } from './rewriter.ts';
+import { isFloat, type PassOptions, type PassResult, type Rewriter, type Rule, rewrite, sameDims } from './rewriter.ts';
 
 /** Returns `graph` without the nodes that change nothing, and without pairs of which one undoes the other. */
-export function cancel(graph: Graph, options: PassOptions = {}): { readonly graph: Graph; readonly rewrites: number } {
+export function cancel(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, RULES, options);
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Dim, Graph, Node, Value, ValueId } from '../graph.ts';
 import { CHAINABLE } from '../ops/chain.ts';
-import { type PassOptions, Rewriter, sameDims } from './rewriter.ts';
+import { type PassOptions, type PassResult, Rewriter, sameDims } from './rewriter.ts';
 
 /** The most nodes in one chain. */
 const MAX_NODES = 64;
@@ -22,10 +22,7 @@ interface Chain {
  * Returns `graph` with each tree of elementwise nodes, whose inner results have the shape of the last one and are needed inside
  * only, as one node `cloister.Chain`. The numbers are the same to the bit.
  */
-export function fuseChains(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function fuseChains(graph: Graph, options: PassOptions = {}): PassResult {
   const chains = findChains(graph);
   const byLast = new Map(chains.map(chain => [chain.nodes[0]!.outputs[0]!, chain]));
   if (byLast.size === 0) return { graph, rewrites: 0 };

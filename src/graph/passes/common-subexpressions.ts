@@ -6,7 +6,7 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { toHex } from '../../base/index.ts';
 import { Tensor } from '../../tensor/index.ts';
 import { type Attribute, type Constant, type Graph, isGraph, type Node, type ValueId } from '../graph.ts';
-import { type PassOptions, Rewriter } from './rewriter.ts';
+import { type PassOptions, type PassResult, Rewriter } from './rewriter.ts';
 
 /** Operators that give something else each time. */
 const RANDOM: ReadonlySet<string> = new Set([
@@ -22,10 +22,7 @@ const RANDOM: ReadonlySet<string> = new Set([
  * Returns `graph` with one node in place of several that apply the same operator, of the same opset and attributes, to the same
  * inputs; and with one constant in place of several with the same dtype, shape and bytes (or place in the model file).
  */
-export function shareSubexpressions(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function shareSubexpressions(graph: Graph, options: PassOptions = {}): PassResult {
   const same = equalConstants(graph);
   const constantOf = (id: ValueId): ValueId => same.get(id) ?? id;
   const keys = new Keys();

@@ -4,13 +4,10 @@
  * @module
  */
 import type { Dim, Graph, Node } from '../graph.ts';
-import { type PassOptions, type Rewriter, type Rule, rewrite } from './rewriter.ts';
+import { type PassOptions, type PassResult, type Rewriter, type Rule, rewrite } from './rewriter.ts';
 
 /** Returns `graph` with the shapes of Reshape and Expand nodes as constants, where the facts of their results allow it. */
-export function fixShapes(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function fixShapes(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, RULES, options);
 }
 

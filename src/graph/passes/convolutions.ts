@@ -6,21 +6,15 @@
  */
 import type { Graph, Node, ValueId } from '../graph.ts';
 import { activationOf } from './products.ts';
-import { type PassOptions, type Rewriter, type Rule, rewrite, tensorOf } from './rewriter.ts';
+import { type PassOptions, type PassResult, type Rewriter, type Rule, rewrite, tensorOf } from './rewriter.ts';
 
 /** Returns `graph` with BatchNormalization after Conv as part of its weights and bias. */
-export function foldNormalisation(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function foldNormalisation(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, { BatchNormalization: normalised }, options);
 }
 
 /** Returns `graph` with biases, residual additions and activations computed by the convolution before them. */
-export function fuseConvolutions(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function fuseConvolutions(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, RULES, options);
 }
 

@@ -11,7 +11,6 @@ export {
   PASSES,
   type Pass,
   type PassReport,
-  type PassResult,
 } from './optimise.ts';
 export { quantiseOperators } from './quantise-operators.ts';
-export type { PassOptions, Supports } from './rewriter.ts';
+export type { PassOptions, PassResult, Supports } from './rewriter.ts';

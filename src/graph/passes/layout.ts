@@ -6,13 +6,10 @@
 import type { Graph, Node, ValueId } from '../graph.ts';
 import { orderOf } from './cancellation.ts';
 import { reducedAxes } from './patterns.ts';
-import { type PassOptions, type Replacement, type Rewriter, type Rule, rewrite } from './rewriter.ts';
+import { type PassOptions, type PassResult, type Replacement, type Rewriter, type Rule, rewrite } from './rewriter.ts';
 
 /** Returns `graph` with Transposes as late as they can be without there being more of them. */
-export function sinkTransposes(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function sinkTransposes(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, RULES, options);
 }
 

@@ -4,21 +4,15 @@
  */
 import type { Graph, Node, ValueId } from '../graph.ts';
 import { areTrailing, keptAxes } from './patterns.ts';
-import { isFloat, type PassOptions, type Rewriter, type Rule, rewrite, tensorOf } from './rewriter.ts';
+import { isFloat, type PassOptions, type PassResult, type Rewriter, type Rule, rewrite, tensorOf } from './rewriter.ts';
 
 /** Returns `graph` with means, deviations and scales that spell a normalisation as that normalisation. */
-export function recoverNormalisations(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function recoverNormalisations(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, RULES, options);
 }
 
 /** Returns `graph` with exponentials over their sum, the largest element taken off before, as Softmax. */
-export function recoverSoftmax(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function recoverSoftmax(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, { Div: softmax }, options);
 }
 

@@ -20,14 +20,7 @@ import { sinkTransposes } from './layout.ts';
 import { recoverNormalisations, recoverSoftmax } from './normalisations.ts';
 import { fuseProducts, fuseTransposes } from './products.ts';
 import { quantiseOperators } from './quantise-operators.ts';
-import type { PassOptions } from './rewriter.ts';
-
-/** What a pass gives back: the same graph, and no rewrites, where it found nothing to do. */
-export interface PassResult {
-  readonly graph: Graph;
-  /** Nodes that were replaced or dropped; for a pass that only learns, 1 where it learnt something. */
-  readonly rewrites: number;
-}
+import type { PassOptions, PassResult } from './rewriter.ts';
 
 /** One pass. */
 export interface Pass {

@@ -5,21 +5,15 @@
  */
 import type { Attribute, Graph, Node, ValueId } from '../graph.ts';
 import { orderOf } from './cancellation.ts';
-import { type PassOptions, type Rewriter, type Rule, rewrite } from './rewriter.ts';
+import { type PassOptions, type PassResult, type Rewriter, type Rule, rewrite } from './rewriter.ts';
 
 /** Returns `graph` with a bias and an activation computed by the product before them. */
-export function fuseProducts(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function fuseProducts(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, PRODUCTS, options);
 }
 
 /** Returns `graph` with transposes of operands, and factors of a product, as attributes of FusedMatMul. */
-export function fuseTransposes(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function fuseTransposes(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, TRANSPOSES, options);
 }
 

@@ -8,7 +8,7 @@
  */
 import { type DType, Tensor } from '../../tensor/index.ts';
 import type { Attribute, Graph, Node, ValueId } from '../graph.ts';
-import { type PassOptions, type Replacement, type Rewriter, rewrite } from './rewriter.ts';
+import { type PassOptions, type PassResult, type Replacement, type Rewriter, rewrite } from './rewriter.ts';
 
 /**
  * Returns `graph` with operators on integers where it quantises the result of an operator on dequantised tensors: QLinearConv and
@@ -25,10 +25,7 @@ import { type PassOptions, type Replacement, type Rewriter, rewrite } from './re
  * quantiseOperators(b.build()).graph.nodes.map(node => node.op); // ['QLinearGlobalAveragePool']
  * ```
  */
-export function quantiseOperators(
-  graph: Graph,
-  options: PassOptions = {},
-): { readonly graph: Graph; readonly rewrites: number } {
+export function quantiseOperators(graph: Graph, options: PassOptions = {}): PassResult {
   return rewrite(graph, { QuantizeLinear: recover, 'com.microsoft:QuantizeLinear': recover }, options);
 }
 

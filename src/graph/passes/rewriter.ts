@@ -29,6 +29,13 @@ export interface PassOptions {
   readonly limitBytes?: number;
 }
 
+/** What a pass gives back: the same graph, and no rewrites, where it found nothing to do. */
+export interface PassResult {
+  readonly graph: Graph;
+  /** Nodes that were replaced or dropped; for a pass that only learns, 1 where it learnt something. */
+  readonly rewrites: number;
+}
+
 /** A node to be put in; its name comes from the node that it stands for. */
 export interface Replacement {
   readonly op: string;
@@ -51,11 +58,7 @@ export type Rules = Readonly<Record<string, Rule>>;
 const MAX_ELEMENTS = 4096;
 
 /** Returns `graph` after one walk with `rules`, and how often one applied. `graph` itself where none did. */
-export function rewrite(
-  graph: Graph,
-  rules: Rules,
-  options: PassOptions,
-): { readonly graph: Graph; readonly rewrites: number } {
+export function rewrite(graph: Graph, rules: Rules, options: PassOptions): PassResult {
   if (!graph.nodes.some(node => ruleFor(rules, node) !== undefined)) return { graph, rewrites: 0 };
   const rewriter = new Rewriter(graph, options);
   rewriter.walk(node => ruleFor(rules, node)?.(rewriter, node) ?? false);
@@ -137,7 +140,7 @@ export class Rewriter {
   }
 
   /** The graph as it is now. */
-  finish(): { readonly graph: Graph; readonly rewrites: number } {
+  finish(): PassResult {
     if (this.#rewrites === 0) return { graph: this.#graph, rewrites: 0 };
     const nodes: Node[] = [];
     for (const node of this.#out) if (node !== undefined) nodes.push(this.#current(node));
@@ -205,8 +208,11 @@ export class Rewriter {
     return id === undefined || this.#inputs.has(id) ? undefined : this.#constants.get(id);
   }
 
-  /** Whether the value is the same in every run: a constant, or reached from constants through up to eight nodes. */
-  isConstant(id: ValueId | undefined, depth = 8): boolean {
+  /**
+   * Whether the value is the same in every run: a constant, or made of constants by a node of four inputs at most, whose inputs may be
+   * made so as well. Deeper arithmetic is left to constant folding, so that an answer costs little.
+   */
+  isConstant(id: ValueId | undefined, depth = 2): boolean {
     if (id === undefined) return false;
     if (this.constant(id)) return true;
     const node = depth > 0 ? this.maker(id) : undefined;
@@ -214,7 +220,7 @@ export class Rewriter {
       node !== undefined &&
       node.inputs.length <= 4 &&
       node.inputs.some(input => input !== undefined) &&
-      node.inputs.every(input => input === undefined || this.isConstant(input, depth - 4))
+      node.inputs.every(input => input === undefined || this.isConstant(input, depth - 1))
     );
   }
 

@@ -110,7 +110,7 @@ export function toSvg(graph: Graph, options: PrintOptions = {}): string {
 }
 
 /** `text` as it may stand in XML, in an element and between quotes. What XML cannot hold is made visible before. */
-export function escapeXml(text: string): string {
+function escapeXml(text: string): string {
   return text
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
