@@ -189,7 +189,8 @@ describe('subgraphs', () => {
       graphAttribute(name, field(1, node(i === 0 ? 'Add' : 'Sub', ['x', 'w'], ['z'])), field(12, port('z'))),
     );
     const nested = [field(1, node('If', ['d'], ['out'], ...inner)), field(12, port('out'))];
-    const both = [graphAttribute('then_branch', ...nested), graphAttribute('else_branch', ...branch('Neg'))];
+    const otherwise = [field(1, node('Neg', ['x'], ['out'])), field(12, port('out'))];
+    const both = [graphAttribute('then_branch', ...nested), graphAttribute('else_branch', ...otherwise)];
     const bytes = model([
       field(1, node('If', ['c'], ['y'], ...both)),
       field(5, floats('w', 10, 20)),
@@ -203,7 +204,7 @@ describe('subgraphs', () => {
       expect([pick(1, 1), pick(1, 0), pick(0, 0)]).toEqual([
         [11, 22],
         [-9, -18],
-        [-11, -22],
+        [-1, -2],
       ]);
     }
   });

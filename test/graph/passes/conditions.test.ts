@@ -132,6 +132,21 @@ const CONDITIONS: readonly (readonly [pass: string, claim: string, build: Build,
     g => g.op('Exp', [g.op('Slice', [g.input('x', ['n', 3]), g.ints(0), g.ints(1), g.ints(0)])]),
     'Slice Exp',
   ],
+  [
+    'cancellation',
+    'keeps a Reshape whose successor copies a size that has moved',
+    g => g.op('Reshape', [g.op('Reshape', [g.input('x', ['n', 3]), g.ints(3, -1)]), g.ints(0, -1, 1)]),
+    'Reshape Reshape',
+  ],
+  [
+    'cancellation',
+    'keeps a folding that may not be undone',
+    g => {
+      const rows = g.op('Reshape', [g.input('x', ['n', 'm', 3]), g.ints(-1, 3)]);
+      return g.op('Reshape', [g.op('MatMul', [rows, g.weight(3, 4)]), g.ints(-1, 4, 4)]);
+    },
+    'Reshape MatMul Reshape',
+  ],
   ['cancellation', 'keeps Exp of Exp', g => g.op('Exp', [g.op('Exp', [x23(g)])]), 'Exp Exp'],
   [
     'cancellation',

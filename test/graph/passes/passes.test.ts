@@ -570,6 +570,19 @@ describe('passes', () => {
     expect(pass.run(learnt.graph, {})).toEqual({ graph: learnt.graph, rewrites: 0 });
   });
 
+  test('shape-inference learns that two sizes are one', () => {
+    const graph = graphOf(g => g.op('Neg', [g.input('x', ['n', 'n'])]));
+    const vague: Graph = {
+      ...graph,
+      values: graph.values.map((value, id) =>
+        graph.outputs.includes(id) ? { ...value, facts: { dtype: 'f32', shape: ['?1', '?2'] } } : value,
+      ),
+    };
+    const learnt = PASSES[0]!.run(vague, {});
+    expect(learnt.rewrites).toBe(1);
+    expect(learnt.graph.values[graph.outputs[0]!]!.facts.shape).toEqual(['n', 'n']);
+  });
+
   /** `y = condition ? exp(x) : x`, the condition a constant or an input. */
   function conditional(known: boolean | undefined): Graph {
     const branch = (name: string, op: string): Graph => {
@@ -607,6 +620,19 @@ describe('passes', () => {
       b.node({ op: 'If', inputs: [yes, x], outputs: ['y'], attributes: { then_branch: same, else_branch: same } })[0]!,
     );
     expect(leftOf('constant-branches', b.build())).toBe('Identity');
+  });
+
+  test('constant-branches: what a branch captures keeps its place', () => {
+    const b = new GraphBuilder('difference', { opset: 18 });
+    const [x, y] = ['x', 'y'].map(name => b.input(name, { dtype: 'f32', shape: [2] })) as [number, number];
+    const inner = new GraphBuilder('branch', { opset: 18, within: b });
+    const [first, second] = [inner.capture(x), inner.capture(y)];
+    inner.output(inner.node({ op: 'Sub', inputs: [first, second], outputs: ['difference'] })[0]!);
+    const branch = inner.build();
+    const yes = b.constant('yes', Tensor.of('bool', true));
+    const attributes = { then_branch: branch, else_branch: branch };
+    b.output(b.node({ op: 'If', inputs: [yes, x, y], outputs: ['z'], attributes })[0]!);
+    expect(leftOf('constant-branches', b.build())).toBe('Sub');
   });
 
   test('cancellation keeps a Squeeze of whatever turns out to be 1', () => {
