@@ -238,6 +238,12 @@ describe('parseOnnx', () => {
     expect(refusal(() => parseOnnx(bytesSource(weights), { limits: { inlineBytes: 7 } })).code).toBe('MODEL_TOO_LARGE');
   });
 
+  test('reads unsigned integers of 64 bits from their field, the largest too', () => {
+    const largest = Uint8Array.of(...new Array<number>(9).fill(255), 1);
+    const bytes = message(field(1, 2), field(2, 13), field(11, concatBytes(largest, Uint8Array.of(5))));
+    expect(parseTensorProto(bytesSource(bytes)).tensor.toArray()).toEqual([2n ** 64n - 1n, 5n]);
+  });
+
   test('reads elements from typed fields as from raw bytes', () => {
     const typed = (type: number, ...data: readonly Uint8Array[]): unknown =>
       parseTensorProto(bytesSource(message(field(1, 2), field(2, type), ...data))).tensor.toArray();

@@ -57,6 +57,19 @@ describe('the table of memory types', () => {
 
   const cells = MEMORY_TYPES.flatMap(row => Object.keys(row.dtypes).map(dtype => [row.name, dtype as DType] as const));
 
+  test('what TensorFlow.js may write again is not shared', () => {
+    const data = Float32Array.of(1, 2);
+    const tensor = toTensor({ dtype: 'float32', shape: [2], dataSync: () => data, dispose: () => {} });
+    data[0] = 100;
+    expect(tensor.toArray()).toEqual([1, 2]);
+  });
+
+  test('an array is read as another dtype only where that dtype is stored in such arrays', () => {
+    expect(toTensor(Uint16Array.of(0x3c00), { dtype: 'f16' }).toArray()).toEqual([1]);
+    expect(() => toTensor(Int32Array.of(1), { dtype: 'f32' })).toThrow(/holds i32, not f32/);
+    expect(() => toTensor(Int16Array.of(1), { dtype: 'f16' })).toThrow(/holds i16, not f16/);
+  });
+
   test.each(cells)('%s of %s goes out and comes back, shared or copied as the row says', (name, dtype) => {
     const row = MEMORY_TYPES.find(each => each.name === name)!;
     const tensor = sample(dtype);

@@ -36,6 +36,8 @@ describe('scaling between dtypes', () => {
     // 0.5 * 255 = 127.5 and 0.5 * 127 = 63.5
     expect(rescale(Tensor.of('f64', [0.5]), 'u8').toArray()).toEqual([128]);
     expect(rescale(Tensor.of('f64', [0.5, -0.5]), 'i8').toArray()).toEqual([64, -64]);
+    // The only tie between an even and an odd integer: largest integers are odd, all but that of bool above 1.
+    expect(rescale(Tensor.of('f64', [0.5]), 'bool').toArray()).toEqual([0]);
     expect(rescale(Tensor.of('f64', [2 ** -70]), 'u64').toArray()).toEqual([0n]);
     expect(rescale(Tensor.of('f64', [2 ** -64]), 'u64').toArray()).toEqual([1n]);
   });
@@ -46,6 +48,8 @@ describe('scaling between dtypes', () => {
     expect(rescale(x, 'i8').toArray()).toEqual([-64, 0, 127, 127, -127]);
     expect(rescale(Tensor.of('i8', [-128, -127, -1]), 'u8').toArray()).toEqual([0, 0, 0]);
     expect(rescale(Tensor.of('i8', [-128]), 'f32').toArray()).toEqual([-1]);
+    // What lies below -1 counts as -1, and -1 is inside.
+    expect(rescale(Tensor.of('i8', [-128]), 'i16', { overflow: 'refuse' }).toArray()).toEqual([-32767]);
     expect(() => rescale(x, 'u8', { overflow: 'refuse' })).toThrow(/element 0 is outside of the range of u8/);
     expect(() => rescale(Tensor.of('f32', [Number.NaN]), 'u8')).toThrow(/NaN stands for no integer/);
     expect(() => rescale(Tensor.of('string', ['1']), 'u8')).toThrow(/strings have no range/);

@@ -136,6 +136,24 @@ describe('a tensor', () => {
     expect(Tensor.fromBytes('f32', [1], Buffer.from([9, 0, 0, 128, 63]).subarray(1)).toArray()).toEqual([1]);
   });
 
+  test('of 64-bit integers keeps the low bits of each in a narrower dtype', () => {
+    const x = Tensor.of('i64', [2n ** 60n + 3n, -1n]);
+    expect(x.cast('i8').toArray()).toEqual([3, -1]);
+    expect(x.cast('u32').toArray()).toEqual([3, 2 ** 32 - 1]);
+  });
+
+  test('is contiguous whatever the stride of an axis of one element', () => {
+    const x = Tensor.of('f32', [1, 2, 3]);
+    const row = x.unsqueeze([0]);
+    expect(row.isContiguous).toBe(true);
+    expect(row.elements()).toBe(x.data);
+  });
+
+  test('of strings refuses bytes that are left over', () => {
+    const bytes = Tensor.of('string', ['one', 'two']).toBytes();
+    expect(() => Tensor.fromBytes('string', [1], bytes)).toThrow(/are not 1 strings/);
+  });
+
   test('of strings goes through views and bytes, and refuses bytes that are not exactly its strings', () => {
     fc.assert(
       fc.property(fc.array(fc.string({ unit: 'grapheme' }), { maxLength: 6 }), fc.nat(5), (words, cut) => {

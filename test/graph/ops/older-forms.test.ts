@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { GraphBuilder } from '../../../src/graph/index.ts';
 import { Tensor } from '../../../src/tensor/index.ts';
 import { at, compute, indicesOf } from './any-node.ts';
-import { distance, infer, random, refusal } from './one-node.ts';
+import { distance, infer, random, refusal, run } from './one-node.ts';
 
 const f32 = (values: Parameters<typeof Tensor.of>[1]): Tensor => Tensor.of('f32', values);
 const i64 = (values: Parameters<typeof Tensor.of>[1]): Tensor => Tensor.of('i64', values);
@@ -25,6 +25,14 @@ describe('before opset 7', () => {
     expect(of(random(2, [3]), { broadcast: 1, axis: 0 })).toContain('differ');
     expect(of(random(2, [2, 3]), { broadcast: 1, axis: 1 })).toContain('cannot align');
     expect(of(random(2, [1, 2, 3]), { broadcast: 1 })).toContain('cannot broadcast');
+  });
+
+  test('Sum, Mean, Max and Min take no shapes that differ, up to opset 7', () => {
+    const inputs = [Tensor.of('f32', [[1, 2]]), Tensor.of('f32', [3, 4])];
+    for (const op of ['Sum', 'Mean', 'Max', 'Min']) {
+      expect(refusal(() => run(op, inputs, { opset: 7 }))).toMatch(/before opset 8 all shapes must be the same/);
+      expect(run(op, inputs, { opset: 8 })[0]!.shape).toEqual([1, 2]);
+    }
   });
 
   test('PRelu has one slope, or one per channel', () => {
@@ -301,6 +309,22 @@ describe('symbolic sizes', () => {
       return b.node({ op: 'Range', inputs: [zero, sizeOf(b, x), one] })[0]!;
     });
     expect(range).toEqual(['N']);
+  });
+
+  test('survive being cut out of a shape, from any place and backwards', () => {
+    const cut = (from: number, to: number, step: number): readonly (number | string)[] =>
+      sizes((b, x) => {
+        const wide = b.node({ op: 'Unsqueeze', inputs: [x, list(b, 0)] })[0]!;
+        const shape = b.node({ op: 'Shape', inputs: [wide] })[0]!;
+        const part = b.node({
+          op: 'Slice',
+          inputs: [shape, list(b, from), list(b, to), list(b, 0), list(b, step)],
+        })[0]!;
+        return b.node({ op: 'ConstantOfShape', inputs: [part] })[0]!;
+      });
+    expect(cut(1, 3, 1)).toEqual(['N', 8]);
+    expect(cut(-1, -(2 ** 40), -1)).toEqual([8, 'N', 1]);
+    expect(cut(0, 3, 2)).toEqual([1, 8]);
   });
 
   test('name the same cut of the same size the same', () => {
