@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 
 void InitExecutor(Napi::Env env, Napi::Object exports);
+void InitFiles(Napi::Env env, Napi::Object exports);
 
 namespace {
 
@@ -509,6 +510,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("reduce", Napi::Function::New<Reduce>(env));
   exports.Set("copyStrided", Napi::Function::New<CopyStrided>(env));
   InitExecutor(env, exports);
+  InitFiles(env, exports);
   return exports;
 }
 

@@ -39,6 +39,8 @@
         'executor/binding.cc',
         'executor/executor.cc',
         'executor/program.cc',
+        'files/binding.cc',
+        'files/mapping.cc',
       ],
       'cflags_cc': ['<@(common)', '<@(warnings)'],
       'conditions': [

@@ -20,6 +20,7 @@ export {
   type Window,
 } from './kernels.ts';
 export { type Binding, loadBinding, type NativeStatus, nativeStatus } from './loader.ts';
+export { type MappedFile, mapFile } from './map-file.ts';
 export {
   type NativeProgram,
   type NativeProgramHost,
