@@ -4,6 +4,22 @@
  */
 import type { Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts, Node } from '../graph.ts';
+import {
+  type Activation,
+  clip,
+  elu,
+  gelu,
+  geluTanh,
+  hardSigmoid,
+  hardSwish,
+  leakyRelu,
+  relu,
+  sigmoid,
+  softplus,
+  softsign,
+  swish,
+  thresholdedRelu,
+} from './activations.ts';
 import { CONVOLUTION } from './convolution.ts';
 import { mapInto, zipInto } from './loops.ts';
 import { MATMUL } from './matmul.ts';
@@ -21,49 +37,24 @@ import {
   RunContext,
   string,
 } from './operator.ts';
-import { erf } from './unary.ts';
 
 const DOMAIN = 'com.microsoft';
 
-type Activation = (x: number) => number;
-
-const sigmoid: Activation = x => 1 / (1 + Math.exp(-x));
-const gelu: Activation = x => 0.5 * x * (1 + erf(x / Math.SQRT2));
-const geluTanh: Activation = x => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
-
-/** Activations by name. Parameters are alpha, beta and gamma, or the ones that ONNX gives the operator of this name. */
-const ACTIVATIONS: Readonly<Record<string, (alpha?: number, beta?: number, gamma?: number) => Activation>> = {
-  Relu: () => x => (x < 0 ? 0 : x),
+/** Activations by name. Parameters are alpha and beta (gamma for Selu), or the ones that ONNX gives the operator of this name. */
+const ACTIVATIONS: Readonly<Record<string, (first?: number, second?: number) => Activation>> = {
+  Relu: () => relu,
   Sigmoid: () => sigmoid,
   Tanh: () => Math.tanh,
-  Softplus: () => x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
-  Softsign: () => x => x / (1 + Math.abs(x)),
+  Softplus: () => softplus,
+  Softsign: () => softsign,
   Gelu: () => gelu,
-  HardSwish: () => x => x * Math.max(0, Math.min(1, x / 6 + 0.5)),
-  LeakyRelu:
-    (alpha = 0.01) =>
-    x =>
-      x < 0 ? alpha * x : x,
-  ThresholdedRelu:
-    (alpha = 1) =>
-    x =>
-      x > alpha ? x : 0,
-  Elu:
-    (alpha = 1) =>
-    x =>
-      x < 0 ? alpha * Math.expm1(x) : x,
-  Selu:
-    (alpha = 1.6732631921768188, gamma = 1.0507010221481323) =>
-    x =>
-      gamma * (x < 0 ? alpha * Math.expm1(x) : x),
-  HardSigmoid:
-    (alpha = 0.2, beta = 0.5) =>
-    x =>
-      Math.max(0, Math.min(1, alpha * x + beta)),
-  Clip:
-    (low = Number.NEGATIVE_INFINITY, high = Number.POSITIVE_INFINITY) =>
-    x =>
-      Math.min(Math.max(x, low), high),
+  HardSwish: () => hardSwish,
+  LeakyRelu: (alpha = 0.01) => leakyRelu(alpha),
+  ThresholdedRelu: (alpha = 1) => thresholdedRelu(alpha),
+  Elu: (alpha = 1) => elu(alpha),
+  Selu: (alpha = 1.6732631921768188, gamma = 1.0507010221481323) => elu(alpha, gamma),
+  HardSigmoid: (alpha = 0.2, beta = 0.5) => hardSigmoid(alpha, beta),
+  Clip: (low = Number.NEGATIVE_INFINITY, high = Number.POSITIVE_INFINITY) => clip(low, high),
 };
 
 /** The activation that the attributes name; none leaves elements as they are. */
@@ -234,11 +225,6 @@ const biasAdd: OperatorVersion = {
   },
 };
 
-function quick(c: RunContext): Activation {
-  const alpha = c.number('alpha');
-  return x => x * sigmoid(alpha * x);
-}
-
 const gemmFastGelu: OperatorVersion = {
   since: 1,
   inputs: [2, 3],
@@ -269,7 +255,7 @@ export const MICROSOFT_FUSED: readonly Operator[] = [
   }),
   defineIn(DOMAIN, 'GemmFastGelu', 'compute', gemmFastGelu),
   biased('Gelu', () => gelu, 'none'),
-  biased('QuickGelu', quick, 'none'),
+  biased('QuickGelu', c => swish(c.number('alpha')), 'none'),
   biased('BiasGelu', () => gelu, 'required'),
   biased('FastGelu', () => geluTanh, 'optional'),
   defineIn(DOMAIN, 'BiasAdd', 'elementwise', biasAdd),

@@ -5,10 +5,8 @@
  * of the ONNX specification: W and R weigh input and state, Wb and Rb are their biases, P the peepholes.
  * @module
  */
+import { type Activation, elu, hardSigmoid, leakyRelu, relu, sigmoid, softplus, softsign } from './activations.ts';
 import type { Numbers } from './loops.ts';
-
-/** A function of one number, as gates use it. */
-export type Activation = (x: number) => number;
 
 /** Which of alpha and beta a function takes, with the values that they have when nothing is given, and the function itself. */
 interface ActivationEntry {
@@ -19,18 +17,18 @@ interface ActivationEntry {
 
 /** By lower-case name: exporters differ in how they spell them. */
 const ACTIVATIONS: ReadonlyMap<string, ActivationEntry> = new Map<string, ActivationEntry>([
-  ['relu', { make: () => x => Math.max(0, x) }],
+  ['relu', { make: () => relu }],
   ['tanh', { make: () => Math.tanh }],
-  ['sigmoid', { make: () => x => 1 / (1 + Math.exp(-x)) }],
+  ['sigmoid', { make: () => sigmoid }],
   ['affine', { alpha: 1, beta: 0, make: (alpha, beta) => x => alpha * x + beta }],
-  ['leakyrelu', { alpha: 0.01, make: alpha => x => (x >= 0 ? x : alpha * x) }],
+  ['leakyrelu', { alpha: 0.01, make: leakyRelu }],
+  // Unlike the operator of this name, a gate lets the threshold itself through.
   ['thresholdedrelu', { alpha: 1, make: alpha => x => (x >= alpha ? x : 0) }],
   ['scaledtanh', { alpha: 1, beta: 1, make: (alpha, beta) => x => alpha * Math.tanh(beta * x) }],
-  ['hardsigmoid', { alpha: 0.2, beta: 0.5, make: (alpha, beta) => x => Math.min(Math.max(alpha * x + beta, 0), 1) }],
-  ['elu', { alpha: 1, make: alpha => x => (x >= 0 ? x : alpha * Math.expm1(x)) }],
-  ['softsign', { make: () => x => x / (1 + Math.abs(x)) }],
-  // log(1 + e^x) without overflow.
-  ['softplus', { make: () => x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))) }],
+  ['hardsigmoid', { alpha: 0.2, beta: 0.5, make: hardSigmoid }],
+  ['elu', { alpha: 1, make: alpha => elu(alpha) }],
+  ['softsign', { make: () => softsign }],
+  ['softplus', { make: () => softplus }],
 ]);
 
 /**

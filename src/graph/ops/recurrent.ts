@@ -4,6 +4,7 @@
  */
 import type { Tensor } from '../../tensor/index.ts';
 import type { Dim, Facts } from '../graph.ts';
+import type { Activation } from './activations.ts';
 import { dense, type Numbers } from './loops.ts';
 import {
   type AttributeSpec,
@@ -21,7 +22,6 @@ import {
   strings,
 } from './operator.ts';
 import {
-  type Activation,
   activations,
   type CellSettings,
   type CellWeights,

@@ -4,6 +4,25 @@
  */
 import { type DType, formatShape } from '../../tensor/index.ts';
 import type { Dim } from '../graph.ts';
+import {
+  type Activation,
+  celu,
+  clip as clipBy,
+  elu,
+  erf,
+  gelu,
+  geluTanh,
+  hardSigmoid,
+  hardSwish,
+  leakyRelu,
+  mish,
+  relu,
+  sigmoid,
+  softplus,
+  softsign,
+  swish,
+  thresholdedRelu,
+} from './activations.ts';
 import { singleValue } from './constant.ts';
 import { isBig, mapInto, zipInto } from './loops.ts';
 import {
@@ -21,8 +40,6 @@ import {
   string,
 } from './operator.ts';
 
-type Fn = (x: number) => number;
-
 interface UnaryOptions {
   readonly since?: number;
   /** Whether opset 1 let a node say which inputs it may overwrite, until opset 6. The hint has no meaning here. */
@@ -34,7 +51,7 @@ interface UnaryOptions {
 }
 
 /** An operator that applies one function, made from the node's attributes, to each element. */
-function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions = {}): Operator {
+function unary(name: string, make: (c: RunContext) => Activation, options: UnaryOptions = {}): Operator {
   const { since = 1, hinted = since === 1, dtypes = FLOATS, attributes = {}, big } = options;
   const version: OperatorVersion = {
     since,
@@ -47,7 +64,7 @@ function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions 
     },
     run: c => {
       const x = c.operand(0);
-      return [mapInto(c.allocate(), x, isBig(x) ? ((big ?? onDoubles(make(c))) as unknown as Fn) : make(c))];
+      return [mapInto(c.allocate(), x, isBig(x) ? ((big ?? onDoubles(make(c))) as unknown as Activation) : make(c))];
     },
   };
   if (!hinted) return define(name, 'elementwise', version);
@@ -60,7 +77,7 @@ function unary(name: string, make: (c: RunContext) => Fn, options: UnaryOptions 
 }
 
 /** `f` on 64-bit integers: exact as long as arguments and results are below 2^53, cut towards zero as a cast cuts. */
-function onDoubles(f: Fn): (x: bigint) => bigint {
+function onDoubles(f: Activation): (x: bigint) => bigint {
   return x => {
     const y = f(Number(x));
     return Number.isFinite(y) ? BigInt(Math.trunc(y)) : 0n;
@@ -68,14 +85,13 @@ function onDoubles(f: Fn): (x: bigint) => bigint {
 }
 
 /** A unary operator without attributes. */
-function plain(name: string, f: Fn, options: UnaryOptions = {}): Operator {
+function plain(name: string, f: Activation, options: UnaryOptions = {}): Operator {
   return unary(name, () => f, options);
 }
 
 /** Clip with bounds as attributes (before opset 11) or as inputs. A bound left out does not bind. */
 function clipWith(c: RunContext, low: number, high: number): readonly ReturnType<typeof mapInto>[] {
-  // The maximum is applied last, so that it wins where the bounds cross.
-  return [mapInto(c.allocate(), c.operand(0), x => Math.min(Math.max(x, low), high))];
+  return [mapInto(c.allocate(), c.operand(0), clipBy(low, high))];
 }
 
 const clip: OperatorVersion = {
@@ -179,34 +195,7 @@ const selu: OperatorVersion = {
 /** The largest finite float32. */
 const MAX_F32 = 3.4028234663852886e38;
 
-const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
-const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 const abs64 = (x: bigint): bigint => (x < 0n ? -x : x);
-
-/** 2 / sqrt(pi). */
-const TWO_OVER_SQRT_PI = 1.1283791670955126;
-
-/**
- * The error function, to about 1e-15. Below 3 its series in positive terms (Abramowitz & Stegun 7.1.6), from there the continued
- * fraction of the complement (7.1.14); from 6 on it is 1 in double precision.
- */
-export function erf(x: number): number {
-  const size = Math.abs(x);
-  if (Number.isNaN(x)) return x;
-  if (size >= 6) return Math.sign(x);
-  if (size < 3) {
-    let term = x;
-    let sum = x;
-    for (let n = 1; Math.abs(term) > Math.abs(sum) * 1e-17; n++) {
-      term *= (2 * x * x) / (2 * n + 1);
-      sum += term;
-    }
-    return TWO_OVER_SQRT_PI * Math.exp(-x * x) * sum;
-  }
-  let tail = size;
-  for (let n = 60; n >= 1; n--) tail = size + n / 2 / tail;
-  return Math.sign(x) * (1 - Math.exp(-x * x) / (tail * Math.sqrt(Math.PI)));
-}
 
 /** Rounds half to even, as IEEE 754 does and Math.round does not. */
 function roundEven(x: number): number {
@@ -245,7 +234,7 @@ export const UNARY: readonly Operator[] = [
   plain('Reciprocal', x => 1 / x),
   plain('Sigmoid', sigmoid),
   plain('Tanh', Math.tanh),
-  plain('Relu', x => (x < 0 ? 0 : x), { dtypes: NUMBERS, big: x => (x < 0n ? 0n : x) }),
+  plain('Relu', relu, { dtypes: NUMBERS, big: x => (x < 0n ? 0n : x) }),
   plain('Erf', erf, { since: 9, dtypes: NUMBERS }),
   plain('Sign', Math.sign, { since: 9, dtypes: NUMBERS, big: x => (x > 0n ? 1n : x < 0n ? -1n : 0n) }),
   plain('Round', roundEven, { since: 11 }),
@@ -261,11 +250,11 @@ export const UNARY: readonly Operator[] = [
   plain('Acosh', Math.acosh, { since: 9 }),
   plain('Atanh', Math.atanh, { since: 9 }),
   plain('Softplus', softplus, { hinted: false }),
-  plain('Softsign', x => x / (1 + Math.abs(x)), { hinted: false }),
-  plain('HardSwish', x => x * Math.max(0, Math.min(1, x / 6 + 0.5)), { since: 14 }),
-  plain('Mish', x => x * Math.tanh(softplus(x)), { since: 18 }),
-  unary('LeakyRelu', c => leaky(c.number('alpha')), { attributes: { alpha: float(0.01) } }),
-  unary('Elu', c => elu(c.number('alpha'), 1), { attributes: { alpha: float(1) } }),
+  plain('Softsign', softsign, { hinted: false }),
+  plain('HardSwish', hardSwish, { since: 14 }),
+  plain('Mish', mish, { since: 18 }),
+  unary('LeakyRelu', c => leakyRelu(c.number('alpha')), { attributes: { alpha: float(0.01) } }),
+  unary('Elu', c => elu(c.number('alpha')), { attributes: { alpha: float(1) } }),
   define(
     'Selu',
     'elementwise',
@@ -277,7 +266,7 @@ export const UNARY: readonly Operator[] = [
   unary('HardSigmoid', c => hardSigmoid(c.number('alpha'), c.number('beta')), {
     attributes: { alpha: float(0.2), beta: float(0.5) },
   }),
-  unary('ThresholdedRelu', c => thresholded(c.number('alpha')), { since: 10, attributes: { alpha: float(1) } }),
+  unary('ThresholdedRelu', c => thresholdedRelu(c.number('alpha')), { since: 10, attributes: { alpha: float(1) } }),
   unary('Swish', c => swish(c.number('alpha')), { since: 24, attributes: { alpha: float(1) } }),
   define('SwiGLU', 'elementwise', swiglu),
   unary('Gelu', geluOf, { since: 20, attributes: { approximate: string('none') } }),
@@ -303,45 +292,13 @@ export const UNARY: readonly Operator[] = [
   ),
 ];
 
-function leaky(alpha: number): Fn {
-  return x => (x < 0 ? alpha * x : x);
-}
-
-function elu(alpha: number, gamma: number): Fn {
-  return x => gamma * (x < 0 ? alpha * Math.expm1(x) : x);
-}
-
-function celu(alpha: number): Fn {
-  return x => Math.max(0, x) + Math.min(0, alpha * Math.expm1(x / alpha));
-}
-
-function hardSigmoid(alpha: number, beta: number): Fn {
-  return x => Math.max(0, Math.min(1, alpha * x + beta));
-}
-
-function thresholded(alpha: number): Fn {
-  return x => (x > alpha ? x : 0);
-}
-
-function swish(alpha: number): Fn {
-  return x => x * sigmoid(alpha * x);
-}
-
-function geluOf(c: RunContext): Fn {
+function geluOf(c: RunContext): Activation {
   const approximate = c.string('approximate');
   if (approximate === 'none') return gelu;
   if (approximate === 'tanh') return geluTanh;
   return c.fail(`attribute approximate: expected none or tanh, got ${JSON.stringify(approximate.slice(0, 20))}`);
 }
 
-function gelu(x: number): number {
-  return 0.5 * x * (1 + erf(x / Math.SQRT2));
-}
-
-function geluTanh(x: number): number {
-  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
-}
-
-function shrink(lambd: number, bias: number): Fn {
+function shrink(lambd: number, bias: number): Activation {
   return x => (x < -lambd ? x + bias : x > lambd ? x - bias : 0);
 }
