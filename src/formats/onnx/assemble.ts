@@ -20,12 +20,14 @@ import {
 import { formatShape, Tensor } from '../../tensor/index.ts';
 import type { ModelSource } from '../source.ts';
 import { renameNode } from './functions.ts';
+import type { LimitCounter } from './limits.ts';
 import type { AttributeRecord, GraphRecord, Integer, ModelRecord, NodeRecord, PortRecord } from './records.ts';
 import { loadConstant, type TensorRecord } from './tensor.ts';
 
 /** What the caller of the reader decides. */
 export interface AssembleOptions {
   readonly source: ModelSource;
+  readonly counter: LimitCounter;
   readonly operators: OperatorTable;
   readonly dims: Readonly<Record<string, number>>;
   readonly values: Readonly<Record<string, Tensor>>;
@@ -196,6 +198,9 @@ function addBranch(builder: GraphBuilder, node: PlacedNode, branch: GraphRecord,
   }
   const prefix = `${node.name}/`;
   const made = new Set(branch.nodes.flatMap(({ outputs }) => outputs));
+  // Names grow with each branch in a branch.
+  const renamed = made.size + branch.initialisers.length + branch.nodes.length;
+  around.counter.take('inlineBytes', prefix.length * renamed, node.at);
   const names = new Map(
     [...made, ...branch.initialisers.map(({ name }) => name)]
       .filter(name => name !== '')

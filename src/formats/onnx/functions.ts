@@ -3,15 +3,21 @@
  * @module
  */
 import { CloisterError } from '../../base/index.ts';
-import type { LimitCounter } from './limits.ts';
+import type { LimitCounter, OnnxLimits } from './limits.ts';
 import type { AttributeRecord, FunctionRecord, GraphRecord, ModelRecord, NodeRecord, PortRecord } from './records.ts';
+
+/** What takes the place of a call costs what it would cost in the file: of these limits. */
+type Weight = Record<'nodes' | 'edges' | 'attributes' | 'listItems' | 'inlineBytes', number>;
+
+/** A name is kept to so many characters before it is put in front of others. */
+const MAX_PREFIX = 200;
 
 /** How deep functions may call each other: also the end of one that calls itself. */
 const MAX_CALLS = 16;
 
 /**
- * Returns `model` without calls of its functions. Each node of a body counts as a node of the model, so that functions which call
- * each other twice do not multiply without end.
+ * Returns `model` without calls of its functions. What a body holds counts as what the model holds, with each call, so that functions
+ * which call each other twice do not multiply without end.
  *
  * @throws {CloisterError} `INVALID_MODEL` when a function is defined twice or a call does not fit; `MODEL_TOO_LARGE`;
  *   `UNSUPPORTED_MODEL` when calls lie too deep.
@@ -32,6 +38,7 @@ export function inlineFunctions(model: ModelRecord, counter: LimitCounter): Mode
 class Inliner {
   readonly #functions: ReadonlyMap<string, FunctionRecord>;
   readonly #counter: LimitCounter;
+  readonly #weights = new Map<FunctionRecord, Weight>();
   #calls = 0;
 
   constructor(functions: ReadonlyMap<string, FunctionRecord>, counter: LimitCounter) {
@@ -66,8 +73,13 @@ class Inliner {
       const has = `${called.inputs.length} inputs and ${called.outputs.length} outputs`;
       fail('INVALID_MODEL', `has ${has}, a call gives ${node.inputs.length} and ${node.outputs.length}`);
     }
-    this.#counter.take('nodes', countNodes(called.nodes), node.at);
-    const prefix = `${node.name || called.name}#${this.#calls++}/`;
+    const weight = this.#weights.get(called) ?? weigh(called);
+    this.#weights.set(called, weight);
+    for (const [limit, amount] of Object.entries(weight)) {
+      this.#counter.take(limit as keyof Weight & keyof OnnxLimits, amount, node.at);
+    }
+    const prefix = `${(node.name || called.name).slice(-MAX_PREFIX)}#${this.#calls++}/`;
+    this.#counter.take('inlineBytes', prefix.length * (weight.nodes + weight.edges), node.at);
     const names = new Map<string, string>();
     called.outputs.forEach((name, i) => {
       if (node.outputs[i]) names.set(name, node.outputs[i]);
@@ -76,6 +88,14 @@ class Inliner {
       names.set(name, node.inputs[i] ?? '');
     });
     const given = new Map([...called.defaults, ...node.attributes].map(attribute => [attribute.name, attribute]));
+    for (const name of referencesOf(called.nodes)) {
+      const found = given.get(name);
+      if (!found) continue;
+      const counted = weighAttributes([found]);
+      for (const [limit, amount] of Object.entries(counted)) {
+        this.#counter.take(limit as keyof Weight & keyof OnnxLimits, amount, node.at);
+      }
+    }
     const rename = (name: string): string => (name === '' ? '' : (names.get(name) ?? prefix + name));
     const body = called.nodes.map(each => {
       const renamed = renameNode(each, rename, prefix, given);
@@ -86,8 +106,9 @@ class Inliner {
       return { ...renamed, opset };
     });
     // An output that is an input is written as one more node.
+    const taken = new Set(called.inputs);
     const passed = called.outputs.flatMap((name, i): NodeRecord[] =>
-      called.inputs.includes(name) && node.outputs[i]
+      taken.has(name) && node.outputs[i]
         ? [
             {
               name: `${prefix}output ${i}`,
@@ -147,13 +168,50 @@ function renameGraph(
   };
 }
 
-/** Nodes with those of their subgraphs. */
-function countNodes(nodes: readonly NodeRecord[]): number {
-  let count = nodes.length;
-  for (const { attributes } of nodes) {
-    for (const { value } of attributes) if (value.kind === 'graph') count += countNodes(value.record.nodes);
+/** What one call of a function brings. */
+function weigh({ inputs, outputs, defaults, nodes }: FunctionRecord): Weight {
+  const weight = weighAttributes(defaults);
+  weight.edges += inputs.length + outputs.length;
+  addNodes(weight, nodes);
+  return weight;
+}
+
+function addNodes(weight: Weight, nodes: readonly NodeRecord[]): void {
+  weight.nodes += nodes.length;
+  for (const { name, inputs, outputs, attributes } of nodes) {
+    weight.edges += inputs.length + outputs.length;
+    weight.inlineBytes += outputs.reduce((sum, output) => sum + output.length, name.length);
+    addAttributes(weight, attributes);
   }
-  return count;
+}
+
+function weighAttributes(attributes: readonly AttributeRecord[]): Weight {
+  const weight: Weight = { nodes: 0, edges: 0, attributes: 0, listItems: 0, inlineBytes: 0 };
+  addAttributes(weight, attributes);
+  return weight;
+}
+
+function addAttributes(weight: Weight, attributes: readonly AttributeRecord[]): void {
+  weight.attributes += attributes.length;
+  for (const { value } of attributes) {
+    if (value.kind === 'plain' && Array.isArray(value.value)) weight.listItems += value.value.length;
+    else if (value.kind === 'ints' && value.list) weight.listItems += value.values.length;
+    else if (value.kind === 'graph') {
+      const { nodes, initialisers, inputs, outputs } = value.record;
+      weight.edges += initialisers.length + inputs.length + outputs.length;
+      addNodes(weight, nodes);
+    }
+  }
+}
+
+/** The attributes of its function that a body asks for, once for each time. */
+function referencesOf(nodes: readonly NodeRecord[]): readonly string[] {
+  return nodes.flatMap(({ attributes }) =>
+    attributes.flatMap(({ value }) => {
+      if (value.kind === 'reference') return [value.name];
+      return value.kind === 'graph' ? referencesOf(value.record.nodes) : [];
+    }),
+  );
 }
 
 function keyOf(domain: string, name: string, overload: string): string {

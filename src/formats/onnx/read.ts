@@ -61,6 +61,7 @@ export function parseOnnx(source: ModelSource, options: OnnxOptions = {}): Graph
   const model = inlineFunctions(new OnnxReader(source, counter, options.external).model(), counter);
   return assemble(model, {
     source,
+    counter,
     operators: options.operators ?? OPERATORS,
     dims: options.dims ?? {},
     values: options.values ?? {},
