@@ -27,7 +27,8 @@ export const ARENA_ALIGNMENT = 64;
  * Assigns offsets: buffers in some order, each into the tightest gap that is free for its whole life, or behind everything that
  * lives beside it. Two buffers that share a step never share a byte. The order decides how tight it gets: several are tried, and
  * then small changes of the best one, until nothing could be tighter or the time is spent, which is bounded and does not depend on
- * the clock. The same lifetimes always give the same plan.
+ * the clock. Of more buffers than that time allows to compare, each takes a gap between those that live when it is born. The same lifetimes
+ * always give the same plan.
  *
  * @see Pisarchyk & Lee 2020, Efficient Memory Management for Deep Neural Net Inference, §5.2 (greedy by size),
  *   https://arxiv.org/abs/2001.03288
@@ -40,6 +41,7 @@ export const ARENA_ALIGNMENT = 64;
 export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {
   const sizes = lifetimes.map(({ bytes }) => alignUp(bytes));
   const lowerBoundBytes = lowerBound(lifetimes, sizes);
+  if (lifetimes.length ** 2 > MAX_WORK) return { ...placeInTime(lifetimes, sizes), lowerBoundBytes };
   let best: Placement | undefined;
   let bestOrder: readonly number[] = [];
   const attempt = (order: readonly number[]): void => {
@@ -110,6 +112,45 @@ function place(lifetimes: readonly Lifetime[], sizes: readonly number[], order: 
     let at = placed.length;
     while (at > 0 && offsets[placed[at - 1]!]! > offset) at--;
     placed.splice(at, 0, i);
+  }
+  return { offsets, peakBytes };
+}
+
+/**
+ * Places buffers in the order of their birth, each into the tightest gap between those that live then. Time is the sum of how many live
+ * at each birth; where that passes its bound, the rest lie behind each other.
+ */
+function placeInTime(lifetimes: readonly Lifetime[], sizes: readonly number[]): Placement {
+  const offsets = new Array<number>(lifetimes.length).fill(0);
+  const births = lifetimes.map((_, i) => i).filter(i => sizes[i]! > 0);
+  births.sort((a, b) => lifetimes[a]!.first - lifetimes[b]!.first || sizes[b]! - sizes[a]! || a - b);
+  const living: number[] = []; // by offset
+  let peakBytes = 0;
+  let work = 0;
+  for (const i of births) {
+    const size = sizes[i]!;
+    work += living.length;
+    if (work > 2 * MAX_WORK) {
+      offsets[i] = peakBytes;
+      peakBytes += size;
+      continue;
+    }
+    let kept = 0;
+    let best = -1; // the place in `living` before which the gap is
+    let bestGap = Number.POSITIVE_INFINITY;
+    let bestOffset = 0;
+    let end = 0;
+    for (const j of living) {
+      if (lifetimes[j]!.last < lifetimes[i]!.first) continue;
+      const gap = offsets[j]! - end;
+      if (gap >= size && gap < bestGap) [best, bestGap, bestOffset] = [kept, gap, end];
+      end = offsets[j]! + sizes[j]!;
+      living[kept++] = j;
+    }
+    living.length = kept;
+    offsets[i] = best < 0 ? end : bestOffset;
+    living.splice(best < 0 ? kept : best, 0, i);
+    peakBytes = Math.max(peakBytes, offsets[i]! + size);
   }
   return { offsets, peakBytes };
 }

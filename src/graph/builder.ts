@@ -54,7 +54,7 @@ export class GraphBuilder {
   readonly #ids = new Map<string, ValueId>();
   readonly #nodes: Node[] = [];
   readonly #inputs: ValueId[] = [];
-  readonly #outputs: ValueId[] = [];
+  readonly #outputs = new Set<ValueId>();
   readonly #constants = new Map<ValueId, Constant>();
   readonly #maps = new Map<ValueId, LabelledColumns>();
 
@@ -154,7 +154,7 @@ export class GraphBuilder {
    * @throws {CloisterError} `INVALID_GRAPH` when it does not exist or is one already, or has not one column per label.
    */
   output(id: ValueId, columns?: LabelledColumns): void {
-    if (this.#values[id] === undefined || this.#outputs.includes(id)) {
+    if (this.#values[id] === undefined || this.#outputs.has(id)) {
       const problem = this.#values[id] ? `${JSON.stringify(this.#values[id].name)} is one already` : 'no such value';
       throw new CloisterError('INVALID_GRAPH', `graph output ${id}: ${problem}`);
     }
@@ -167,7 +167,7 @@ export class GraphBuilder {
       }
       this.#maps.set(id, Object.freeze({ labels: Object.freeze([...columns.labels]) as LabelledColumns['labels'] }));
     }
-    this.#outputs.push(id);
+    this.#outputs.add(id);
   }
 
   /** The facts of a value so far. */
@@ -201,7 +201,7 @@ export class GraphBuilder {
 
   /** The finished graph, frozen. @throws {CloisterError} `INVALID_GRAPH` when it has no output. */
   build(): Graph {
-    if (this.#outputs.length === 0) throw new CloisterError('INVALID_GRAPH', `graph ${this.#name} has no output`);
+    if (this.#outputs.size === 0) throw new CloisterError('INVALID_GRAPH', `graph ${this.#name} has no output`);
     return Object.freeze({
       name: this.#name,
       values: Object.freeze([...this.#values]),

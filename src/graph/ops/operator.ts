@@ -210,7 +210,9 @@ export class InferContext {
   /** The product of sizes. */
   product(dims: readonly Dim[]): Dim {
     if (dims.every(dim => typeof dim === 'number')) return dims.reduce<number>((size, dim) => size * dim, 1);
-    return this.#short(productOf(dims));
+    // Names are the model's, and may be of any length: what will not be spelt is not multiplied out.
+    const spelt = dims.reduce<number>((sum, dim) => sum + (typeof dim === 'string' ? dim.length : 0), 0);
+    return spelt > 8 * MAX_SYMBOL_LENGTH ? this.fresh() : this.#short(productOf(dims));
   }
 
   /** A size that has become too long to spell is one that nothing is known of. */
