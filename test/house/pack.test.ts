@@ -75,6 +75,18 @@ describe('the packed package, installed into an empty folder', () => {
     expect(said.trim().split('\n')).toEqual([...rooms.map(() => 'true'), 'ERR_PACKAGE_PATH_NOT_EXPORTED']);
   });
 
+  test('the suites for plugin authors are there, and ask for the test tools that they need', () => {
+    expect(existsSync(join(folder, 'node_modules', 'cloister', 'dist', 'test', 'suites', 'index.d.ts'))).toBe(true);
+    expect(readdirSync(join(folder, 'node_modules', 'cloister', 'dist', 'test')).sort()).toEqual([
+      'conformance',
+      'suites',
+    ]);
+    const said = consumer(
+      `await import('cloister/testing').catch(error => console.log(error.code, /'(vitest|fast-check)'/.test(error.message)));`,
+    );
+    expect(said.trim()).toBe('ERR_MODULE_NOT_FOUND true');
+  });
+
   test('importing the facade loads no isolate, no database and no addon', () => {
     const said = consumer(`await import('cloister');
       console.log(process.report.getReport().sharedObjects.filter(name => /isolated|sqlite|cloister[^/]*\\.node/.test(name)).length);`);

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 
@@ -64,6 +64,18 @@ describe('the package', () => {
     string,
     Record<string, string>
   >;
+
+  test('asks for test tools only where its suites are used: no room imports them, and they are optional', () => {
+    const peers = Object.keys(manifest['peerDependencies']!).sort();
+    expect(peers).toEqual(['fast-check', 'vitest']);
+    expect(manifest['peerDependenciesMeta']).toEqual(Object.fromEntries(peers.map(name => [name, { optional: true }])));
+    const sources = ['src', 'privacy', 'sandbox', 'native'].flatMap(room => globSync(`${room}/**/*.ts`, { cwd: root }));
+    expect(sources.length).toBeGreaterThan(100);
+    const users = sources.filter(file =>
+      /from '(vitest|fast-check|[^']*\/test\/[^']*)'/.test(readFileSync(join(root, file), 'utf8')),
+    );
+    expect(users).toEqual([]);
+  });
 
   test('carries Node for its own scripts only: no dependency of a consumer brings it', () => {
     const shipped = {

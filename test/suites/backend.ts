@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import { isCloisterError } from '../../src/base/index.ts';
-import type { Backend, Executable, PrepareOptions } from '../../src/engine/index.ts';
+import type { Backend, Executable, NodeEvent, PrepareOptions } from '../../src/engine/index.ts';
 import { type Graph, GraphBuilder } from '../../src/graph/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
 
@@ -178,6 +178,73 @@ export function backendSuite(name: string, open: () => Backend, options: Backend
       const running = executable.run({ x }, { signal: controller.signal });
       controller.abort();
       await expect(running).rejects.toMatchObject({ code: 'ABORTED' });
+    });
+
+    it('tells of nodes in the order in which they run, or of none; what is thrown there ends the run', async () => {
+      const executable = prepare(affine(2));
+      const told: NodeEvent[] = [];
+      const onNode = (event: NodeEvent): void => void told.push(event);
+      const { y } = executable.runSync({ x }, { onNode });
+      const sync = told.splice(0);
+      const later = await executable.run({ x }, { onNode });
+      expect(later['y']!.toBytes()).toEqual(y!.toBytes());
+      const short = (events: readonly NodeEvent[]) => events.map(({ kind, index, node }) => [kind, index, node.op]);
+      expect(short(told)).toEqual(short(sync));
+      const ended = sync.filter(({ kind }) => kind === 'end');
+      sync.forEach((event, i) => {
+        expect(event).toMatchObject({
+          kind: i % 2 === 0 ? 'start' : 'end',
+          index: Math.floor(i / 2),
+          total: ended.length,
+        });
+      });
+      expect(sync).toHaveLength(2 * ended.length);
+      for (const { node, outputs } of ended) expect(outputs).toHaveLength(node.outputs.length);
+      if (ended.length === 0) return;
+      const stop = (): never => {
+        throw new RangeError('enough');
+      };
+      expect(() => executable.runSync({ x }, { onNode: stop })).toThrow(RangeError);
+      await expect(executable.run({ x }, { onNode: stop })).rejects.toThrow(RangeError);
+      expect(executable.runSync({ x })['y']!.toBytes()).toEqual(y!.toBytes());
+    });
+
+    it('stops at the next node when it is cancelled from one', async () => {
+      const executable = prepare(affine(2));
+      const controller = new AbortController();
+      let nodes = 0;
+      const onNode = ({ kind }: NodeEvent): void => {
+        if (kind === 'start') nodes++;
+        controller.abort();
+      };
+      const [result] = await Promise.allSettled([executable.run({ x }, { signal: controller.signal, onNode })]);
+      // A backend that runs a whole program in one call has no nodes to tell of.
+      if (nodes === 0) expect(result.status).toBe('fulfilled');
+      else {
+        expect(nodes).toBe(1);
+        expect(result).toMatchObject({ status: 'rejected', reason: { code: 'ABORTED' } });
+      }
+    });
+
+    it('names the outputs in the order of the graph, each in memory of its own', () => {
+      const b = new GraphBuilder('aliases', { opset: 17 });
+      const id = b.input('x', { dtype: 'f32', shape: [2, 3] });
+      b.output(b.node({ op: 'Identity', inputs: [id], outputs: ['b'] })[0]!);
+      b.output(b.node({ op: 'Identity', inputs: [id], outputs: ['a'] })[0]!);
+      const outputs = prepare(b.build()).runSync({ x });
+      expect(Object.keys(outputs)).toEqual(['b', 'a']);
+      (outputs['b']!.data as Float32Array).fill(99);
+      expect(outputs['a']!.toArray()).toEqual(x.toArray());
+    });
+
+    it('refuses a graph with an operator that nobody has, with the node named, when it is prepared', () => {
+      const graph = affine(2);
+      const strange = {
+        ...graph,
+        nodes: graph.nodes.map((node, i) => (i === 1 ? { ...node, op: 'Strange', name: 'odd one' } : node)),
+      };
+      expect(() => prepare(strange)).toThrow(/odd one/);
+      expect(code(() => prepare(strange))).toBe('UNSUPPORTED_MODEL');
     });
 
     it('refuses everything once closed, and closing twice is harmless', async () => {

@@ -3,8 +3,17 @@
  * @module
  */
 import fc from 'fast-check';
+import { isCloisterError } from '../../src/base/index.ts';
 import type { NamedTensors } from '../../src/engine/index.ts';
-import { type Graph, GraphBuilder, type ValueId } from '../../src/graph/index.ts';
+import {
+  type Dim,
+  type Graph,
+  GraphBuilder,
+  type Operator,
+  type OperatorTable,
+  runNode,
+  type ValueId,
+} from '../../src/graph/index.ts';
 import { elementCount, Tensor } from '../../src/tensor/index.ts';
 
 /** A graph and one set of inputs that it runs on. */
@@ -21,6 +30,11 @@ export interface GraphsOptions {
   readonly maxSteps?: number;
   /** Whether the first input has a symbolic size. Default false. */
   readonly symbolic?: boolean;
+  /**
+   * Operators that graphs are made of as well: nodes of any dtype, in any form that takes the values which are there. What
+   * compares elements or rounds them is among them, so a small difference early may be a large one at the end. None by default.
+   */
+  readonly operators?: OperatorTable;
 }
 
 /** Numbers in [-1, 1) that depend on the seed alone: xorshift32. */
@@ -42,11 +56,55 @@ export function sampleTensor(shape: readonly number[], seed: number): Tensor<'f3
 
 /** A graph in the making: what a step sees. */
 class Draft {
-  readonly builder: GraphBuilder = new GraphBuilder('random', { opset: 18 });
+  readonly builder: GraphBuilder;
+  readonly operators: readonly Operator[];
+  /** Values of float32, which steps work on. */
   readonly values: ValueId[] = [];
+  /** Values that only nodes of any operator read. */
+  readonly others: ValueId[] = [];
+  /** What values are on the inputs of the sample, where operators are tried on them. */
+  readonly tensors: Map<ValueId, Tensor> = new Map();
   /** What this step chose, for what it has to choose itself. */
   choice = 0;
   #count = 0;
+
+  constructor(operators: OperatorTable | undefined) {
+    this.builder = new GraphBuilder('random', { opset: 18, ...(operators ? { operators } : {}) });
+    this.operators = [...(operators?.values() ?? [])];
+  }
+
+  input(name: string, shape: readonly Dim[], tensor: Tensor): ValueId {
+    const id = this.builder.input(name, { dtype: tensor.dtype, shape });
+    this.tensors.set(id, tensor);
+    return id;
+  }
+
+  /** A node of any operator of the table on values that are there, where it computes something from them. */
+  anything(choice: number): void {
+    const operator = this.operators[choice % this.operators.length];
+    if (!operator) return;
+    const opset = operator.domain === '' ? 18 : operator.versions.at(-1)!.since;
+    const version = operator.versions.findLast(({ since }) => since <= opset);
+    if (!version || operator.kind === 'control') return;
+    const pool = [...this.values, ...this.others];
+    const [least, most] = version.inputs;
+    const count = Math.max(1, Math.min(most, least + (choice % 3 === 0 ? 1 : 0)));
+    const inputs = Array.from({ length: count }, (_, i) => pool[Math.floor(choice / (13 + 29 * i)) % pool.length]!);
+    const node = { op: operator.name, domain: operator.domain, opset, inputs, attributes: {} };
+    try {
+      const tensors = inputs.map(id => this.tensors.get(id));
+      const [result] = runNode({ ...node, name: 'tried', outputs: [0] }, tensors);
+      if (!result || result.size > MOST_ELEMENTS) return;
+      const id = this.builder.node(node)[0]!;
+      this.tensors.set(id, result);
+      const { dtype, shape } = this.builder.facts(id);
+      if (dtype === 'f32' && shape.length > 0 && !shape.includes(0)) this.values.push(id);
+      else this.others.push(id);
+    } catch (error) {
+      // It does not take these values.
+      if (!isCloisterError(error)) throw error;
+    }
+  }
 
   /** A value that is there already. */
   pick(salt: number): ValueId {
@@ -66,11 +124,20 @@ class Draft {
     inputs: readonly (ValueId | undefined)[],
     attributes: Record<string, number | string | readonly number[]> = {},
   ): ValueId {
-    return this.builder.node({ op, inputs, attributes })[0]!;
+    const id = this.builder.node({ op, inputs, attributes })[0]!;
+    if (this.operators.length === 0) return id;
+    const tensors = inputs.map(input => (input === undefined ? undefined : this.tensors.get(input)));
+    this.tensors.set(
+      id,
+      runNode({ name: op, domain: '', op, opset: 18, inputs, outputs: [id], attributes }, tensors)[0]!,
+    );
+    return id;
   }
 
   constant(tensor: Tensor): ValueId {
-    return this.builder.constant(`c${this.#count++}`, tensor);
+    const id = this.builder.constant(`c${this.#count++}`, tensor);
+    this.tensors.set(id, tensor);
+    return id;
   }
 
   weight(...shape: readonly number[]): ValueId {
@@ -92,6 +159,9 @@ class Draft {
   }
 }
 
+/** No value that a node of any operator makes is larger. */
+const MOST_ELEMENTS = 2000;
+
 const UNARY = ['Relu', 'Tanh', 'Sigmoid', 'Abs', 'Neg', 'Identity', 'Erf'];
 const BINARY = ['Add', 'Sub', 'Mul', 'Min', 'Max', 'Sum', 'Mean'];
 
@@ -101,7 +171,7 @@ function compatible(a: readonly (number | string)[], b: readonly (number | strin
 }
 
 /** The steps that graphs are made of: each takes values that are there and makes one, or nothing where it does not fit. */
-const STEPS = {
+const STEPS: Readonly<Record<StepName, (g: Draft) => ValueId | undefined>> = {
   unary: g => g.op(UNARY[g.choice % UNARY.length]!, [g.pick(7)]),
   binary: g => {
     const [a, b] = [g.pick(7), g.pick(101)];
@@ -218,13 +288,39 @@ const STEPS = {
     const variance = g.constant(Tensor.of('f32', [0.5, 1, 1.5, 2]));
     return g.op('BatchNormalization', [conv, g.weight(4), g.weight(4), g.weight(4), variance]);
   },
-} satisfies Record<string, (g: Draft) => ValueId | undefined>;
+};
 
 /** The steps that graphs can be made of. */
-export type StepName = keyof typeof STEPS;
+export type StepName =
+  | 'unary'
+  | 'binary'
+  | 'transpose'
+  | 'matmul'
+  | 'dense'
+  | 'rows'
+  | 'softmax'
+  | 'mean'
+  | 'concat'
+  | 'slice'
+  | 'wholeSlice'
+  | 'turnBack'
+  | 'turnedPair'
+  | 'flatten'
+  | 'sameReshape'
+  | 'lift'
+  | 'neutral'
+  | 'twice'
+  | 'pad'
+  | 'choose'
+  | 'gelu'
+  | 'swish'
+  | 'layerNorm'
+  | 'longSoftmax'
+  | 'attention'
+  | 'convolution';
 
 /** The names of all steps. */
-export const STEP_NAMES = Object.keys(STEPS) as readonly StepName[];
+export const STEP_NAMES: readonly StepName[] = Object.keys(STEPS) as StepName[];
 
 /** Steps whose nodes move data, multiply matrices or work element by element, in float32: what a first backend computes. */
 export const PLAIN_STEPS: readonly StepName[] = [
@@ -244,33 +340,40 @@ export const PLAIN_STEPS: readonly StepName[] = [
  * broadcast against each other. Each graph comes with inputs in [-1, 1).
  */
 export function graphs(options: GraphsOptions = {}): fc.Arbitrary<SampleGraph> {
-  const { steps = STEP_NAMES, maxSteps = 12, symbolic = false } = options;
+  const { steps = STEP_NAMES, maxSteps = 12, symbolic = false, operators } = options;
+  const names = operators ? [...steps, ...steps.map(() => 'anything' as const)] : steps;
   return fc
     .record({
       shape: fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 3, maxLength: 3 }),
-      choices: fc.array(fc.tuple(fc.constantFrom(...steps), fc.nat(1_000_000)), { minLength: 1, maxLength: maxSteps }),
+      choices: fc.array(fc.tuple(fc.constantFrom(...names), fc.nat(1_000_000)), { minLength: 1, maxLength: maxSteps }),
     })
-    .map(({ shape, choices }) => build(shape, choices, symbolic));
+    .map(({ shape, choices }) => build(shape, choices, symbolic, operators));
 }
 
 function build(
   shape: readonly number[],
-  choices: readonly (readonly [StepName, number])[],
+  choices: readonly (readonly [StepName | 'anything', number])[],
   symbolic: boolean,
+  operators: OperatorTable | undefined,
 ): SampleGraph {
-  const g = new Draft();
+  const g = new Draft(operators);
   const small = shape.map((size, i) => (i === 0 ? 1 : size));
   const declared = symbolic ? ['batch', ...shape.slice(1)] : shape;
-  g.values.push(
-    g.builder.input('x', { dtype: 'f32', shape: declared }),
-    g.builder.input('y', { dtype: 'f32', shape: small }),
-  );
+  const inputs = { x: sampleTensor(shape, 1), y: sampleTensor(small, 2) };
+  g.values.push(g.input('x', declared, inputs.x), g.input('y', small, inputs.y));
+  if (operators) g.others.push(g.ints(0, 1), g.constant(Tensor.of('bool', true)), g.ints(2, 1, 3));
   for (const [name, choice] of choices) {
     g.choice = choice;
-    const made = (STEPS[name] as (draft: Draft) => ValueId | undefined)(g);
+    if (name === 'anything') {
+      g.anything(choice);
+      continue;
+    }
+    const made = STEPS[name](g);
     if (made !== undefined) g.values.push(made);
   }
   const made = g.values.slice(2);
   for (const id of new Set(made.length > 0 ? made.slice(-2) : g.values)) g.builder.output(id);
-  return { graph: g.builder.build(), inputs: { x: sampleTensor(shape, 1), y: sampleTensor(small, 2) } };
+  // The first three are constants.
+  for (const id of g.others.slice(3).slice(-2)) g.builder.output(id);
+  return { graph: g.builder.build(), inputs };
 }

@@ -43,6 +43,7 @@ function convolutionShape(c: InferContext, x: readonly Dim[], weights: number): 
   if (declared && declared.length !== x.length - 2) c.fail(`attribute kernel_shape: expected ${x.length - 2} sizes`);
   const kernel = w.slice(2).map((dim, i) => {
     const size = declared?.[i] ?? dim;
+    if (typeof size === 'string') c.unsupported(`size ${size} of the kernel must be known before the model runs`);
     return typeof size === 'number' && !c.differ(size, dim)
       ? size
       : c.fail(`kernel axis ${i}: ${size} is not ${dim} of the weights`);

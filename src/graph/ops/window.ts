@@ -25,6 +25,7 @@ export function kernelOfWeights(c: InferContext, dims: readonly Dim[]): readonly
   if (declared && declared.length !== dims.length) c.fail(`attribute kernel_shape: expected ${dims.length} sizes`);
   return dims.map((dim, i) => {
     const size = declared?.[i] ?? dim;
+    if (typeof size === 'string') c.unsupported(`size ${size} of the kernel must be known before the model runs`);
     return typeof size === 'number' && !c.differ(size, dim)
       ? size
       : c.fail(`kernel axis ${i}: ${size} is not ${dim} of the weights`);

@@ -12,6 +12,9 @@ import {
   type ValueId,
 } from '../../../src/graph/index.ts';
 import { Tensor } from '../../../src/tensor/index.ts';
+import { centralDifference } from '../../suites/difference.ts';
+
+export { centralDifference as difference };
 
 /** A float input of random values. */
 export interface Operand {
@@ -131,23 +134,6 @@ export function problemOf(given: Case, knowledge: Knowledge, random: () => numbe
   return { graph, inputs, wrt };
 }
 
-/** The derivative of output `output` by every element of input `index`, by a five-point difference. */
-export function difference(graph: Graph, inputs: readonly Tensor[], index: number, output: number): number[] {
-  const h = 1e-3;
-  const base = inputs[index]!.contiguous();
-  const at = (element: number, step: number): number => {
-    const moved = Float64Array.from(base.elements() as Float64Array);
-    moved[element] = moved[element]! + step;
-    const tensors = inputs.with(index, Tensor.from('f64', base.shape, moved));
-    return Number(runGraph(graph, tensors)[output]!.values()[0]);
-  };
-  return Array.from({ length: base.size }, (_, i) => {
-    const near = at(i, h) - at(i, -h);
-    const far = at(i, 2 * h) - at(i, -2 * h);
-    return (8 * near - far) / (12 * h);
-  });
-}
-
 /** How far a gradient may be from the difference, relative to the larger of it and 1. */
 export const TOLERANCE = 1e-8;
 
@@ -168,7 +154,7 @@ export function checkGradients(given: Case, knowledge: Knowledge, seed: number):
   wrt.forEach((id, i) => {
     const index = graph.inputs.indexOf(id);
     const name = `d ${graph.values[id]!.name}`;
-    expectClose(results[i]!, difference(graph, inputs, index, 0), inputs[index]!.shape, name);
+    expectClose(results[i]!, centralDifference(graph, inputs, index, 0), inputs[index]!.shape, name);
   });
   if (given.once !== undefined) return;
   const { graph: slope, inputs: more } = weighted(first, results, inputs, random);
@@ -178,7 +164,7 @@ export function checkGradients(given: Case, knowledge: Knowledge, seed: number):
   wrt.forEach((id, i) => {
     const index = graph.inputs.indexOf(id);
     const name = `second d ${graph.values[id]!.name}`;
-    expectClose(again[i]!, difference(slope, more, index, slope.outputs.length - 1), more[index]!.shape, name);
+    expectClose(again[i]!, centralDifference(slope, more, index, slope.outputs.length - 1), more[index]!.shape, name);
   });
 }
 
