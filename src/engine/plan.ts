@@ -163,17 +163,20 @@ export function analyse(graph: Graph): Analysis {
   return { nodes, constant };
 }
 
-/** One line for each of `nodes` that the native backend does not run: the node and the reason. */
+/** One line for each port and each of `nodes` that the native backend does not run: the node and the reason. */
 export function refusals(graph: Graph, nodes: readonly Node[]): readonly string[] {
   const facts = (id: ValueId | undefined) => (id === undefined ? undefined : graph.values[id]!.facts);
   const data = dataDependent(graph);
-  return nodes.flatMap(node => {
+  const ports = [...new Set([...graph.inputs, ...graph.outputs])].filter(id => facts(id)?.dtype === 'string');
+  const text = ports.map(id => `${JSON.stringify(graph.values[id]!.name)}: kernels have no text`);
+  const lacking = nodes.flatMap(node => {
     const parameter = parameterInputs(node).find(id => data.has(id));
     const reason =
       refusal(node, node.inputs.map(facts), node.outputs.map(facts)) ??
       (parameter === undefined ? undefined : `${JSON.stringify(graph.values[parameter]!.name)} depends on data`);
     return reason === undefined ? [] : [`${node.op} ${JSON.stringify(node.name)}: ${reason}`];
   });
+  return [...text, ...lacking];
 }
 
 /** Values that depend on the elements of an input, not on its shape alone. */

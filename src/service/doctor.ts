@@ -129,8 +129,7 @@ async function checkStore(): Promise<Check> {
 function checkPlans(dir: string): Check {
   const { plansDir } = paths(dir);
   const { plans, bytes } = measurePlanFiles(plansDir);
-  const mib = (size: number): string => `${(size / 2 ** 20).toFixed(1)} MiB`;
-  const found = `${plans} kept in ${plansDir}, ${mib(bytes)} of at most ${mib(PLAN_FILES_BYTES)}`;
+  const found = `${plans} kept in ${plansDir}, ${Math.ceil(bytes / 1024)} of at most ${PLAN_FILES_BYTES / 1024} KiB`;
   return { name: 'plans', state: 'ok', found };
 }
 

@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { drawDigit } from '../../examples/digits/draw.ts';
+import { writeNpy, writeNpz, writeOnnx } from '../../src/formats/index.ts';
+import { GraphBuilder } from '../../src/graph/index.ts';
+import { Tensor } from '../../src/tensor/index.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const MODEL = join(root, 'examples', 'digits', 'digits.onnx');
@@ -60,6 +63,104 @@ describe('the command line', () => {
     expect(raw.stdout).toMatch(/^logits f32\[1,10\]\n/);
     expect(raw.stdout).toContain('largest at 4');
     expect(nested.stdout).toBe(raw.stdout);
+  });
+
+  test('takes arrays of NumPy, alone and from an archive', () => {
+    const tensor = Tensor.from('f32', [1, 1, 28, 28], drawDigit(4, { seed: 1 }));
+    writeFileSync(join(folder, 'digit.npy'), writeNpy(tensor));
+    writeFileSync(join(folder, 'digit.npz'), writeNpz({ image: tensor }));
+    writeFileSync(join(folder, 'two.npz'), writeNpz({ a: tensor, b: tensor }));
+    const raw = cloister('run', MODEL, '-i', 'image=digit.bin').stdout;
+    for (const input of ['image=digit.npy', 'image=digit.npz', 'digit.npz'])
+      expect(cloister('run', MODEL, '-i', input).stdout).toBe(raw);
+    const unclear = cloister('run', MODEL, '-i', 'image=two.npz');
+    expect(unclear).toMatchObject({ status: 2, stderr: expect.stringContaining('holds a, b, and not image') });
+    writeFileSync(join(folder, 'bad.npy'), 'no array');
+    expect(cloister('run', MODEL, '-i', 'image=bad.npy')).toMatchObject({
+      status: 5,
+      stderr: expect.stringContaining('bad.npy'),
+    });
+  });
+
+  test('fixes sizes, and says which ones where it has to', () => {
+    const fixed = json(cloister('inspect', MODEL, '--dim', 'batch=3', '--json')) as {
+      inputs: { shape: unknown[] }[];
+      arena: { peakBytes: number; lowerBoundBytes: number };
+    };
+    expect(fixed.inputs[0]!.shape).toEqual([3, 1, 28, 28]);
+    expect(fixed.arena.peakBytes).toBeGreaterThanOrEqual(fixed.arena.lowerBoundBytes);
+    expect(cloister('inspect', MODEL).stdout).toContain('sizes are open: --dim batch=SIZE');
+    for (const dim of ['batch', 'batch=', '=3', 'batch=-1', 'batch=x'])
+      expect(cloister('run', MODEL, '--dim', dim, '-i', 'image=digit.bin').status).toBe(2);
+    const unknown = cloister('inspect', MODEL, '--dim', 'width=3');
+    expect(unknown).toMatchObject({ status: 2, stderr: expect.stringContaining('width') });
+  });
+
+  test('says what the passes do', () => {
+    const said = cloister('inspect', MODEL, '--passes', '--dim', 'batch=1');
+    expect(said.stdout).toMatch(/^pass +group +nodes before +after +rewrites +time$/m);
+    expect(said.stdout).toMatch(/^convolution +lower +8 +6 +2 /m);
+    const { passes } = json(cloister('inspect', MODEL, '--passes', '--json')) as { passes: { pass: string }[] };
+    expect(passes.map(row => row.pass)).toContain('elementwise-chains');
+    expect(json(cloister('inspect', MODEL, '--json'))).not.toHaveProperty('passes');
+  });
+
+  test('profiles: a table, JSON, and a trace; recorded, and refused where raw outputs are', () => {
+    const said = cloister('profile', MODEL, '-i', 'image=digit.bin', '--runs', '3', '--trace', 'trace.json');
+    expect(said.status).toBe(0);
+    expect(said.stdout).toMatch(/a run {2}3 runs of \d+ nodes.* on the reference backend in the sandbox/);
+    expect(said.stdout).toMatch(/FusedConv +2 .*█/);
+    expect(said.stderr).toMatch(/entry \d+ in the audit log/);
+    const { traceEvents } = JSON.parse(readFileSync(join(folder, 'trace.json'), 'utf8')) as {
+      traceEvents: { name: string; ph: string; ts: number; dur: number }[];
+    };
+    expect(traceEvents.length).toBeGreaterThan(3);
+    for (const { ph, ts, dur } of traceEvents) {
+      expect(ph).toBe('X');
+      expect(ts).toBeGreaterThanOrEqual(0);
+      expect(dur).toBeGreaterThanOrEqual(0);
+    }
+    const data = json(cloister('profile', MODEL, '-i', 'image=digit.bin', '--runs', '2', '--json'));
+    expect(data).toMatchObject({ backend: 'reference', runs: 2, receipt: { record: { measures: { calls: 3 } } } });
+    writeFileSync(join(folder, 'strict.json'), JSON.stringify({ budgets: { ward: { epsilon: 1 } } }));
+    const refused = cloister('profile', MODEL, '-i', 'image=digit.bin', '--policy', 'strict.json');
+    expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining('POLICY_REFUSED') });
+    expect(cloister('profile', MODEL, '-i', 'image=digit.bin', '--runs', '0').status).toBe(2);
+  });
+
+  test('prints labels with their scores, and text; what a terminal acts on is spelt out', () => {
+    const labelled = new GraphBuilder('classifier');
+    const [scores] = labelled.node({
+      op: 'Abs',
+      inputs: [labelled.input('x', { dtype: 'f32', shape: ['n', 2] })],
+      outputs: ['scores'],
+    });
+    labelled.output(scores!, { labels: ['no', 'yes'] });
+    writeFileSync(join(folder, 'classifier.onnx'), writeOnnx(labelled.build()));
+    writeFileSync(join(folder, 'x.json'), '[[-1, 2], [3, 0]]');
+    const said = cloister('run', 'classifier.onnx', '-i', 'x=x.json');
+    expect(said.stdout).toBe('scores f32[2,2]\nrow 0  yes: 2.00000, no: 1.00000\nrow 1  no: 3.00000, yes: 0.00000\n');
+    const { outputs } = json(cloister('run', 'classifier.onnx', '-i', 'x=x.json', '--json')) as {
+      outputs: { scores: { data: unknown; maps: unknown[] } };
+    };
+    expect(outputs.scores.maps[0]).toEqual([
+      { label: 'no', score: 1 },
+      { label: 'yes', score: 2 },
+    ]);
+    expect(cloister('inspect', 'classifier.onnx').stdout).toMatch(/output +scores +f32\[n,2\] +a map of no, yes/);
+
+    const echo = new GraphBuilder('echo');
+    const words = echo.input('words', { dtype: 'string', shape: ['n'] });
+    echo.output(echo.node({ op: 'Identity', inputs: [words], outputs: ['same'] })[0]!);
+    writeFileSync(join(folder, 'echo.onnx'), writeOnnx(echo.build()));
+    writeFileSync(join(folder, 'words.json'), JSON.stringify(['a "b"', '\u001b[2J']));
+    const text = cloister('run', 'echo.onnx', '-i', 'words=words.json');
+    expect(text.stdout).not.toContain('\u001b');
+    expect(text.stdout).toContain('same string[2]\n  "a \\"b\\""\n');
+    const back = json(cloister('run', 'echo.onnx', '-i', 'words=words.json', '--json')) as {
+      outputs: { same: { data: string[] } };
+    };
+    expect(back.outputs.same.data).toEqual(['a "b"', '\u001b[2J']);
   });
 
   test('inspects a model: inputs, outputs, operators, size, where it runs', () => {

@@ -58,7 +58,7 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
   });
 
   it('refuses sizes that are none, or that no input has', async () => {
-    for (const dims of [{ m: 2 }, { n: -1 }, { n: 1.5 }, { n: '2' }, { 'a\u001b': 1 }, [1], null]) {
+    for (const dims of [{ m: 2 }, { n: -1 }, { n: 1.5 }, { n: '2' }, { 'a\u001b': 1 }, [1], 'n=2']) {
       expect(await failure(sandbox.load(affineModel(), { dims: dims as never }))).toMatchObject({
         code: 'INVALID_ARGUMENT',
       });
@@ -140,8 +140,7 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
     const { passes, arena } = await model.passes();
     expect(passes.map(row => row.pass)).toContain('product');
     expect(passes.find(row => row.pass === 'product')).toMatchObject({ nodesBefore: 3, nodesAfter: 1, group: 'lower' });
-    expect(arena).toMatchObject({ lowerBoundBytes: 4 * 2 * 4, unplanned: 0 });
-    expect(arena!.peakBytes).toBeGreaterThanOrEqual(arena!.lowerBoundBytes);
+    expect(arena).toEqual({ peakBytes: 64, lowerBoundBytes: 64, unplanned: 0 }); // 32 bytes, aligned
   });
 
   it('says which outputs stand for maps', async () => {
@@ -185,7 +184,7 @@ describe.skipIf(!native).each(['process', 'isolate'] as const)('a plan that is k
     const load = async (bytes: Uint8Array, dims = {}) => {
       await using model = await sandbox.load(bytes, { dims });
       expect(model.backend).toBe('native');
-      return model.run({ x });
+      return await model.run({ x });
     };
     expect((await load(affineModel()))['y']!.toArray()).toEqual(y);
     expect([plans.map.size, plans.reads]).toEqual([1, 0]);

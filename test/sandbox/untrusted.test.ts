@@ -6,8 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { HostedModel, type HostOptions, NeedsFiles } from '../../sandbox/hosted-model.ts';
 import { Guest, type GuestAnswer } from '../../sandbox/isolate.ts';
 import { loadKernels } from '../../sandbox/kernels.ts';
+import { addFiles, aloneModel } from '../../sandbox/model-files.ts';
 import { joinParts, packTensors, unpackTensors } from '../../sandbox/tensors.ts';
-import { guestError, isSafeName, parseReport } from '../../sandbox/untrusted.ts';
+import { guestError, isSafeName, parseOptimisation, parseProfile, parseReport } from '../../sandbox/untrusted.ts';
 import { CloisterError, isCloisterError } from '../../src/base/index.ts';
 import { DTYPES, type DType, Tensor } from '../../src/tensor/index.ts';
 import { affineModel } from './tiny-model.ts';
@@ -213,5 +214,92 @@ describe.skipIf(loadKernels().host === undefined)('a program of a hostile guest'
   ])('with %s is refused', async (_, lie) => {
     const result = await open(({ header, payload }) => ({ header: lie(header) as GuestAnswer['header'], payload }));
     expect(isCloisterError(result, 'GUEST_FAILED'), String(result)).toBe(true);
+  });
+});
+
+describe('files that a guest asks for', () => {
+  const model = aloneModel(affineModel());
+  const open = () => new Uint8Array(8);
+
+  it.each([
+    ['no list', 'w.bin'],
+    ['nothing', []],
+    ['something else than text', [7]],
+    ['a path out of the folder', ['../w.bin']],
+    ['a path from the root', ['/etc/passwd']],
+    ['a path with a null', ['a\u0000b']],
+    ['half a character', ['\ud800']],
+    ['one file twice', ['w.bin', 'w.bin']],
+    ['too many', Array.from({ length: 2_000 }, (_, i) => `${i}`)],
+  ])('are not opened where it asks for %s', async (_, asked) => {
+    const opened: string[] = [];
+    const opener = (location: string) => {
+      opened.push(location);
+      return open();
+    };
+    const error = await addFiles(model, asked, opener, 1 << 20).catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ code: 'GUEST_FAILED' });
+    expect(opened.every(location => location === 'w.bin')).toBe(true);
+  });
+
+  it('are asked for once: a guest that has them and asks again is not heard', async () => {
+    const files = await addFiles(model, ['w.bin'], open, 1 << 20);
+    expect(files.files).toEqual([{ location: 'w.bin', offset: model.modelBytes, size: 8 }]);
+    await expect(addFiles(files, ['other.bin'], open, 1 << 20)).rejects.toMatchObject({ code: 'GUEST_FAILED' });
+  });
+});
+
+describe('what a guest measured', () => {
+  it('is a profile or a typed error, whatever it is', () => {
+    const node = { name: 'n', op: 'Add', outputs: 'f32[1]', startMs: 0, lastMs: 1, totalMs: 2 };
+    const good = { runs: 2, totalMs: 3, nodes: [node], operators: [{ op: 'Add', nodes: 1, totalMs: 2 }] };
+    expect(parseProfile(good, 2)).toEqual(good);
+    for (const bad of [
+      { ...good, runs: 3 },
+      { ...good, totalMs: -1 },
+      { ...good, totalMs: null },
+      { ...good, nodes: [{ ...node, name: '\u001b[2J' }] },
+      { ...good, nodes: [{ ...node, lastMs: 1e12 }] },
+      { ...good, nodes: 'none' },
+      { ...good, operators: [{ op: 'Add', nodes: 0.5, totalMs: 2 }] },
+      null,
+    ]) {
+      expect(() => parseProfile(bad, 2)).toThrow(CloisterError);
+    }
+    fc.assert(
+      fc.property(fc.anything(), value => {
+        expect(() => parseProfile(value, 1)).toThrow(CloisterError);
+        expect(() => parseOptimisation(value)).toThrow(CloisterError);
+      }),
+    );
+  });
+
+  it('is a report of passes or a typed error', () => {
+    const row = { pass: 'layout', group: 'lower', nodesBefore: 2, nodesAfter: 1, rewrites: 1, milliseconds: 0.5 };
+    expect(parseOptimisation({ passes: [row] })).toEqual({ passes: [row], arena: undefined });
+    for (const bad of [
+      { ...row, group: 'x' },
+      { ...row, pass: '\u202e' },
+      { ...row, milliseconds: '1' },
+    ]) {
+      expect(() => parseOptimisation({ passes: [bad] })).toThrow(CloisterError);
+    }
+    expect(() => parseOptimisation({ passes: [], arena: { peakBytes: -1 } })).toThrow(CloisterError);
+  });
+
+  it('and the labels that it gives to columns fit the columns', () => {
+    const report = (labels: unknown, shape: unknown[] = ['n', 2]) => ({
+      summary: {
+        ...{ name: '', bytes: 1, inputs: [], operators: [], nodes: 0, outline: [], parameters: 0, parameterBytes: 0 },
+        outputs: [{ name: 'y', dtype: 'f32', shape, labels }],
+      },
+      ...{ backend: 'reference', why: '', memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 } },
+    });
+    expect(parseReport(report(['a', 7])).summary.outputs[0]!.labels).toEqual(['a', 7]);
+    for (const labels of [['a'], ['a', '\u001b'], ['a', 1.5], 'ab', { length: 2 }, ['a', null]]) {
+      expect(() => parseReport(report(labels))).toThrow(CloisterError);
+    }
+    expect(() => parseReport(report(['a', 'b'], []))).toThrow(CloisterError);
+    expect(() => parseReport(report(Array(20_000).fill('a'), ['n', 'm']))).toThrow(CloisterError);
   });
 });

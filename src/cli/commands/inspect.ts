@@ -66,7 +66,7 @@ export function inspectCommand(): Command {
         const activations =
           arena === undefined
             ? `sizes are open: ${open.map(dim => `--dim ${printable(String(dim))}=SIZE`).join(' ')}`
-            : `${formatBytes(arena.peakBytes)} at once, no plan below ${formatBytes(arena.lowerBoundBytes)}${arena.unplanned > 0 ? `; ${arena.unplanned} values of a size that depends on elements` : ''}`;
+            : `${formatBytes(arena.peakBytes)} of activations after the passes; no plan needs less than ${formatBytes(arena.lowerBoundBytes)}${arena.unplanned > 0 ? `; ${arena.unplanned} values of a size that depends on elements` : ''}`;
         const passRows = passes.map(row => [
           printable(row.pass),
           row.group,
