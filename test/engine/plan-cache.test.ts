@@ -111,6 +111,16 @@ describe('the plan cache', () => {
     expect(new PlanCache({ store }).get(origin(1))).toBeUndefined();
     expect(store.files.size).toBe(0);
   });
+
+  test('forgets a plan that was refused, in the store as well', () => {
+    const store = memoryStore();
+    const cache = new PlanCache({ store });
+    for (const n of [1, 2]) cache.set(origin(n), plan(8));
+    const { bytes } = cache;
+    cache.delete(origin(1));
+    expect([cache.get(origin(1)), cache.get(origin(2))]).toEqual([undefined, plan(8)]);
+    expect([cache.bytes, store.files.size]).toEqual([bytes / 2, 1]);
+  });
 });
 
 describe('the digest of a graph', () => {
