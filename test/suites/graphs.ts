@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { isCloisterError } from '../../src/base/index.ts';
 import type { NamedTensors } from '../../src/engine/index.ts';
 import {
+  checkNode,
   type Dim,
   type Graph,
   GraphBuilder,
@@ -93,7 +94,9 @@ class Draft {
     const node = { op: operator.name, domain: operator.domain, opset, inputs, attributes: {} };
     try {
       const tensors = inputs.map(id => this.tensors.get(id));
-      const [result] = runNode({ ...node, name: 'tried', outputs: [0] }, tensors);
+      const tried = { ...node, name: 'tried', outputs: [0] };
+      checkNode(tried, version);
+      const [result] = runNode(tried, tensors);
       if (!result || result.size > MOST_ELEMENTS) return;
       const id = this.builder.node(node)[0]!;
       this.tensors.set(id, result);
