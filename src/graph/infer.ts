@@ -285,7 +285,7 @@ export class Inference {
 }
 
 /** A list of integers as a tensor; undefined where they are not as many as the shape needs, or of no integer dtype. */
-function integerTensor(dtype: DType, shape: readonly number[], values: readonly number[]): Tensor | undefined {
+export function integerTensor(dtype: DType, shape: readonly number[], values: readonly number[]): Tensor | undefined {
   const { kind } = DTYPES[dtype];
   if ((kind !== 'int' && kind !== 'bool') || elementCount(shape) !== values.length) return undefined;
   const data = newArray(dtype, values.length);

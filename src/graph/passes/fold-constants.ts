@@ -3,8 +3,9 @@
  * @module
  */
 import { isCloisterError } from '../../base/index.ts';
-import { DTYPES, elementCount, newArray, Tensor } from '../../tensor/index.ts';
+import { DTYPES, elementCount, Tensor } from '../../tensor/index.ts';
 import type { Constant, ConstantReader, Facts, Graph, Node, ValueId } from '../graph.ts';
+import { integerTensor } from '../infer.ts';
 import { OPERATORS } from '../ops/index.ts';
 import { findVersion, InferContext, operatorKey } from '../ops/operator.ts';
 import { runNode } from '../run.ts';
@@ -126,11 +127,6 @@ const NO_SYMBOLS = { fresh: (): string => '?', outputsOf: (): readonly Facts[] =
 
 function integers({ dtype, shape }: Facts, known: readonly (number | string)[]): readonly Tensor[] | undefined {
   if (!known.every(item => typeof item === 'number')) return undefined;
-  if (elementCount(shape as readonly number[]) !== known.length) return undefined;
-  const data = newArray(dtype, known.length);
-  known.forEach((item, i) => {
-    data[i] =
-      data instanceof BigInt64Array || data instanceof BigUint64Array ? BigInt(item as number) : (item as number);
-  });
-  return [Tensor.from(dtype, shape as readonly number[], data)];
+  const tensor = integerTensor(dtype, shape as readonly number[], known);
+  return tensor && [tensor];
 }
