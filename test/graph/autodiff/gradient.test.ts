@@ -596,3 +596,45 @@ describe('training', () => {
     expectClose(whole!, sum, [3, 2], 'batch');
   });
 });
+
+describe('one value at several places', () => {
+  test.each(['Max', 'Min'])('equal operands of %s share the gradient evenly', op => {
+    const s = new Sketch();
+    const [x, y, z] = ['x', 'y', 'z'].map(name => s.input(name, [3])) as [ValueId, ValueId, ValueId];
+    const loss = s.sum(s.op(op, [x, y, z]), 'loss');
+    const [largest, other] = op === 'Max' ? [2, 1] : [1, 2];
+    const inputs = [
+      [2, largest, largest],
+      [2, largest, other],
+      [2, other, largest],
+    ].map(f64);
+    const slopes = runGraph(gradient(s.build(loss), { of: 'loss', wrt: ['x', 'y', 'z'] }), inputs).slice(1);
+    expect(slopes.map(slope => slope.toArray())).toEqual([
+      [1 / 3, 0.5, 0.5],
+      [1 / 3, 0.5, 0],
+      [1 / 3, 0, 0.5],
+    ]);
+  });
+
+  test('a value that is input and scale of a normalisation has both gradients, each once', () => {
+    const s = new Sketch();
+    const x = s.input('x', [1]);
+    // x / sqrt(x^2 + epsilon) * x is nearly |x|.
+    const loss = s.sum(s.op('RMSNormalization', [x, x], { epsilon: 1e-12 }), 'loss');
+    const [, slope] = runGraph(gradient(s.build(loss), { of: 'loss', wrt: ['x'] }), [f64([3])]);
+    expect((slope!.toArray() as number[])[0]).toBeCloseTo(1, 9);
+  });
+});
+
+test('where the bounds of Clip cross, the upper one has the gradient', () => {
+  const s = new Sketch();
+  const x = s.input('x', [2]);
+  const [low, high] = [s.input('low', []), s.input('high', [])];
+  const loss = s.sum(s.op('Clip', [x, low, high]), 'loss');
+  const slopes = runGraph(gradient(s.build(loss), { of: 'loss', wrt: ['x', 'low', 'high'] }), [
+    f64([0, 5]),
+    f64(2),
+    f64(1),
+  ]);
+  expect(slopes.slice(1).map(slope => slope.toArray())).toEqual([[0, 0], 0, 2]);
+});
