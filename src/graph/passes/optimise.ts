@@ -107,7 +107,7 @@ export interface OptimiseOptions extends PassOptions {
 export interface PassReport {
   readonly pass: string;
   readonly group: Pass['group'];
-  /** Nodes before it ran for the first time, and after it ran for the last time. */
+  /** Nodes when its first turn came, and what is left of them without those that it made fewer in all its turns. */
   readonly nodesBefore: number;
   readonly nodesAfter: number;
   readonly rewrites: number;
@@ -208,11 +208,12 @@ function row(
   milliseconds: number,
   earlier?: PassReport,
 ): PassReport {
+  const { length } = before.nodes;
   return Object.freeze({
     pass: pass.name,
     group: pass.group,
-    nodesBefore: earlier?.nodesBefore ?? before.nodes.length,
-    nodesAfter: after.nodes.length,
+    nodesBefore: earlier?.nodesBefore ?? length,
+    nodesAfter: Math.max(0, (earlier?.nodesAfter ?? length) - (length - after.nodes.length)),
     rewrites: (earlier?.rewrites ?? 0) + rewrites,
     milliseconds: (earlier?.milliseconds ?? 0) + milliseconds,
   });
