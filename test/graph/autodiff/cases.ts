@@ -151,6 +151,7 @@ const REDUCTION: readonly Case[] = [
     of(op, [a], { keepdims: 0 }),
     of(op, [a]),
     of(op, [a], { noop_with_empty_axes: 1 }),
+    of(op, [a], { noop_with_empty_axes: 1, keepdims: 0 }),
     of(op, [a], { axes: [-2], keepdims: 0 }, { opset: 11 }),
     of(op, [x([], 0.5, 2)]),
     of(op, [x([2, 2], -2, -0.5, { distinct: true }), i64(0)].slice(0, op === 'ReduceLogSum' ? 0 : 2)),
