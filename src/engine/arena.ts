@@ -29,8 +29,8 @@ export interface ArenaPlan {
 
 /**
  * Plans where the activations of `graph` lie. A view shares the bytes of what it views; an elementwise node writes over an input
- * that nobody reads later, if that is of the same size. Inputs and constants of the graph are not in the arena, outputs are, to the
- * end.
+ * that nobody reads later, if that is of the same size. Inputs and constants of the graph are not in the arena, nor what depends on
+ * constants alone, which is computed once and kept; outputs are, to the end.
  *
  * @param graph - With concrete sizes: after `inferFacts` with every symbol bound.
  * @throws {CloisterError} `SHAPE_MISMATCH` when an input has a symbolic size.
@@ -54,7 +54,12 @@ export function planArena(graph: Graph): ArenaPlan {
   const owners = new Map<ValueId, number>(); // value -> buffer
   const buffers: { bytes: number; first: number; last: number }[] = [];
   const unplanned: ValueId[] = [];
+  const kept = new Set<ValueId>([...graph.constants.keys()].filter(id => !graph.inputs.includes(id)));
   graph.nodes.forEach((node, step) => {
+    if (node.inputs.every(id => id === undefined || kept.has(id))) {
+      for (const id of node.outputs) if (id !== undefined) kept.add(id);
+      return;
+    }
     const shared = sharedInput(graph, node, step, owners, buffers, lastUse);
     node.outputs.forEach((id, i) => {
       if (id === undefined) return;

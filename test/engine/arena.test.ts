@@ -69,6 +69,16 @@ describe('the arena of a graph', () => {
     expect(planArena(b.build())).toMatchObject({ peakBytes: 256, lowerBoundBytes: 256, unplanned: [] });
   });
 
+  test('leaves out what depends on constants alone: it is computed once and kept', () => {
+    const b = new GraphBuilder('weights');
+    const w = b.constant('w', Tensor.zeros('f32', [64, 64]));
+    const sliced = b.node({ op: 'Transpose', inputs: [w] })[0]!;
+    const scaled = b.node({ op: 'Mul', inputs: [sliced, sliced] })[0]!;
+    b.output(b.node({ op: 'MatMul', inputs: [b.input('x', { dtype: 'f32', shape: [1, 64] }), scaled] })[0]!);
+    const { peakBytes, offsets } = planArena(b.build());
+    expect([peakBytes, offsets.has(scaled), offsets.has(sliced)]).toEqual([256, false, false]);
+  });
+
   test('leaves out what depends on elements, and refuses sizes that are not bound', () => {
     const b = new GraphBuilder('found');
     const x = b.input('x', { dtype: 'f32', shape: ['N', 2] });
