@@ -1,4 +1,5 @@
 /** Graphs that ask for more than they are worth: each is refused by its limit before memory is taken, or done in bounded time. */
+import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { CloisterError } from '../../src/base/index.ts';
 import { planMemory, referenceBackend } from '../../src/engine/index.ts';
@@ -114,6 +115,14 @@ describe('memory that a run holds', () => {
   test('is given back when the branch is done', () => {
     const model = prepared(conditional(3));
     for (let i = 0; i < 3; i++) expect(model.runSync(on(2 ** 22))['y']!.toArray()).toBe(0);
+  });
+
+  test('is no list of numbers where halves are read', () => {
+    const tensors = new URL('../../src/tensor/index.ts', import.meta.url).href;
+    const code = `import { Tensor } from '${tensors}'; console.log(Tensor.zeros('f16', [2e7]).cast('f32').size)`;
+    // A list of 20 million numbers takes at least 160 MB of the heap, which has 64.
+    const flags = ['--max-old-space-size=64', '--no-warnings', '--input-type=module', '-e', code];
+    expect(execFileSync(process.execPath, flags, { encoding: 'utf8', timeout: 60_000 }).trim()).toBe('20000000');
   });
 
   test('counts the wider copies in which halves are computed', () => {
