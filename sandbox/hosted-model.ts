@@ -5,7 +5,7 @@
  */
 
 import type { NativeProgram, NativeProgramHost } from '../native/index.ts';
-import { CloisterError, decodeUtf8, type ErrorCode, isCloisterError } from '../src/base/index.ts';
+import { CloisterError, decodeUtf8, type ErrorCode, encodeUtf8, isCloisterError } from '../src/base/index.ts';
 import type { NamedTensors, PlannedPort, Profile } from '../src/engine/index.ts';
 import { decodePlan, encodePlan } from '../src/engine/plan-cache.ts';
 import { evaluateDim, namesOf } from '../src/graph/dimension.ts';
@@ -78,7 +78,7 @@ export class NeedsFiles {
 /** A model that was parsed by a guest and prepared for one backend. */
 export class HostedModel {
   readonly report: ModelReport;
-  /** What the load was planned to, if that was not known before: for whoever keeps plans. */
+  /** What the load was planned to, or that there is no native plan, if that was not known before: for whoever keeps plans. */
   readonly freshPlan: Uint8Array | undefined;
   readonly #options: HostOptions;
   readonly #variants = new Map<string, Variant>();
@@ -88,11 +88,17 @@ export class HostedModel {
   /** Set once a native model met sizes that only the guest's interpreter runs. */
   #prepared: Promise<GuestAnswer> | undefined;
 
-  private constructor(options: HostOptions, report: ModelReport, first: Variant | undefined, dims: Dims) {
+  private constructor(
+    options: HostOptions,
+    report: ModelReport,
+    first: Variant | undefined,
+    dims: Dims,
+    fresh: Uint8Array | undefined,
+  ) {
     const { plan: _, ...rest } = options; // it was for the load
     this.#options = rest;
     this.report = report;
-    this.freshPlan = first?.fresh;
+    this.freshPlan = fresh;
     if (first !== undefined) this.#variants.set(dimsKey(dims), { ...first, fresh: undefined });
   }
 
@@ -123,16 +129,23 @@ export class HostedModel {
         if (open) return undefined;
         throw error;
       }));
-    if (planned?.kind === 'reference') return HostedModel.#interpreted(options, summary, planned.why);
+    if (planned?.kind === 'reference') {
+      return HostedModel.#interpreted(options, summary, planned.why, known ? undefined : encodeRefusal(planned.why));
+    }
     const memory = planned?.variant.program.memory ?? { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 };
     const report = parseReport({ summary, backend: 'native', why, memory });
-    return new HostedModel(options, report, planned?.variant, dims);
+    return new HostedModel(options, report, planned?.variant, dims, planned?.variant.fresh);
   }
 
-  static async #interpreted(options: HostOptions, summary: ModelSummary, why: string): Promise<HostedModel> {
+  static async #interpreted(
+    options: HostOptions,
+    summary: ModelSummary,
+    why: string,
+    fresh?: Uint8Array,
+  ): Promise<HostedModel> {
     const { header } = await options.call('prepare', { limitBytes: options.limitBytes });
     const report = parseReport({ summary, backend: 'reference', why, memory: header['memory'] });
-    return new HostedModel(options, report, undefined, {});
+    return new HostedModel(options, report, undefined, {}, fresh);
   }
 
   /**
@@ -271,11 +284,29 @@ function knownPlan(
   dims: Dims,
 ): Planned | undefined {
   if (options.plan === undefined) return undefined;
+  const why = decodeRefusal(options.plan);
+  if (why !== undefined) return { kind: 'reference', why };
   try {
     return { kind: 'native', variant: makeReady(options, host, summary, dims, decodePlan(options.plan)) };
   } catch (error) {
     if (isCloisterError(error, 'INVALID_PROGRAM') || isCloisterError(error, 'GUEST_FAILED')) return undefined;
     throw error;
+  }
+}
+
+/** What is kept of a model that has no native plan: `none`, then why, in UTF-8. */
+function encodeRefusal(why: string): Uint8Array {
+  return encodeUtf8(`none${why}`);
+}
+
+function decodeRefusal(bytes: Uint8Array): string | undefined {
+  if (bytes.length > 4_096) return undefined;
+  try {
+    const text = decodeUtf8(bytes);
+    const why = text.slice(4);
+    return text.startsWith('none') && isSafeName(why) ? why : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -112,7 +112,9 @@ export function connect(read: Read, now: () => number): Dispatch {
     passes() {
       const { graph: known, constants: lent } = loaded();
       const { graph: small, report } = optimise(known, { constants: lent, now });
-      return { header: { passes: report, arena: arenaOf(small) } };
+      // A pass may take away more, in all its turns, than there was when its first one came.
+      const passes = report.map(row => ({ ...row, nodesAfter: Math.max(0, row.nodesAfter) }));
+      return { header: { passes, arena: arenaOf(small) } };
     },
     show({ form, limitBytes }) {
       if (!isShownForm(form)) throw new CloisterError('INVALID_ARGUMENT', 'a guest has no such form');

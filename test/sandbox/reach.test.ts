@@ -228,6 +228,21 @@ describe.skipIf(!native).each(['process', 'isolate'] as const)('a plan that is k
     expect(plans.map.get(key)).toEqual(good);
   });
 
+  it('says as well that there is none, and why', async () => {
+    const plans = memoryPlans();
+    await using sandbox = await openSandbox({ isolation, warm: 0, plans });
+    const whys: string[] = [];
+    for (let i = 0; i < 2; i++) {
+      await using model = await sandbox.load(unaryModel('Atan'));
+      expect(model.backend).toBe('reference');
+      whys.push(model.why);
+      expect((await model.run({ x: Tensor.zeros('f32', [4]) }))['y']!.toArray()).toEqual([0, 0, 0, 0]);
+    }
+    expect(plans.reads).toBe(1);
+    expect(whys[0]).toContain('Atan');
+    expect(whys[1]).toBe(whys[0]);
+  });
+
   it('does not keep a model from being loaded where the store fails', async () => {
     const fail = (): never => {
       throw new Error('the disk is gone');
