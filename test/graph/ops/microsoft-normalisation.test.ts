@@ -98,7 +98,7 @@ describe('EmbedLayerNormalization', () => {
     expect(of([Tensor.of('i32', [[5]]), undefined, ...tables])).toBe(
       'SHAPE_MISMATCH: EmbedLayerNormalization "it": an index is outside an embedding of 5',
     );
-    expect(of([Tensor.of('i32', [[-1]]), undefined, ...tables])).toContain('index -1');
+    expect(of([Tensor.of('i32', [[-1]]), undefined, ...tables])).toContain('an index is outside');
     expect(of([Tensor.zeros('i32', [1, 7]), undefined, ...tables])).toContain('an index is outside an embedding of 6');
     expect(of([ids, segmentIds, ...tables])).toContain('come together');
     expect(of([ids, undefined, words, positions])).toContain('input 5 is missing');

@@ -112,7 +112,7 @@ describe('RotaryEmbedding', () => {
     const x = random(1, [1, 1, 2, 4]);
     const at = (position: bigint): string => refusal(() => rotary([x, cos, sin, Tensor.of('i64', [[0n, position]])]));
     expect(at(3n)).toBe('SHAPE_MISMATCH: RotaryEmbedding "it": a position is outside a cache of 3');
-    expect(at(-1n)).toContain('position -1');
+    expect(at(-1n)).toContain('a position is outside');
     expect(refusal(() => rotary([x, cos, sin]))).toContain('expected 3 dimensions');
     expect(refusal(() => rotary([random(1, [1, 1, 2, 6]), cos, sin, Tensor.of('i64', [[0n, 1n]])]))).toContain(
       '2 and 3 differ',
