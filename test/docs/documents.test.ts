@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { OPERATORS } from '../../src/graph/index.ts';
+import { OPERATORS, PASSES } from '../../src/graph/index.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const documents = ['*.md', 'docs/**/*.md', 'bench/*.md', 'examples/**/*.md', 'native/**/*.md', 'privacy/**/*.md']
@@ -34,9 +34,16 @@ describe.each(documents)('%s', file => {
   });
 });
 
-test('README and changelog say how many operators there are', () => {
-  expect(textOf('README.md')).toContain(`${OPERATORS.size} ONNX operators`);
+test('README and changelog say how many operators and passes there are', () => {
+  const of = (wanted: string): number => [...OPERATORS.values()].filter(({ domain }) => domain === wanted).length;
+  const readme = textOf('README.md');
+  expect(readme).toContain(`${OPERATORS.size} operators run on the reference backend`);
+  expect(readme).toContain(
+    `${OPERATORS.size} operators: ${of('')} of ONNX, ${of('com.microsoft')} of \`com.microsoft\`, ${of('ai.onnx.ml')} of \`ai.onnx.ml\`, ${of('cloister')} of our own`,
+  );
+  expect(readme).toContain(`${PASSES.length} passes`);
   expect(textOf('CHANGELOG.md')).toContain(`${OPERATORS.size} operators`);
+  expect(textOf('CHANGELOG.md')).toContain(`${PASSES.length} passes`);
 });
 
 test('the list of decisions is complete, in order, under their own titles', () => {

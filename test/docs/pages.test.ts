@@ -1,7 +1,7 @@
 /**
- * Runs the pages of `docs/` and the README as their readers would: the `ts` blocks of a page are one module, against the built
- * package; lines of its `sh` blocks that begin with `npx cloister` are run in order. Comments with a literal are checked, as in
- * the examples of docstrings.
+ * Runs the pages of `docs/` as their readers would: the `ts` blocks of a page are one module, against the built package; lines of
+ * its `sh` blocks that begin with `npx cloister` are run in order. Comments with a literal are checked, as in the examples of
+ * docstrings.
  * @module
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -43,9 +43,7 @@ const commandsOf = (text: string): readonly string[] =>
       .filter(line => line.startsWith('npx cloister '))
       .map(line => line.replace(/\s+#.*$/, '').slice('npx cloister '.length)),
   );
-const withCommands = [...pages, { name: 'README', text: readFileSync(join(root, 'README.md'), 'utf8') }].filter(
-  ({ text }) => commandsOf(text).length > 0,
-);
+const withCommands = pages.filter(({ text }) => commandsOf(text).length > 0);
 
 beforeAll(() => {
   expect(existsSync(main), 'run `npm run build` first').toBe(true);

@@ -7,6 +7,7 @@ import { parsePolicy } from '../../src/service/index.ts';
 const root = join(import.meta.dirname, '..', '..');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 // Below the package's root, so that `cloister` means the built package itself, as it does for a consumer.
+const main = join(root, 'dist', 'src', 'cli', 'main.js');
 const folder = mkdtempSync(join(root, 'test', 'docs', 'quickstart-'));
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -23,9 +24,31 @@ describe('the README', () => {
       writeFileSync(file, code);
       return execFileSync(process.execPath, ['--no-node-snapshot', file], { cwd: folder, encoding: 'utf8' });
     });
-    expect(said).toHaveLength(2);
-    expect(said[0]).toMatch(/^\[ 1, 10 \] \d+\n\[(\s|.)*\] ±6\n$/);
+    expect(said).toHaveLength(3);
+    expect(said[0]).toMatch(/^\[ 1, 10 \] \d+\n\[[^\]]*\] ±6\n$/);
     expect(said[1]).toMatch(/^\d+ records verify\n$/);
+    expect(said[2]).toContain('= Gemm-28(%x, ');
+  });
+
+  test('its commands run, in order, on what its code has left', () => {
+    const commands = blocks('sh').flatMap(block => [...block.matchAll(/^npx cloister (.*?)(?:\s+#.*)?$/gm)]);
+    expect(commands).toHaveLength(4);
+    const said = commands.map(([, command]) =>
+      execFileSync(process.execPath, ['--no-node-snapshot', main, ...command!.split(' ')], {
+        cwd: folder,
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      }),
+    );
+    expect(said[0]).toContain('= Conv-17(%image, %weight1, %bias1)');
+    expect(said[1]).toMatch(/^convolution +lower +8 +6 +2 /m);
+    expect(said[2]).toContain('logits');
+    expect(said[3]).toMatch(/10 runs of \d+ nodes/);
+    const trace = JSON.parse(readFileSync(join(folder, 'digits.json'), 'utf8')) as { traceEvents: { ph: string }[] };
+    expect(new Set(trace.traceEvents.map(({ ph }) => ph))).toEqual(new Set(['X']));
+    expect(readFileSync(join(folder, 'digits.svg'), 'utf8')).toBe(
+      readFileSync(join(root, 'docs', 'digits.svg'), 'utf8'),
+    );
   });
 
   test('its policy fits the schema, and says the defaults right', () => {
@@ -40,7 +63,7 @@ describe('the README', () => {
   });
 
   test('every command that it lists exists', () => {
-    const help = execFileSync(process.execPath, [join(root, 'dist', 'src', 'cli', 'main.js'), '--help'], {
+    const help = execFileSync(process.execPath, [main, '--help'], {
       encoding: 'utf8',
     });
     for (const [, command] of readme.matchAll(/^\| `cloister (\w+)/gm))
