@@ -3,7 +3,7 @@
  *
  * | request | header | payload | answer |
  * |---|---|---|---|
- * | `load` | memoryMb, bytes, files, dims, planBytes, keepBytes | the model file, the files beside it, a known plan | `report`, a {@link ModelReport}, and a plan made anew; or `external`: files to be sent as well |
+ * | `load` | memoryMb, bytes, files, dims, planBytes, keepBytes | model, files, plan | `report`, a {@link ModelReport}, and a new plan; or `external` |
  * | `run` | tensors, outputBytes | their elements | `tensors` and their elements |
  * | `profile` | tensors, runs, warm, wallMs, outputBytes | their elements | the profile, JSON in UTF-8 |
  * | `passes` | | | `passes` and `arena` |
