@@ -382,7 +382,7 @@ const tileAxis = from(1, tile, {
     const { dtype, shape } = c.input(0);
     const [times, axis] = [1, 2].map(i => (c.integers(i) ?? c.floats(i))?.[0]);
     if (times === undefined || axis === undefined) return [{ dtype, shape: shape.map(() => c.fresh()) }];
-    if (!Number.isInteger(times) || times < 0) c.fail(`expected a number of tiles of at least 0`);
+    if (!Number.isInteger(times) || times < 0) c.fail('expected a number of tiles of at least 0');
     const at = c.axis(axis, shape.length);
     return [{ dtype, shape: shape.map((dim, i) => (i === at ? c.product([dim, times]) : dim)) }];
   },

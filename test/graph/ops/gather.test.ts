@@ -43,7 +43,7 @@ describe('Gather', () => {
   test('refuses an index outside of its axis', () => {
     const x = Tensor.of('f32', [1, 2]);
     expect(refusal(() => compute('Gather', [x, Tensor.of('i64', 2)]))).toContain('an index is outside an axis of 2');
-    expect(refusal(() => compute('Gather', [x, Tensor.of('i64', -3)]))).toContain('index -3');
+    expect(refusal(() => compute('Gather', [x, Tensor.of('i64', -3)]))).toContain('an index is outside');
     expect(refusal(() => compute('Gather', [x, Tensor.of('f32', 0)]))).toContain('expected one of i32 i64');
   });
 });
