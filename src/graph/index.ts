@@ -73,7 +73,7 @@ export type {
 export { isGraph } from './graph.ts';
 export { type InferOptions, inferFacts, MAX_NESTING, refuseUnknown } from './infer.ts';
 export { type LabelledRow, toMaps } from './maps.ts';
-export { constantTensor, ONNX_DTYPES } from './ops/constant.ts';
+export { constantTensor, ONNX_DTYPES } from './ops/core/constant.ts';
 export { OPERATORS, tableOf } from './ops/index.ts';
 export {
   type Arity,

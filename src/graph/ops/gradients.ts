@@ -6,7 +6,7 @@
  */
 import { formatShape, sameShape, type Tensor } from '../../tensor/index.ts';
 import type { Dim } from '../graph.ts';
-import { shapeFromInput } from './constant.ts';
+import { shapeFromInput } from './core/constant.ts';
 import { dense, type Numbers } from './loops.ts';
 import {
   ANY,
@@ -21,7 +21,7 @@ import {
   required,
   string,
 } from './operator.ts';
-import { checkAutoPad, concreteWindow, threeAxes, threeSizes, type Window, windowShape } from './window.ts';
+import { checkAutoPad, concreteWindow, threeAxes, threeSizes, type Window, windowShape } from './vision/window.ts';
 
 const WINDOW = {
   auto_pad: string('NOTSET'),

@@ -3,7 +3,7 @@
  * @module
  */
 import type { Dim, Graph, Node, Value, ValueId } from '../graph.ts';
-import { CHAINABLE } from '../ops/chain.ts';
+import { CHAINABLE } from '../ops/core/chain.ts';
 import { type PassOptions, type PassResult, Rewriter, sameDims } from './rewriter.ts';
 
 /** The most nodes in one chain. */

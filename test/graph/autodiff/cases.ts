@@ -168,6 +168,7 @@ const PRODUCTS: readonly Case[] = [
     },
   ),
   of('ReduceL2', [x([2, 2], 0.5, 1)], {}),
+  of('ReduceL2', [x([2, 2], 0, 0, { values: [0, 0, 3, 4] }), i64(1)], {}, { once: 'a norm has a kink at 0' }),
 ];
 
 const NORMALISATION: readonly Case[] = [
@@ -186,6 +187,25 @@ const NORMALISATION: readonly Case[] = [
     { training_mode: 1 },
     { outputs: 3 },
   ),
+  ...[14, 15].flatMap(opset => [
+    of(
+      'BatchNormalization',
+      [x([4, 2, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)],
+      { training_mode: 1, momentum: 0.7 },
+      { outputs: 3, opset },
+    ),
+    of('BatchNormalization', [x([4, 2, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)], {}, { opset }),
+  ]),
+  // Before opset 14 the outputs tell, and before 7 an attribute, whether it trains.
+  of('BatchNormalization', [x([4, 2, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)], {}, { outputs: 5, opset: 9 }),
+  of(
+    'BatchNormalization',
+    [x([4, 2, 2]), x([2, 2]), x([2, 2]), x([2, 2]), x([2, 2], 0.5, 2)],
+    { spatial: 0 },
+    { outputs: 5, opset: 7 },
+  ),
+  of('BatchNormalization', [x([4, 2, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)], {}, { outputs: 5, opset: 6 }),
+  of('BatchNormalization', [x([4, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)], { is_test: 1 }, { opset: 6 }),
   of('LayerNormalization', [x([2, 4]), x([4]), x([4])], { epsilon: 1e-2 }),
   of('LayerNormalization', [x([2, 2, 3]), x([2, 3])], { axis: 1, epsilon: 1e-2 }),
   of('LayerNormalization', [x([2, 4]), x([4]), x([4])], { stash_type: 11, epsilon: 1e-2 }, { outputs: 3 }),
@@ -339,9 +359,11 @@ const MOVEMENT: readonly Case[] = [
   of('Pad', [x([2, 3]), i64(1, -1, 0, 2), x([])]),
   of('Pad', [x([2, 3]), i64(1, 2), x([]), i64(-1)]),
   of('Pad', [x([2, 3])], { pads: [1, 0, 0, 2], value: 3 }, { opset: 10 }),
+  of('Pad', [x([2, 3])], { paddings: [1, 0, 0, 2] }, { opset: 1 }),
   of('Pad', [x([3, 3]), i64(1, 2, 0, 1)], { mode: 'reflect' }),
   of('Pad', [x([3, 2]), i64(1, 2, 0, 1)], { mode: 'edge' }),
   of('Pad', [x([3, 2]), i64(2, 1), undefined, i64(0)], { mode: 'wrap' }, { needsIntegers: 'axes that wrap' }),
+  of('Pad', [x([2, 3]), i64(1, 2), undefined, i64(-1)], { mode: 'edge' }, { needsIntegers: 'axes that repeat' }),
   of('Tile', [x([2, 3]), i64(3, 2)]),
   of('Tile', [x([2, 3]), i64(1, 2)]),
   ...[0, 1].flatMap(exclusive => [0, 1].map(reverse => of('CumSum', [x([2, 3]), index(-1)], { exclusive, reverse }))),
@@ -424,6 +446,10 @@ const EINSUM: readonly Case[] = [
   einsum('...i->...', [2, 2, 3]),
   einsum('a...,b...->...ab', [2, 3], [2, 1]),
   einsum('ij,kj->ik', [2, 1], [2, 3]),
+  einsum('kj,ji', [2, 3], [3, 4]),
+  einsum('...kj,...ji', [2, 2, 3], [3, 1]),
+  einsum(' ij, jk -> ik ', [2, 3], [3, 2]),
+  einsum('...i,...i->...', [2, 3, 2], [3, 2]),
 ];
 
 const heads = { q_num_heads: 2, kv_num_heads: 2 };
@@ -455,6 +481,12 @@ const ATTENTION: readonly Case[] = [
       { qk_matmul_output_mode: mode, softcap: 3 },
       { outputs: 4, opset: 23 },
     ),
+  ),
+  of(
+    'Attention',
+    [x([1, 1, 2, 2]), x([1, 1, 2, 2]), x([1, 1, 2, 2]), undefined, x([1, 1, 2, 2]), x([1, 1, 2, 2])],
+    { is_causal: 1 },
+    { outputs: 3 },
   ),
   of('Attention', [x([2, 1, 2, 2]), x([2, 1, 4, 2]), x([2, 1, 4, 2]), undefined, undefined, undefined, i64(3, 2)], {
     is_causal: 1,

@@ -11,7 +11,7 @@ import {
   type ValueId,
 } from '../../../src/graph/index.ts';
 import { Tensor } from '../../../src/tensor/index.ts';
-import { byteOf, bytesOf, byteType, farthest, scale } from '../ops/quantised-world.ts';
+import { byteOf, bytesOf, byteType, farthest, scale } from '../ops/quantised/quantised-world.ts';
 
 type Byte = 'i8' | 'u8';
 
@@ -72,6 +72,17 @@ function pass(graph: Graph, inputs: readonly Tensor[], steps = 1): readonly stri
     expect(farthest(now[i]!, want)).toBeLessThanOrEqual(steps);
   });
   return after.nodes.map(node => node.op);
+}
+
+/** The bounds of the Clip at the end of a graph. */
+function boundsOf(graph: Graph): readonly number[] {
+  return graph.nodes
+    .at(-1)!
+    .inputs.slice(1)
+    .map(id => {
+      const constant = graph.constants.get(id!);
+      return constant?.kind === 'inline' ? Number(constant.tensor.values()[0]) : Number.NaN;
+    });
 }
 
 const small = (min: number, max: number): fc.Arbitrary<number> => fc.integer({ min, max });
@@ -363,5 +374,173 @@ describe('quantiseOperators', () => {
     const graph = g.build(g.node('Sigmoid', [g.real(g.input('u8', [2]), by, zero)]), by, zero);
     const { graph: after } = quantiseOperators(graph, { supports: node => node.domain === '' });
     expect(after).toBe(graph);
+  });
+
+  test('leaves weights whose scales run along another axis than the one that the operator keeps', () => {
+    const [by, zero] = [f32(0.5), Tensor.of('u8', 3)];
+    const [scales, zeros] = [f32([1, 2, 4]), Tensor.of('i8', [0, 0, 0])];
+    const square = Tensor.of('i8', [
+      [1, -2, 3],
+      [4, 5, -6],
+      [-7, 8, 9],
+    ]);
+    const forms = [
+      ['Conv', square.reshape([3, 3, 1, 1]), [1, 3, 2, 2], {}, 0],
+      ['MatMul', square, [2, 3], {}, 1],
+      ['Gemm', square, [2, 3], {}, 1],
+      ['Gemm', square, [2, 3], { transB: 1 }, 0],
+    ] as const;
+    for (const [op, weights, shape, attributes, kept] of forms) {
+      for (const axis of [0, 1]) {
+        const g = new Islands();
+        const x = g.real(g.input('u8', shape), by, zero);
+        const y = g.node(op, [x, g.real(g.constant(weights), scales, zeros, axis)], attributes);
+        const image = Tensor.from(
+          'u8',
+          shape,
+          Uint8Array.from({ length: shape.reduce((size: number, dim) => size * dim, 1) }, (_, i) => (i * 53) % 256),
+        );
+        const left = pass(g.build(y, f32(50), zero), [image]);
+        expect(left.includes(op), `${op} ${JSON.stringify(attributes)} along ${axis}`).toBe(axis !== kept);
+      }
+    }
+  });
+
+  test('leaves a Gemm whose bias is a column, also one as long as a row', () => {
+    const [by, zero] = [f32(0.5), Tensor.of('u8', 3)];
+    const weights = Tensor.of('u8', [
+      [1, 2],
+      [3, 4],
+    ]);
+    for (const [shape, left] of [
+      [[1, 2], ['QGemm']],
+      [
+        [2, 1],
+        ['DequantizeLinear', 'DequantizeLinear', 'Gemm', 'QuantizeLinear'],
+      ],
+    ] as const) {
+      const g = new Islands();
+      const bias = g.constant(f32([10, 200]).reshape(shape));
+      const y = g.node('Gemm', [g.real(g.input('u8', [2, 2]), by, zero), g.real(g.constant(weights), by, zero), bias]);
+      const x = Tensor.of('u8', [
+        [9, 8],
+        [7, 6],
+      ]);
+      expect(pass(g.build(y, f32(1), zero), [x])).toEqual(left);
+    }
+  });
+
+  test.each([1, 12, 13])('keeps the axis that Softmax of opset %i has where it names none', opset => {
+    const g = new Islands(opset === 1 ? 10 : opset);
+    const zero = Tensor.of('u8', 0);
+    const x = g.input('u8', [2, 3, 4]);
+    const real = g.node('DequantizeLinear', [x, g.constant(f32(0.02)), g.constant(zero)]);
+    const y = g.builder.node({ op: 'Softmax', opset, inputs: [real] })[0]!;
+    const values = Tensor.from(
+      'u8',
+      [2, 3, 4],
+      Uint8Array.from({ length: 24 }, (_, i) => (i * 41) % 256),
+    );
+    const graph = g.build(y, f32(1 / 256), zero);
+    expect(pass(graph, [values])).toEqual(['QLinearSoftmax']);
+    expect(quantiseOperators(graph).graph.nodes[0]!.attributes).toEqual({ axis: opset < 13 ? 1 : -1, opset });
+  });
+
+  test('leaves a bias whose zero point is not 0', () => {
+    const [by, zero] = [f32(1), Tensor.of('u8', 0)];
+    for (const [at, left] of [
+      [0, ['QLinearConv']],
+      [7, ['DequantizeLinear', 'DequantizeLinear', 'DequantizeLinear', 'Conv', 'QuantizeLinear']],
+    ] as const) {
+      const g = new Islands();
+      const bias = g.real(g.constant(Tensor.of('i32', [50])), by, Tensor.of('i32', at));
+      const weights = g.real(g.constant(Tensor.of('u8', [[[3]]])), by, zero);
+      const y = g.node('Conv', [g.real(g.input('u8', [1, 1, 3]), by, zero), weights, bias]);
+      expect(pass(g.build(y, by, zero), [Tensor.of('u8', [[[1, 20, 30]]])], 0)).toEqual(left);
+    }
+  });
+
+  test('rounds a bound that lies between two integers to the even one, as QuantizeLinear does', () => {
+    const all = Tensor.from(
+      'i8',
+      [256],
+      Int8Array.from({ length: 256 }, (_, i) => i - 128),
+    );
+    for (const [low, high, bounds] of [
+      [-2.5, 2.5, [-2, 2]],
+      [-3.5, 3.5, [-4, 4]],
+      [-0.5, 1.5, [0, 2]],
+    ] as const) {
+      const g = new Islands();
+      const [by, zero] = [f32(1), Tensor.of('i8', 0)];
+      const x = g.real(g.input('i8', [256]), by, zero);
+      const graph = g.build(g.node('Clip', [x, g.constant(f32(low)), g.constant(f32(high))]), by, zero);
+      expect(pass(graph, [all], 0)).toEqual(['Clip']);
+      expect(boundsOf(quantiseOperators(graph).graph)).toEqual(bounds);
+    }
+  });
+
+  test('puts down bounds that do not cross where those of the activations do', () => {
+    // Before opset 13 nothing says what bounds that cross mean.
+    const g = new Islands(12);
+    const [by, zero] = [f32(1), Tensor.of('u8', 0)];
+    let x = g.node('DequantizeLinear', [g.input('u8', [4]), g.constant(by), g.constant(zero)]);
+    for (const [low, high] of [
+      [8, 9],
+      [1, 6],
+    ] as const) {
+      x = g.node('Clip', [x, g.constant(f32(low)), g.constant(f32(high))]);
+    }
+    const graph = g.build(x, by, zero);
+    expect(pass(graph, [Tensor.of('u8', [0, 5, 8, 200])], 0)).toEqual(['Clip']);
+    expect(boundsOf(quantiseOperators(graph).graph)).toEqual([6, 6]);
+  });
+
+  test('leaves bounds before opset 12, where Clip takes no integers, and puts nothing beside them', () => {
+    for (const [opset, left] of [
+      [11, ['DequantizeLinear', 'Sigmoid', 'Clip', 'QuantizeLinear']],
+      [12, ['QLinearSigmoid', 'Clip']],
+    ] as const) {
+      const g = new Islands(opset);
+      const [by, zero] = [f32(1 / 256), Tensor.of('u8', 0)];
+      const real = g.node('DequantizeLinear', [g.input('u8', [3]), g.constant(by), g.constant(zero)]);
+      const bounded = g.node('Clip', [g.node('Sigmoid', [real]), g.constant(f32(0.25)), g.constant(f32(0.75))]);
+      expect(pass(g.build(bounded, by, zero), [Tensor.of('u8', [0, 5, 250])])).toEqual(left);
+    }
+  });
+
+  test('leaves bounds that the target does not take on integers, and puts nothing beside them', () => {
+    const g = new Islands();
+    const [by, zero] = [f32(1 / 256), Tensor.of('u8', 0)];
+    const y = g.node('Sigmoid', [g.real(g.input('u8', [3]), by, zero)]);
+    const graph = g.build(g.node('Clip', [y, g.constant(f32(0.25)), g.constant(f32(0.75))]), by, zero);
+    const { graph: after } = quantiseOperators(graph, { supports: node => node.op !== 'Clip' });
+    expect(after.nodes.map(node => node.op)).toEqual(['DequantizeLinear', 'Sigmoid', 'Clip', 'QuantizeLinear']);
+  });
+
+  test('leaves what moves elements at opsets where it takes no bytes', () => {
+    const window = { kernel_shape: [2] };
+    const forms = [
+      ['MaxPool', 11, [], window, true],
+      ['MaxPool', 12, [], window, false],
+      ['ReduceMax', 11, [], { axes: [2] }, true],
+      ['ReduceMax', 12, [], { axes: [2] }, false],
+      ['Flatten', 8, [], {}, true],
+      ['Flatten', 9, [], {}, false],
+    ] as const;
+    for (const [op, opset, more, attributes, stays] of forms) {
+      const g = new Islands(12);
+      const [by, zero] = [f32(0.5), Tensor.of('u8', 3)];
+      const x = g.node('DequantizeLinear', [g.input('u8', [1, 2, 3]), g.constant(by), g.constant(zero)]);
+      const y = g.builder.node({ op, opset, inputs: [x, ...more], attributes })[0]!;
+      const left = stays ? ['DequantizeLinear', op, 'QuantizeLinear'] : [op];
+      const bytes = Tensor.of('u8', [
+        [
+          [1, 200, 3],
+          [4, 5, 60],
+        ],
+      ]);
+      expect(pass(g.build(y, by, zero), [bytes], 0), `${op}-${opset}`).toEqual(left);
+    }
   });
 });
