@@ -233,8 +233,8 @@ describe('MaxUnpool', () => {
   });
 
   test.each([
-    ['an index outside', [[[1, 8]]], /index 8 is outside/],
-    ['an index below 0', [[[1, -1]]], /index -1 is outside/],
+    ['an index outside', [[[1, 8]]], /an index is outside/],
+    ['an index below 0', [[[1, -1]]], /an index is outside/],
     ['indices of another shape', [[[1]]], /axis 2/],
   ])('refuses %s', (_, indices, message) => {
     const inputs = [Tensor.of('f32', [[[1, 2]]]), Tensor.of('i64', indices)];
