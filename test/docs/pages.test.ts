@@ -22,7 +22,7 @@ import { operatorTables, passTable, replaceTable, tablesOf } from './tables.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 // Below the package's root, so that `cloister` means the built package itself, as it does for a consumer.
-const folder = mkdtempSync(join(import.meta.dirname, 'pages-'));
+const folder = mkdtempSync(join(import.meta.dirname, 'quickstart-pages-'));
 const main = join(root, 'dist', 'src', 'cli', 'main.js');
 
 const pages = globSync('docs/*.md', { cwd: root })
