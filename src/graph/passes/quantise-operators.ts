@@ -67,7 +67,7 @@ function recover(r: Rewriter, quantise: Node): boolean {
   const out = quantise.outputs[0];
   if (out === undefined) return false;
   const to = parametersOf(r, quantise, out);
-  if (to === undefined || r.facts(quantise.inputs[0]!).dtype !== 'f32') return false;
+  if (to === undefined) return false;
   let source = quantise.inputs[0]!;
   let bounds: Bounds = { low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
   for (let node = r.only(source, 'Relu', 'Clip'); node; node = r.only(source, 'Relu', 'Clip')) {
@@ -199,7 +199,10 @@ function tensorOfByte(dtype: 'i8' | 'u8', value: number): Tensor {
   return Tensor.of(dtype, value);
 }
 
-/** The node on integers that computes what `source` is before it is quantised as `to` says. */
+/**
+ * The node on integers that computes what `source` is before it is quantised as `to` says. All that is dequantised here is float32, so
+ * `source` is: no operator below changes the type.
+ */
 function coreOf(r: Rewriter, source: ValueId, to: Parameters): Core | undefined {
   const passed = operand(r, source);
   if (passed) return agree(passed, to) ? { kind: 'value', id: passed.id } : undefined;
@@ -432,7 +435,10 @@ function where(r: Rewriter, node: Node, to: Parameters): Replacement | undefined
   return { op: 'QLinearWhere', domain: 'com.microsoft', opset: 1, inputs };
 }
 
-/** Operators that put elements somewhere else or pick some of them, and the opset from which they take bytes. */
+/**
+ * Operators that put elements somewhere else or pick some of them, and the opset from which they take bytes. Inference would refuse
+ * MaxPool before that as well; not every operator is so strict there.
+ */
 const MOVERS: Readonly<Record<string, number>> = {
   DepthToSpace: 1,
   Expand: 8,
