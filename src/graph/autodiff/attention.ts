@@ -80,7 +80,8 @@ const attention: GradientRule = g =>
 /** Softmax over the keys that are seen. A query that sees none has no weights. */
 function softmax(g: GradientContext, scores: ValueId, open: ValueId | undefined): ValueId {
   if (open === undefined) return g.op('Softmax', [scores], { axis: -1 });
-  // Low but finite, so that a row of nothing else has a softmax; what is hidden weighs 0 besides.
+  // Low but finite, so that a row of nothing else has a softmax; what is hidden weighs 0 besides. An infinity, as -3e38 is in half
+  // precision, would make such a row NaN: the masks on both sides hide that too, but then no run computes it.
   const low = g.scalar(g.facts(scores).dtype === 'f16' ? -65504 : -3e38);
   return g.mask(open, g.op('Softmax', [g.where(open, scores, low)], { axis: -1 }));
 }

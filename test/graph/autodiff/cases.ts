@@ -195,6 +195,7 @@ const NORMALISATION: readonly Case[] = [
       { outputs: 3, opset },
     ),
     of('BatchNormalization', [x([4, 2, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)], {}, { opset }),
+    of('BatchNormalization', [x([4, 2, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)], { training_mode: 1 }, { opset }),
   ]),
   // Before opset 14 the outputs tell, and before 7 an attribute, whether it trains.
   of('BatchNormalization', [x([4, 2, 2]), x([2]), x([2]), x([2]), x([2], 0.5, 2)], {}, { outputs: 5, opset: 9 }),
@@ -485,6 +486,12 @@ const ATTENTION: readonly Case[] = [
   of(
     'Attention',
     [x([1, 1, 2, 2]), x([1, 1, 2, 2]), x([1, 1, 2, 2]), undefined, x([1, 1, 2, 2]), x([1, 1, 2, 2])],
+    { is_causal: 1 },
+    { outputs: 3 },
+  ),
+  of(
+    'Attention',
+    [x([1, 1, 2, 2]), x([1, 1, 2, 2]), x([1, 1, 2, 2]), undefined, x([1, 1, 2, 2]), x([1, 1, 2, 2]), i64(3)],
     { is_causal: 1 },
     { outputs: 3 },
   ),

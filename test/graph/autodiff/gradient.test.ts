@@ -146,18 +146,23 @@ describe('the graph of a gradient', () => {
 
   test('does not take the default of an input for what it is: a caller may give another', () => {
     const s = new Sketch();
-    const [x, axes] = [s.input('x', [2, 3]), s.b.constant('axes', Tensor.of('i64', [0]))];
-    const sums = s.op('ReduceSum', [x, axes], { keepdims: 1 });
-    const graph = s.build(s.sum(s.op('Mul', [sums, sums]), 'loss'));
-    const slope = gradient({ ...graph, inputs: [x, axes] }, { of: 'loss', wrt: ['x'] });
+    const [x, axes] = [s.input('x', [2, 2]), s.b.constant('axes', Tensor.of('i64', [0]))];
     const points = f64([
-      [1, 2, 3],
-      [4, 5, 6],
+      [1, 2],
+      [3, 4],
     ]);
-    expect(runGraph(slope, [points, Tensor.of('i64', [1])])[1]!.toArray()).toEqual([
-      [12, 12, 12],
-      [30, 30, 30],
-    ]);
+    for (const keepdims of [0, 1]) {
+      const sums = s.op('ReduceSum', [x, axes], { keepdims });
+      s.b.output(s.sum(s.op('Mul', [sums, sums]), `loss ${keepdims}`));
+    }
+    const graph = { ...s.b.build(), inputs: [x, axes] };
+    for (const of of ['loss 0', 'loss 1']) {
+      const slope = gradient(graph, { of, wrt: ['x'] });
+      expect(runGraph(slope, [points, Tensor.of('i64', [1])])[2]!.toArray()).toEqual([
+        [6, 6],
+        [14, 14],
+      ]);
+    }
   });
 
   test('in half precision stays in half precision', () => {
@@ -168,6 +173,28 @@ describe('the graph of a gradient', () => {
     const result = runGraph(slope, [Tensor.of('f16', [0, 0])])[1]!;
     expect(result.dtype).toBe('f16');
     expect(result.toArray()).toEqual([0.5, 0.5]);
+  });
+
+  test('of a mean over a count that only the run tells stays in half precision', () => {
+    const b = new GraphBuilder('half');
+    const x = b.input('x', { dtype: 'f16', shape: ['N'] });
+    b.output(b.node({ op: 'ReduceMean', inputs: [x], outputs: ['y'], attributes: { keepdims: 0 } })[0]!);
+    const slope = gradient(b.build(), { of: 'y', wrt: [x] });
+    const result = runGraph(slope, [Tensor.of('f16', [1, 2, 3, 4])])[1]!;
+    expect([result.dtype, result.toArray()]).toEqual(['f16', [0.25, 0.25, 0.25, 0.25]]);
+  });
+
+  test('tells 0 from -0 among the numbers that its rules write', () => {
+    const s = new Sketch();
+    const x = s.input('x', []);
+    const graph = s.build(s.op('Add', [s.op('Exp', [x]), s.op('Sin', [s.op('Neg', [x], {}, 'z')])], {}, 'loss'));
+    const rules = new Map<string, GradientRule>(GRADIENTS)
+      .set(':Exp', g => [g.div(g.dy, g.scalar(0))])
+      .set(':Sin', g => [g.div(g.dy, g.scalar(-0))]);
+    const slope = gradient(graph, { of: 'loss', wrt: ['z', 'x'], rules });
+    // By z it is 1 / -0; by x that is turned around and 1 / 0 added.
+    const results = runGraph(slope, [f64(1)]).slice(1);
+    expect(results.map(tensor => tensor.toArray())).toEqual([Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]);
   });
 
   test('of a long chain needs no stack', () => {
@@ -288,6 +315,45 @@ describe('refusals', () => {
     ]) {
       expect(codeOf(() => gradient(graph, options)).code).toBe('INVALID_ARGUMENT');
     }
+  });
+
+  test.each<readonly [why: string, op: string, inputs: readonly (readonly number[] | Tensor)[], attributes: object]>([
+    ['reduction "mul" has none', 'ScatterElements', [[3], Tensor.of('i64', [1]), [1]], { reduction: 'mul' }],
+    ['reduction "max" has none', 'ScatterND', [[3], Tensor.of('i64', [[1]]), [1]], { reduction: 'max' }],
+    ['mode CRD has none', 'DepthToSpace', [[1, 4, 1, 2]], { blocksize: 2, mode: 'CRD' }],
+    ['a diagonal of an axis that stretches', 'Einsum', [[1, 3]], { equation: 'ii->i' }],
+    [
+      'by the cosines and sines there is none',
+      'RotaryEmbedding',
+      [
+        [1, 2, 3, 4],
+        [1, 3, 2],
+        [1, 3, 2],
+      ],
+      {},
+    ],
+    [
+      'a mask that may end before the keys do',
+      'Attention',
+      [
+        [1, 1, 2, 2],
+        [1, 1, 4, 2],
+        [1, 1, 4, 2],
+        [2, 3],
+      ],
+      {},
+    ],
+  ])('a form is refused by the name of the node: %s', (why, op, given, attributes) => {
+    const s = new Sketch();
+    const inputs = given.map((each, i) =>
+      each instanceof Tensor ? s.b.constant(`c${i}`, each) : s.input(`x${i}`, each),
+    );
+    const y = s.b.node({ op, inputs, attributes: { ...attributes }, name: 'it' })[0]!;
+    const wrt = given.flatMap((each, i) => (each instanceof Tensor ? [] : [`x${i}`]));
+    const { code, message } = codeOf(() => gradient(s.build(s.sum(y, 'loss')), { of: 'loss', wrt }));
+    expect(code).toBe('UNSUPPORTED_MODEL');
+    expect(message).toContain(`${op} "it"`);
+    expect(message).toContain(why);
   });
 
   test('a rule that gives another shape is refused by the name of the node', () => {
@@ -594,6 +660,134 @@ describe('training', () => {
       sum[i % 6]! += value;
     });
     expectClose(whole!, sum, [3, 2], 'batch');
+  });
+});
+
+describe('inputs of different dtypes', () => {
+  type Float = 'f16' | 'f32' | 'f64';
+  /** `op` of random inputs of these dtypes; the gradients of a weighting of its outputs by each, as numbers. */
+  function slopes(
+    op: string,
+    given: readonly (readonly [readonly number[], Float])[],
+    outputs: number,
+    more: { readonly opset: number; readonly attributes?: Readonly<Record<string, number>> },
+  ): readonly (readonly number[])[] {
+    const s = new Sketch();
+    const random = randomSource(5);
+    const tensors = given.map(([shape, dtype]) => fill(operand(shape, 0.5, 1.5), random).cast(dtype));
+    const ids = given.map(([shape, dtype], i) => s.b.input(`x${i}`, { dtype, shape }));
+    const { attributes = {}, opset } = more;
+    const results = s.b.node({ op, opset, inputs: ids, attributes, outputs: ['a', 'b', 'c'].slice(0, outputs) });
+    const terms = results.map((id, i) => {
+      const wide = s.op('Cast', [id], { to: 11 });
+      const weights = fill(operand(s.b.facts(id!).shape as readonly number[], -1, 1), random);
+      return s.sum(s.op('Mul', [wide, s.b.constant(`weights ${i}`, weights)]));
+    });
+    const slope = gradient(s.build(s.op('Sum', terms, {}, 'loss')), { of: 'loss', wrt: ids });
+    const gradients = runGraph(slope, tensors).slice(1);
+    expect(gradients.map(({ dtype, shape }) => [shape, dtype])).toEqual(given);
+    return gradients.map(tensor => tensor.values().map(Number));
+  }
+
+  test.each<readonly [string, readonly (readonly [readonly number[], Float])[], number, Parameters<typeof slopes>[3]]>([
+    [
+      'LayerNormalization',
+      [
+        [[3, 4], 'f16'],
+        [[4], 'f16'],
+        [[4], 'f16'],
+      ],
+      3,
+      { opset: 17, attributes: { axis: -1 } },
+    ],
+    [
+      'RMSNormalization',
+      [
+        [[3, 4], 'f16'],
+        [[4], 'f32'],
+      ],
+      1,
+      { opset: 23 },
+    ],
+    [
+      'BatchNormalization',
+      [
+        [[4, 2, 2], 'f16'],
+        [[2], 'f32'],
+        [[2], 'f32'],
+        [[2], 'f64'],
+        [[2], 'f64'],
+      ],
+      3,
+      { opset: 15, attributes: { training_mode: 1 } },
+    ],
+    [
+      'BatchNormalization',
+      [
+        [[4, 2, 2], 'f32'],
+        [[2], 'f16'],
+        [[2], 'f16'],
+        [[2], 'f64'],
+        [[2], 'f64'],
+      ],
+      1,
+      { opset: 15 },
+    ],
+    [
+      'Attention',
+      [
+        [[1, 1, 2, 2], 'f64'],
+        [[1, 1, 3, 2], 'f64'],
+        [[1, 1, 3, 2], 'f64'],
+        [[2, 3], 'f32'],
+      ],
+      1,
+      { opset: 23 },
+    ],
+  ])(
+    '%s of %j has the gradients that it has in double precision, each in its own dtype',
+    (op, given, outputs, more) => {
+      const wide = slopes(
+        op,
+        given.map(([shape]) => [shape, 'f64']),
+        outputs,
+        op === 'LayerNormalization' ? { ...more, attributes: { ...more.attributes, stash_type: 11 } } : more,
+      );
+      slopes(op, given, outputs, more).forEach((values, i) => {
+        values.forEach((value, at) => {
+          expect(Math.abs(value - wide[i]![at]!), `x${i}[${at}]`).toBeLessThan(
+            0.02 * Math.max(1, Math.abs(wide[i]![at]!)),
+          );
+        });
+      });
+    },
+  );
+
+  test('a query that sees no key has no gradient, in half precision as well', () => {
+    const b = new GraphBuilder('hidden', { opset: 23 });
+    const ids = ['q', 'k', 'v'].map(name => b.input(name, { dtype: 'f16', shape: [1, 1, 2, 2] }));
+    const mask = b.constant(
+      'mask',
+      Tensor.of('bool', [
+        [true, true],
+        [false, false],
+      ]),
+    );
+    const y = b.node({ op: 'Attention', inputs: [...ids, mask] })[0]!;
+    b.output(b.node({ op: 'ReduceSum', inputs: [y], attributes: { keepdims: 0 }, outputs: ['loss'] })[0]!);
+    const x = Tensor.of('f16', [
+      [
+        [
+          [1, 2],
+          [3, -1],
+        ],
+      ],
+    ]);
+    const [, dq, , dv] = runGraph(gradient(b.build(), { of: 'loss', wrt: ids }), [x, x, x]);
+    expect(dq!.values().map(Number).slice(2)).toEqual([0, 0]);
+    // The first query alone weighs the values, with 1 in all.
+    const [a = 0, , c = 0] = dv!.values().map(Number);
+    expect(a + c).toBeCloseTo(1, 2);
   });
 });
 
