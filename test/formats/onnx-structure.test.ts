@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { CloisterError } from '../../src/base/index.ts';
 import { referenceBackend } from '../../src/engine/index.ts';
 import { bytesSource, type OnnxOptions, parseOnnx, withExternalData, writeOnnx } from '../../src/formats/index.ts';
-import type { Graph } from '../../src/graph/index.ts';
+import { type Graph, GraphBuilder } from '../../src/graph/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
 import { field, message, model, node, port } from './onnx-bytes.ts';
 
@@ -69,6 +69,43 @@ describe('subgraphs', () => {
     expect(run(conditional, inputs)).toEqual({ y });
     expect(run(again(conditional), inputs)).toEqual({ y });
   });
+
+  test.each([true, false])(
+    'step aside in a file, where names of the graphs around them are taken, on %s',
+    condition => {
+      // Every graph names its values alike: a subgraph sees nothing but its inputs here, and in a file all that is around it.
+      const branch = (op: string, inner?: Graph): Graph => {
+        const b = new GraphBuilder('branch', { opset: 17 });
+        const [own, given] = ['y', "sum'"].map(name => b.input(name, { dtype: 'f32', shape: [2] }));
+        const sum = b.node({ op, inputs: [own, given], outputs: ['sum'] })[0]!;
+        const ten = b.constant('x', Tensor.of('f32', [10, 20]));
+        const taken = b.node({ op: 'Mul', inputs: [sum, ten], outputs: ["sum''"] })[0]!;
+        if (!inner) b.output(taken);
+        else {
+          const c = b.constant('c', Tensor.of('bool', condition));
+          const branches = { then_branch: inner, else_branch: inner };
+          b.output(b.node({ op: 'If', inputs: [c, sum, own], outputs: ['out'], attributes: branches })[0]!);
+        }
+        return b.build();
+      };
+      const b = new GraphBuilder('outer', { opset: 17 });
+      const c = b.input('c', { dtype: 'bool', shape: [] });
+      const x = b.input('x', { dtype: 'f32', shape: [2] });
+      const sum = b.node({ op: 'Add', inputs: [x, x], outputs: ['sum'] })[0]!;
+      const attributes = { then_branch: branch('Sub', branch('Sub')), else_branch: branch('Add') };
+      b.output(b.node({ op: 'If', inputs: [c, x, sum], outputs: ['y'], attributes })[0]!);
+      b.output(sum);
+      const graph = b.build();
+      const source = bytesSource(writeOnnx(graph));
+      const inputs = { c: Tensor.of('bool', condition), x: Tensor.of('f32', [1, 2]) };
+      const [before, after] = [graph, parseOnnx(source)].map(each => {
+        const results = referenceBackend.prepare(each, { constants: source }).runSync(inputs);
+        return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, tensor.toArray()]));
+      });
+      expect(before).toEqual({ y: condition ? [-20, -80] : [30, 120], sum: [2, 4] });
+      expect(after).toEqual(before);
+    },
+  );
 
   test('have what they capture as inputs, in the order of the node', () => {
     const graph = parse(conditional);
