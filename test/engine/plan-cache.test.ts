@@ -72,6 +72,27 @@ describe('a plan as bytes', () => {
       { numRuns: 2000 },
     );
   });
+
+  test('is read from the middle of a buffer', () => {
+    const good = encodePlan(plan(16));
+    const around = new Uint8Array(good.length + 20).fill(255);
+    around.set(good, 11);
+    expect(decodePlan(around.subarray(11, 11 + good.length))).toEqual(plan(16));
+  });
+
+  test.each<readonly [string, Partial<PlannedProgram>]>([
+    ['less memory than none', { memory: { ...plan(0).memory, stagingBytes: -1 } }],
+    ['a shape of less than none', { inputs: [{ name: 'x', dtype: 'f32', shape: [2, -1] }] }],
+    ['more elements than there can be', { outputs: [{ name: 'y', dtype: 'f32', shape: [2 ** 40, 2 ** 40] }] }],
+  ])('is refused with %s', (_, change) => {
+    expect(() => decodePlan(encodePlan({ ...plan(8), ...change }))).toThrow('the bytes are not those of a plan');
+  });
+
+  test('is refused with a head that ends after the bytes do', () => {
+    const bytes = encodePlan(plan(0));
+    bytes[4]!++;
+    expect(() => decodePlan(bytes)).toThrow('the bytes are not those of a plan');
+  });
 });
 
 describe('the plan cache', () => {
@@ -165,13 +186,13 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('the native backend', () => {
     Float32Array.from({ length: 64 }, (_, i) => i),
   );
 
-  const run = (store: PlanStore, sourceDigest?: string) => {
+  const run = (store: PlanStore, sourceDigest?: string, given: Tensor = x) => {
     const backend = nativeBackend(openProgramHost(loadBinding()!), { plans: new PlanCache({ store }) });
     const prepared = backend.prepare(parseOnnx(source), {
       constants: source,
       ...(sourceDigest ? { sourceDigest } : {}),
     });
-    const y = prepared.runSync({ x })['y']!.toBytes();
+    const y = prepared.runSync({ x: given })['y']!.toBytes();
     prepared.close();
     return y;
   };
@@ -196,9 +217,13 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('the native backend', () => {
     const store = memoryStore();
     const first = run(store, 'digest');
     const [key, bytes] = [...store.files][0]!;
+    const others = memoryStore();
+    run(others, 'digest', Tensor.zeros('f32', [3, 32]));
+    const ofOtherSizes = decodePlan([...others.files.values()][0]!).program;
     const damages: ((plan: PlannedProgram) => PlannedProgram)[] = [
       good => ({ ...good, program: new Uint8Array(good.program.length) }),
       good => ({ ...good, program: good.program.slice(0, -1) }),
+      good => ({ ...good, program: ofOtherSizes }),
       good => ({ ...good, outputs: good.outputs.map(port => ({ ...port, name: 'other' })) }),
       good => ({ ...good, outputs: good.outputs.map(port => ({ ...port, shape: [1, 16] })) }),
       good => ({ ...good, inputs: [] }),

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { type Executable, profileRun, referenceBackend, toTrace } from '../../src/engine/index.ts';
-import { GraphBuilder } from '../../src/graph/index.ts';
+import {
+  type Executable,
+  joinProfiles,
+  type Profile,
+  profileRun,
+  referenceBackend,
+  toTrace,
+} from '../../src/engine/index.ts';
+import { GraphBuilder, type Node } from '../../src/graph/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
 
 const constants = { read: () => new Uint8Array() };
@@ -38,6 +45,78 @@ describe('a profile', () => {
     ]);
     expect(profile.totalMs).toBe(28);
     expect(progress).toEqual([1, 2, 3, 4]);
+  });
+
+  test('runs once more than it measures, unless it is told that the executable has run before', () => {
+    for (const [warm, count] of [
+      [false, 3],
+      [true, 2],
+    ] as const) {
+      const executable = model();
+      let runs = 0;
+      const counting: Executable = {
+        memory: executable.memory,
+        run: async () => ({}),
+        close: () => {},
+        runSync(given, options) {
+          runs++;
+          return executable.runSync(given, options);
+        },
+      };
+      profileRun(counting, inputs, { now: ticking(), runs: 2, warm });
+      expect(runs).toBe(count);
+    }
+  });
+
+  test('names operators with their domain, and the most expensive first', () => {
+    const nodeOf = (op: string, domain: string): Node => ({
+      name: `${domain}/${op}`,
+      op,
+      domain,
+      opset: 1,
+      inputs: [],
+      outputs: [],
+      attributes: {},
+    });
+    const nodes = [nodeOf('Gelu', ''), nodeOf('Gelu', 'com.microsoft'), nodeOf('Add', '')];
+    let time = 0;
+    const executable: Executable = {
+      memory: model().memory,
+      run: async () => ({}),
+      close: () => {},
+      runSync(_, { onNode } = {}) {
+        nodes.forEach((node, index) => {
+          onNode?.({ kind: 'start', node, index, total: 3 });
+          time += [1, 5, 3][index]!;
+          onNode?.({ kind: 'end', node, index, total: 3, outputs: [] });
+        });
+        return {};
+      },
+    };
+    const { operators } = profileRun(executable, {}, { now: () => time });
+    expect(operators).toEqual([
+      { op: 'com.microsoft.Gelu', nodes: 1, totalMs: 5 },
+      { op: 'Add', nodes: 1, totalMs: 3 },
+      { op: 'Gelu', nodes: 1, totalMs: 1 },
+    ]);
+  });
+
+  test('is joined with another of the same nodes only', () => {
+    const rows = (...names: readonly (readonly [name: string, op: string])[]): Profile => {
+      const nodes = names.map(([name, op]) => ({ name, op, outputs: '', startMs: 0, lastMs: 2, totalMs: 2 }));
+      return { runs: 1, totalMs: 3, nodes, operators: [] };
+    };
+    const base = rows(['a', 'Add'], ['b', 'Mul']);
+    const { runs, totalMs, nodes } = joinProfiles(base, base);
+    expect([runs, totalMs, nodes.map(node => node.totalMs)]).toEqual([2, 6, [4, 4]]);
+    for (const other of [
+      rows(['a', 'Add']),
+      rows(['a', 'Add'], ['b', 'Mul'], ['c', 'Neg']),
+      rows(['a', 'Add'], ['b', 'Div']),
+      rows(['a', 'Add'], ['c', 'Mul']),
+    ]) {
+      expect(() => joinProfiles(base, other)).toThrow(/different nodes/);
+    }
   });
 
   test('becomes complete events in microseconds, in order and not overlapping', () => {
