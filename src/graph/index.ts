@@ -25,6 +25,7 @@ export {
   substituteDim,
   sumOf,
 } from './dimension.ts';
+export { ONNX_DTYPES } from './element-types.ts';
 export {
   type Activation,
   activation,
@@ -73,7 +74,7 @@ export type {
 export { isGraph } from './graph.ts';
 export { type InferOptions, inferFacts, MAX_NESTING, refuseUnknown } from './infer.ts';
 export { type LabelledRow, toMaps } from './maps.ts';
-export { constantTensor, ONNX_DTYPES } from './ops/core/constant.ts';
+export { constantTensor } from './ops/core/constant.ts';
 export { OPERATORS, tableOf } from './ops/index.ts';
 export {
   type Arity,

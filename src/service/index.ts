@@ -9,7 +9,7 @@ export {
   type AuditRecord,
   type Receipt,
 } from '../../sandbox/audit/index.ts';
-export { type Profile, toTrace } from '../engine/index.ts';
+export { type Profile, toTrace } from '../engine/profile.ts';
 export {
   type Caller,
   Cloister,

@@ -5,7 +5,11 @@
 import { bindInputs, type ValueSummary } from '../../sandbox/index.ts';
 import { CloisterError } from '../base/index.ts';
 import type { NamedTensors } from '../engine/index.ts';
-import { bytesSource, parseNpy, parseNpz, parseTensorProto } from '../formats/index.ts';
+// Not the index of the room, which brings every operator along: the service starts in a fraction of the time.
+import { parseNpy } from '../formats/npy.ts';
+import { parseNpz } from '../formats/npz.ts';
+import { parseTensorProto } from '../formats/onnx/tensor.ts';
+import { bytesSource } from '../formats/source.ts';
 import type { Dim } from '../graph/index.ts';
 import { DTYPES, type DType, elementCount, type Nested, Tensor } from '../tensor/index.ts';
 

@@ -32,7 +32,8 @@ import {
   spendOf,
 } from '../base/index.ts';
 import type { NamedTensors, Profile } from '../engine/index.ts';
-import { type LabelledColumns, type LabelledRow, toMaps } from '../graph/index.ts';
+import type { LabelledColumns, LabelledRow } from '../graph/index.ts';
+import { toMaps } from '../graph/maps.ts';
 import type { Transaction } from '../store/index.ts';
 import { type BufferDType, Tensor } from '../tensor/index.ts';
 import { decodeInputs, type InputValues } from './inputs.ts';

@@ -22,7 +22,9 @@
  * @module
  */
 import { CloisterError } from '../../base/index.ts';
-import { type Constant, type Facts, ONNX_DTYPES } from '../../graph/index.ts';
+// Not the index of the room: whoever decodes one tensor has no need of all operators.
+import { ONNX_DTYPES } from '../../graph/element-types.ts';
+import type { Constant, Facts } from '../../graph/index.ts';
 import { DTYPES, type DType, elementCount, MAX_RANK, newArray, Tensor } from '../../tensor/index.ts';
 import { type ByteRange, type Field, WireReader } from '../protobuf.ts';
 import type { ModelSource } from '../source.ts';

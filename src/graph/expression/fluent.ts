@@ -13,8 +13,8 @@
 import { CloisterError, isCloisterError } from '../../base/index.ts';
 import { DTYPES, type DType, formatShape, type Nested, Tensor } from '../../tensor/index.ts';
 import { GraphBuilder, type GraphBuilderOptions } from '../builder.ts';
+import { ONNX_DTYPES } from '../element-types.ts';
 import type { Attribute, Dim, Facts, Graph, LabelledColumns, ValueId } from '../graph.ts';
-import { ONNX_DTYPES } from '../ops/core/constant.ts';
 import { OPERATORS } from '../ops/index.ts';
 import { findVersion, MAX_OPSET, type Operator, type OperatorTable } from '../ops/operator.ts';
 import type { GraphFunctions, OperatorMethods } from './methods.ts';

@@ -3,6 +3,7 @@
  * @module
  */
 import { DTYPES, type DType, Tensor } from '../../../tensor/index.ts';
+import { ONNX_DTYPES } from '../../element-types.ts';
 import {
   ANY,
   type AttributeSpec,
@@ -15,7 +16,6 @@ import {
   required,
   string,
 } from '../operator.ts';
-import { ONNX_DTYPES } from './constant.ts';
 
 /** Names of element types as Cast had them before opset 6. */
 const CAST_NAMES: Readonly<Record<string, number>> = {

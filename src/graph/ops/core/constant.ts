@@ -2,7 +2,7 @@
  * Values from nothing, and values in another form: Constant, ConstantOfShape, Range, Identity, Dropout.
  * @module
  */
-import { DTYPES, type DType, formatShape, type Nested, Tensor } from '../../../tensor/index.ts';
+import { DTYPES, formatShape, type Nested, Tensor } from '../../../tensor/index.ts';
 import type { Dim, Facts } from '../../graph.ts';
 import { isBig } from '../loops.ts';
 import {
@@ -24,24 +24,6 @@ import {
   strings,
   tensor,
 } from '../operator.ts';
-
-/** Element types by their number in ONNX's TensorProto.DataType. Complex numbers and the 4 and 8-bit floats have none here. */
-export const ONNX_DTYPES: ReadonlyMap<number, DType> = new Map<number, DType>([
-  [1, 'f32'],
-  [2, 'u8'],
-  [3, 'i8'],
-  [4, 'u16'],
-  [5, 'i16'],
-  [6, 'i32'],
-  [7, 'i64'],
-  [8, 'string'],
-  [9, 'bool'],
-  [10, 'f16'],
-  [11, 'f64'],
-  [12, 'u32'],
-  [13, 'u64'],
-  [16, 'bf16'],
-]);
 
 /** The tensor that a Constant node's attribute says, in any of the forms that opset 12 added. */
 export function constantTensor(c: InferContext): Tensor {

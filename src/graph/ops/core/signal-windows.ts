@@ -3,9 +3,10 @@
  * @module
  */
 import { Tensor } from '../../../tensor/index.ts';
+import { ONNX_DTYPES } from '../../element-types.ts';
 import type { Facts } from '../../graph.ts';
 import { define, type InferContext, int, NUMBERS, type Operator } from '../operator.ts';
-import { ONNX_DTYPES, singleValue } from './constant.ts';
+import { singleValue } from './constant.ts';
 
 function inferWindow(c: InferContext): readonly Facts[] {
   c.expect(0, ['i32', 'i64']);

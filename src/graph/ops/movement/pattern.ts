@@ -3,8 +3,9 @@
  * @module
  */
 import { Tensor } from '../../../tensor/index.ts';
+import { ONNX_DTYPES } from '../../element-types.ts';
 import type { Dim } from '../../graph.ts';
-import { ONNX_DTYPES, singleValue } from '../core/constant.ts';
+import { singleValue } from '../core/constant.ts';
 import { around, copyRun, dense, type Numbers } from '../loops.ts';
 import {
   ALL,

@@ -11,8 +11,8 @@ import {
   toBf16Bits,
   toF16Bits,
 } from '../../../tensor/index.ts';
+import { ONNX_DTYPES } from '../../element-types.ts';
 import type { Facts } from '../../graph.ts';
-import { ONNX_DTYPES } from '../core/constant.ts';
 import { around, dense, type Numbers } from '../loops.ts';
 import {
   define,
