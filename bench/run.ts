@@ -1,29 +1,33 @@
 /**
  * Runs bench suites and prints their tables.
  *
- *     npm run bench -- [SUITE...] [--json FILE]
+ *     npm run bench -- [SUITE...] [--json FILE] [--markdown FILE]
  *
- * Suites: engine, kernels, sandbox, ledger, reference, import; all of them when none is named. `--json FILE` writes the rows as a JSON
- * array; the rows together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are
- * timed: the exit code is 1 when a check failed, 2 for a usage error.
+ * Suites: engine, kernels, memory, sandbox, ledger, reference, scheduler, import; all of them when none is named. `--json FILE` writes
+ * the rows as a JSON array; `--markdown FILE` rewrites the tables of these suites in a page, such as `bench/RESULTS.md`; the rows
+ * together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are timed: the exit code
+ * is 1 when a check failed, 2 for a usage error.
  * @module
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeMachine, formatMachine } from './machine.ts';
-import { type Check, formatRows, type Report, type Row } from './rows.ts';
+import { replaceTables } from './markdown.ts';
+import { type Check, formatRows, type Report, type Row, summariseHeld } from './rows.ts';
 
 const SUITES: Readonly<Record<string, () => Promise<(report: Report) => Promise<void>>>> = {
   engine: async () => (await import('./suites/engine.ts')).benchEngine,
   kernels: async () => (await import('./suites/kernels.ts')).benchKernels,
+  memory: async () => (await import('./suites/memory.ts')).benchMemory,
   sandbox: async () => (await import('./suites/sandbox.ts')).benchSandbox,
   ledger: async () => (await import('./suites/ledger.ts')).benchLedger,
   reference: async () => (await import('./suites/reference.ts')).benchReference,
+  scheduler: async () => (await import('./suites/scheduler.ts')).benchScheduler,
   import: async () => (await import('./suites/import.ts')).benchImport,
 };
 
-const { suites, json } = parseArguments();
+const { suites, json, markdown } = parseArguments();
 const machine = describeMachine();
 console.log(formatMachine(machine));
 
@@ -50,9 +54,15 @@ for (const name of suites) {
     console.error(error);
   }
   if (rows.length > first) console.log(formatRows(rows.slice(first)));
+  const held = summariseHeld(rows.slice(first));
+  if (held !== undefined) console.log(held);
 }
 
 if (json !== undefined) writeFileSync(json, `${JSON.stringify(rows, null, 2)}\n`);
+if (markdown !== undefined) {
+  const page = existsSync(markdown) ? readFileSync(markdown, 'utf8') : '';
+  writeFileSync(markdown, replaceTables(page, machine, rows));
+}
 const results = join(import.meta.dirname, 'results');
 mkdirSync(results, { recursive: true });
 writeFileSync(join(results, `${machine.commit}.json`), `${JSON.stringify({ machine, rows, checks }, null, 2)}\n`);
@@ -60,16 +70,19 @@ const failed = checks.filter(check => !check.ok);
 for (const check of failed) console.error(`FAILED ${check.name}: ${check.detail}`);
 process.exitCode = failed.length > 0 ? 1 : 0;
 
-function parseArguments(): { suites: readonly string[]; json: string | undefined } {
+function parseArguments(): { suites: readonly string[]; json: string | undefined; markdown: string | undefined } {
   const known = Object.keys(SUITES);
   try {
-    const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { json: { type: 'string' }, markdown: { type: 'string' } },
+    });
     const unknown = positionals.find(name => !known.includes(name));
     if (unknown !== undefined) throw new Error(`no suite ${JSON.stringify(unknown)}`);
-    return { suites: positionals.length > 0 ? positionals : known, json: values.json };
+    return { suites: positionals.length > 0 ? positionals : known, json: values.json, markdown: values.markdown };
   } catch (error) {
     console.error(`${error instanceof Error ? error.message : error}`);
-    console.error(`usage: npm run bench -- [${known.join('|')}]... [--json FILE]`);
+    console.error(`usage: npm run bench -- [${known.join('|')}]... [--json FILE] [--markdown FILE]`);
     process.exit(2);
   }
 }

@@ -12,6 +12,7 @@
 
 void InitExecutor(Napi::Env env, Napi::Object exports);
 void InitFiles(Napi::Env env, Napi::Object exports);
+void InitPool(Napi::Env env, Napi::Object exports);
 
 namespace {
 
@@ -228,7 +229,7 @@ Napi::Value GemmPackedElements(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const GemmOperand operand = take_gemm_operand(arguments);
   if (!arguments.good()) return arguments.verdict();
-  return Napi::Number::New(info.Env(), static_cast<double>(kernels().gemm_packed_elements(operand.k, operand.n)));
+  return Napi::Number::New(info.Env(), static_cast<double>(kernels().gemm.packed_elements(operand.k, operand.n)));
 }
 
 // k, n, ldb, transposed, b, packed
@@ -236,8 +237,8 @@ Napi::Value GemmPack(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const GemmOperand operand = take_gemm_operand(arguments);
   const Kernels& row = kernels();
-  float* packed = arguments.output("packed", row.gemm_packed_elements(operand.k, operand.n));
-  if (arguments.good()) row.gemm_pack_b(operand.k, operand.n, operand.b, operand.ldb, operand.transposed, packed);
+  float* packed = arguments.output("packed", row.gemm.packed_elements(operand.k, operand.n));
+  if (arguments.good()) row.gemm.pack_b(operand.k, operand.n, operand.b, operand.ldb, operand.transposed, packed);
   return arguments.verdict();
 }
 
@@ -252,12 +253,13 @@ Napi::Value Gemm(const Napi::CallbackInfo& info) {
   arguments.require(ldc >= n, "ldc must be at least n");
   const Kernels& row = kernels();
   const float* a = arguments.floats("a", transposed ? span(k, m, lda) : span(m, k, lda), false);
-  const float* packed = arguments.floats("packed", row.gemm_packed_elements(k, n));
+  const float* packed = arguments.floats("packed", row.gemm.packed_elements(k, n));
   epilogue.bias = arguments.optional_floats("bias", n);
   float* c = arguments.output("c", span(m, n, ldc));
   if (!arguments.good()) return arguments.verdict();
-  float* workspace = arguments.workspace(row.gemm_workspace_elements(m, n, k));
-  if (workspace) row.gemm(m, n, k, a, lda, transposed, packed, c, ldc, epilogue, workspace);
+  float* workspace = arguments.workspace(row.gemm.workspace_elements(m, n, k, kGemmPacked));
+  const GemmProduct product = {m, n, k, a, lda, transposed, kGemmPacked, packed, 0, c, ldc, nullptr, 0, 1, epilogue};
+  if (workspace) row.gemm.multiply(product, {0, m, 0, n}, workspace);
   return arguments.verdict();
 }
 
@@ -316,7 +318,7 @@ Napi::Value ConvPackedElements(const Napi::CallbackInfo& info) {
   const Window w = take_window(arguments, false);
   take_weights(arguments, w);
   if (!arguments.good()) return arguments.verdict();
-  return Napi::Number::New(info.Env(), static_cast<double>(kernels().conv_packed_elements(w)));
+  return Napi::Number::New(info.Env(), static_cast<double>(kernels().conv.packed_elements(w)));
 }
 
 // window, weights, packed
@@ -325,8 +327,8 @@ Napi::Value ConvPack(const Napi::CallbackInfo& info) {
   const Window w = take_window(arguments, false);
   const float* weights = take_weights(arguments, w);
   if (!arguments.good()) return arguments.verdict();
-  float* packed = arguments.output("packed", kernels().conv_packed_elements(w));
-  if (arguments.good()) kernels().conv_pack(w, weights, packed);
+  float* packed = arguments.output("packed", kernels().conv.packed_elements(w));
+  if (arguments.good()) kernels().conv.pack(w, weights, packed);
   return arguments.verdict();
 }
 
@@ -338,12 +340,12 @@ Napi::Value Conv(const Napi::CallbackInfo& info) {
   if (!arguments.good()) return arguments.verdict();
   const Kernels& row = kernels();
   const float* x = arguments.floats("x", input_elements(w));
-  const float* packed = arguments.floats("packed", row.conv_packed_elements(w));
+  const float* packed = arguments.floats("packed", row.conv.packed_elements(w));
   epilogue.bias = arguments.optional_floats("bias", w.out_c);
   float* y = arguments.output("y", output_elements(w));
   if (!arguments.good()) return arguments.verdict();
-  float* workspace = arguments.workspace(row.conv_workspace_elements(w));
-  if (workspace) row.conv(w, x, packed, y, epilogue, workspace);
+  float* workspace = arguments.workspace(row.conv.workspace_elements(w));
+  if (workspace) row.conv.convolve(w, x, packed, y, epilogue, workspace);
   return arguments.verdict();
 }
 
@@ -355,7 +357,7 @@ Napi::Value Pool(const Napi::CallbackInfo& info) {
   if (!arguments.good()) return arguments.verdict();
   const float* x = arguments.floats("x", input_elements(w));
   float* y = arguments.output("y", output_elements(w));
-  if (arguments.good()) kernels().pool(w, op, x, y);
+  if (arguments.good()) kernels().pool.pool(w, op, x, y);
   return arguments.verdict();
 }
 
@@ -367,7 +369,7 @@ Napi::Value Unary(const Napi::CallbackInfo& info) {
   const float p0 = arguments.number("p0"), p1 = arguments.number("p1");
   const float* x = arguments.floats("x", count);
   float* y = arguments.output("y", count, x);
-  if (arguments.good()) kernels().unary(op, count, x, y, p0, p1);
+  if (arguments.good()) kernels().elementwise.unary(op, count, x, y, p0, p1);
   return arguments.verdict();
 }
 
@@ -418,7 +420,7 @@ Napi::Value Binary(const Napi::CallbackInfo& info) {
     narrow[1][d] = static_cast<uint32_t>(a_strides[d]);
     narrow[2][d] = static_cast<uint32_t>(b_strides[d]);
   }
-  kernels().binary(op, rank, narrow[0], a, narrow[1], b, narrow[2], y);
+  kernels().elementwise.binary(op, rank, narrow[0], a, narrow[1], b, narrow[2], y);
   return arguments.verdict();
 }
 
@@ -432,7 +434,7 @@ Napi::Value Softmax(const Napi::CallbackInfo& info) {
   if (!arguments.good()) return arguments.verdict();
   const float* x = arguments.floats("x", count);
   float* y = arguments.output("y", count, x);
-  if (arguments.good()) kernels().softmax(sizes[0], sizes[1], sizes[2], log, x, y);
+  if (arguments.good()) kernels().reduce.softmax(sizes[0], sizes[1], sizes[2], log, x, y, false);
   return arguments.verdict();
 }
 
@@ -446,7 +448,7 @@ Napi::Value Reduce(const Napi::CallbackInfo& info) {
   if (!arguments.good()) return arguments.verdict();
   const float* x = arguments.floats("x", count);
   float* y = arguments.output("y", static_cast<size_t>(sizes[0]) * static_cast<size_t>(sizes[2]));
-  if (arguments.good()) kernels().reduce(op, sizes[0], sizes[1], sizes[2], x, y);
+  if (arguments.good()) kernels().reduce.reduce(op, sizes[0], sizes[1], sizes[2], x, y);
   return arguments.verdict();
 }
 
@@ -467,7 +469,7 @@ Napi::Value CopyStrided(const Napi::CallbackInfo& info) {
   if (!arguments.good()) return arguments.verdict();
   uint32_t narrow[kMaxRank];
   for (size_t d = 0; d < rank; d++) narrow[d] = static_cast<uint32_t>(dims[d]);
-  kernels().copy_strided(rank, narrow, strides, element, x.data, y.data);
+  kernels().copy.copy_strided(rank, narrow, strides, element, x.data, y.data, false);
   return arguments.verdict();
 }
 
@@ -481,7 +483,7 @@ Napi::Value Info(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("isa", kernels().isa);
   result.Set("supported", supported);
-  result.Set("gemmPanel", kernels().gemm_panel);
+  result.Set("gemmPanel", kernels().gemm.panel);
   result.Set("features", cpu_features());
   return result;
 }
@@ -511,6 +513,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("copyStrided", Napi::Function::New<CopyStrided>(env));
   InitExecutor(env, exports);
   InitFiles(env, exports);
+  InitPool(env, exports);
   return exports;
 }
 

@@ -2,12 +2,33 @@
 #include <atomic>
 #include <cstring>
 
-#include "kernels/kernels.h"
+#include "kernels/row.h"
 
 namespace cloister {
 namespace {
 
-constexpr size_t kMaxRows = 4;
+constexpr size_t kMaxRows = 5;
+
+#define CLOISTER_ROW_TABLE(row) \
+  {                                                                                                              \
+    #row, row::gemm, row::conv, row::blocked, row::pool, row::elementwise, row::reduce, row::copy, row::attention, \
+        row::recurrent, row::trees, row::norm, row::conversion, row::integer, row::gather, row::int8             \
+  }
+
+// constinit: nothing that an ISA's flags compiled may run before the CPU was asked.
+constinit const Kernels kScalar = CLOISTER_ROW_TABLE(scalar);
+#if defined(__x86_64__)
+constinit const Kernels kAvx2 = CLOISTER_ROW_TABLE(avx2);
+constinit const Kernels kAvx512 = CLOISTER_ROW_TABLE(avx512);
+// Other families have nothing that VNNI instructions would make faster.
+constinit const Kernels kAvx512Vnni = {
+    "avx512vnni", avx512::gemm, avx512::conv, avx512::blocked, avx512::pool, avx512::elementwise,
+    avx512::reduce, avx512::copy, avx512::attention, avx512::recurrent, avx512::trees,
+    avx512::norm, avx512::conversion, avx512::integer, avx512::gather, avx512vnni::int8,
+};
+#elif defined(__aarch64__)
+constinit const Kernels kNeon = CLOISTER_ROW_TABLE(neon);
+#endif
 
 struct Machine {
   const Kernels* rows[kMaxRows];
@@ -30,12 +51,14 @@ struct Machine {
     const bool avx512 =
         has("avx512f", __builtin_cpu_supports("avx512f")) & has("avx512dq", __builtin_cpu_supports("avx512dq")) &
         has("avx512bw", __builtin_cpu_supports("avx512bw")) & has("avx512vl", __builtin_cpu_supports("avx512vl"));
-    if (avx512 && avx2) rows[count++] = &kAvx512Kernels;
-    if (avx2) rows[count++] = &kAvx2Kernels;
+    const bool vnni = has("avx512vnni", __builtin_cpu_supports("avx512vnni"));
+    if (vnni && avx512 && avx2) rows[count++] = &kAvx512Vnni;
+    if (avx512 && avx2) rows[count++] = &kAvx512;
+    if (avx2) rows[count++] = &kAvx2;
 #elif defined(__aarch64__)
-    if (has("neon", true)) rows[count++] = &kNeonKernels;
+    if (has("neon", true)) rows[count++] = &kNeon;
 #endif
-    rows[count++] = &kScalarKernels;
+    rows[count++] = &kScalar;
   }
 };
 

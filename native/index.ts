@@ -22,9 +22,11 @@ export {
 export { type Binding, loadBinding, type NativeStatus, nativeStatus } from './loader.ts';
 export { type MappedFile, mapFile } from './map-file.ts';
 export {
+  type ModelReader,
   type NativeProgram,
   type NativeProgramHost,
   openProgramHost,
   type ProgramHostOptions,
   type ProgramMemory,
 } from './program-host.ts';
+export { type ThreadInfo, threadInfo } from './threads.ts';

@@ -9,7 +9,7 @@ import { programVersion } from './program-host.ts';
 
 /** What runs here. Plain data. */
 export interface KernelDetails {
-  /** The row of the dispatch table that runs: `scalar`, `avx2`, `avx512`, `neon`. */
+  /** The row of the dispatch table that runs: `scalar`, `avx2`, `avx512`, `avx512vnni`, `neon`. */
   readonly isa: string;
   /** The rows that this build has and this CPU runs, best first; `scalar` is always the last. */
   readonly supported: readonly string[];

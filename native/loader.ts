@@ -24,7 +24,8 @@ let cached: { readonly status: NativeStatus; readonly binding: Binding | undefin
  * Returns the addon's exports, or `undefined` where everything has to run on the reference backend; {@link
  * nativeStatus} then says why. The first call decides for the life of this thread.
  *
- * @throws {CloisterError} `INVALID_ARGUMENT` when `CLOISTER_ISA` names a row that this build or this CPU does not have.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `CLOISTER_ISA` names a row that this build or this CPU does not have, or
+ *   `CLOISTER_THREADS` is no integer from 1 to 64.
  */
 export function loadBinding(): Binding | undefined {
   cached ??= open();
@@ -70,6 +71,24 @@ function packageRoot(): string {
 function applyEnvironment(binding: Binding): void {
   const name = process.env['CLOISTER_ISA'];
   if (name !== undefined && name !== '') selectIsa(binding, name, 'CLOISTER_ISA');
+  const threads = process.env['CLOISTER_THREADS'];
+  if (threads === undefined || threads === '') return;
+  const { setThreads } = binding as { setThreads(threads: number): void };
+  setThreads(checkThreads(/^\d+$/.test(threads) ? Number(threads) : threads, 'CLOISTER_THREADS'));
+}
+
+/**
+ * Returns `threads`, a number of threads for kernels.
+ *
+ * @param source - What named it, for the message.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when it is no integer from 1 to 64.
+ */
+export function checkThreads(threads: unknown, source: string): number {
+  if (typeof threads === 'number' && Number.isInteger(threads) && threads >= 1 && threads <= 64) return threads;
+  throw new CloisterError(
+    'INVALID_ARGUMENT',
+    `${source}: expected an integer from 1 to 64, got ${String(threads).slice(0, 40)}`,
+  );
 }
 
 /**

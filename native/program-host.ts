@@ -2,8 +2,16 @@
  * The program host: verified programs on the native executor.
  * @module
  */
-import { CloisterError, ERROR_CODES, type ErrorCode } from '../src/base/index.ts';
-import type { Binding } from './loader.ts';
+import { CloisterError, ERROR_CODES, type ErrorCode, isCloisterError } from '../src/base/index.ts';
+import { type Binding, checkThreads } from './loader.ts';
+
+/** A model file that is read piece by piece. Fits the engine's `ModelReader` seam. */
+export interface ModelReader {
+  /** Bytes. */
+  readonly size: number;
+  /** Exactly `length` bytes from `offset`. */
+  read(offset: number, length: number): Uint8Array;
+}
 
 /** What a loaded program holds, in bytes. */
 export interface ProgramMemory {
@@ -27,22 +35,25 @@ export interface NativeProgram {
   /** @throws {CloisterError} `CLOSED`. */
   readonly memory: ProgramMemory;
   /**
-   * Runs on the calling thread. `inputs` are read; `outputs` are overwritten whole. Waits for an asynchronous run only
-   * where the memory limit leaves one workspace.
+   * Runs on the calling thread, on the arrays where they lie: typed arrays of any kind, of the exact number of bytes.
+   * `inputs` are read; `outputs` are overwritten whole. Only an array that is not aligned to its elements, and an output
+   * that overlaps another array, is copied. Waits for an asynchronous run only where the memory limit leaves one
+   * workspace.
    *
-   * @throws {CloisterError} `INPUT_MISMATCH` when an array is not a Uint8Array of the exact size over an ArrayBuffer of
-   *   its own (shared, detached and resized ones are refused), having computed nothing; `CLOSED`.
+   * @throws {CloisterError} `INPUT_MISMATCH` when an array is no typed array of the exact size over an ArrayBuffer
+   *   (shared, detached and resized ones are refused), having computed nothing; or when an index or a length among the data lies
+   *   outside its axis: outputs then hold anything; `CLOSED`.
    */
-  run(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): void;
+  run(inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): void;
   /**
    * Runs on a thread of the pool. The inputs are copied before it returns; the outputs are written on the calling
    * thread, just before the promise resolves. Closing the program meanwhile does not disturb the run.
    *
    * @throws {CloisterError} As {@link NativeProgram.run}; `OUT_OF_MEMORY`.
    */
-  runAsync(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Promise<void>;
+  runAsync(inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): Promise<void>;
   /** {@link NativeProgram.run}, and how long each run step took, in nanoseconds (about 40 of them are the clock's). */
-  time(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Float64Array;
+  time(inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): Float64Array;
   /**
    * Frees the arenas, wiped, as soon as no run needs them. Later calls throw `CLOSED`. Calling it twice is harmless.
    */
@@ -53,8 +64,8 @@ export interface NativeProgram {
 export interface NativeProgramHost {
   readonly info: { readonly isa: string; readonly programVersion: number; readonly gemmPanel: number };
   /**
-   * Verifies `program` as if a hostile guest had written it (`executor/INVARIANTS.md`), copies its constants out of
-   * `model`, runs its setup steps. Neither array is needed afterwards.
+   * Verifies `program` as if a hostile guest had written it (`executor/INVARIANTS.md`), reads its constants out of
+   * `model`, at most 4 MiB at a time, runs its setup steps. Neither is needed afterwards.
    *
    * @param limitBytes - The most that constants, packed weights, one run's activations and workspace, and what setup
    *   needs besides, may take together. Overlapping runs share what is left of it, or wait for one another.
@@ -62,7 +73,7 @@ export interface NativeProgramHost {
    *   came and the invariant's name; `OUT_OF_MEMORY` over `limitBytes`, before anything is allocated, or when the
    *   system refuses; `INVALID_ARGUMENT` when an argument is no such thing.
    */
-  load(program: Uint8Array, model: Uint8Array, limitBytes: number): NativeProgram;
+  load(program: Uint8Array, model: Uint8Array | ModelReader, limitBytes: number): NativeProgram;
 }
 
 /** What {@link openProgramHost} may be told. */
@@ -72,8 +83,19 @@ export interface ProgramHostOptions {
    * and most: 2^44, which is minutes; who wants less sets a deadline as well.
    */
   readonly limitWork?: number;
+  /**
+   * The most threads that work on one run, the calling one among them; each needs a workspace of its own for the kernel
+   * that it is at, so there may be fewer under a tight `limitBytes`. Results are the same for every number. Default:
+   * what {@link threadInfo} says that there may be; 1 uses no thread but the caller's.
+   */
+  readonly threads?: number;
   /** For tests: a byte that each workspace is filled with before each run: no result may depend on it. */
   readonly fill?: number;
+  /**
+   * For tests: unless 0, each run takes its steps, and the parts of each, in another order that their reads and writes
+   * allow, on the calling thread: no result may depend on it.
+   */
+  readonly shuffle?: number;
 }
 
 /** The executor's part of the addon's exports. A returned string is an error: `CODE: message`. */
@@ -81,18 +103,24 @@ interface ExecutorBinding {
   readonly programVersion: number;
   readonly Program: new (
     program: Uint8Array,
-    model: Uint8Array,
+    modelBytes: number,
+    read: (offset: number, length: number) => Uint8Array,
     limitBytes: number,
     limitWork: number,
+    threads: number,
     fill: number,
+    shuffle: number,
   ) => ProgramObject;
   info(): { isa: string; gemmPanel: number };
 }
 
 interface ProgramObject {
-  run(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): undefined | string;
-  runAsync(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Promise<undefined | string> | string;
-  time(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): Float64Array | string;
+  run(inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): undefined | string;
+  runAsync(
+    inputs: readonly ArrayBufferView[],
+    outputs: readonly ArrayBufferView[],
+  ): Promise<undefined | string> | string;
+  time(inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): Float64Array | string;
   ports(): { inputs: number[]; outputs: number[]; work: number };
   memory(): ProgramMemory | string;
   close(): void;
@@ -106,9 +134,13 @@ export function programVersion(binding: Binding): number {
 /**
  * Returns the host that loads programs into the executor of `binding`. Its `info` tells which row runs at this moment;
  * a program stays on the row on which it was loaded.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when `threads` is no integer from 1 to 64.
  */
 export function openProgramHost(binding: Binding, options: ProgramHostOptions = {}): NativeProgramHost {
   const addon = binding as unknown as ExecutorBinding;
+  const { limitWork = 2 ** 44, fill = -1, shuffle = 0 } = options;
+  const threads = options.threads === undefined ? 0 : checkThreads(options.threads, 'threads');
   return {
     get info() {
       const { isa, gemmPanel } = addon.info();
@@ -116,14 +148,21 @@ export function openProgramHost(binding: Binding, options: ProgramHostOptions = 
     },
     load(program, model, limitBytes) {
       let object: ProgramObject;
+      const { size, read } = readerOf(model);
       try {
-        object = new addon.Program(program, model, limitBytes, options.limitWork ?? 2 ** 44, options.fill ?? -1);
+        object = new addon.Program(program, size, read, limitBytes, limitWork, threads, fill, shuffle);
       } catch (error) {
+        if (isCloisterError(error)) throw error; // of `read`
         throw toError(error instanceof Error ? error.message : String(error));
       }
       return wrap(object);
     },
   };
+}
+
+function readerOf(model: Uint8Array | ModelReader): ModelReader {
+  if (!(model instanceof Uint8Array)) return { size: model.size, read: (offset, length) => model.read(offset, length) };
+  return { size: model.length, read: (offset, length) => model.subarray(offset, offset + length) };
 }
 
 function wrap(object: ProgramObject): NativeProgram {

@@ -13,23 +13,46 @@ namespace {
 
 using namespace cloister;
 
-// The bytes behind a Uint8Array; null when they cannot be relied on. `why` says so: a shared buffer may change under a
-// reader, a detached one has none.
+// Bytes of an element of a typed array; 0 for one that this Node-API does not name.
+size_t element_bytes(napi_typedarray_type type) {
+  switch (type) {
+    case napi_int8_array:
+    case napi_uint8_array:
+    case napi_uint8_clamped_array: return 1;
+    case napi_int16_array:
+    case napi_uint16_array: return 2;
+    case napi_int32_array:
+    case napi_uint32_array:
+    case napi_float32_array: return 4;
+    case napi_float64_array:
+    case napi_bigint64_array:
+    case napi_biguint64_array: return 8;
+    default: return 0;
+  }
+}
+
+// The bytes behind a typed array; false when they cannot be relied on. `why` says so: a shared buffer may change under
+// a reader, a detached one has none.
 bool bytes_of(napi_env env, napi_value value, uint8_t** data, size_t* length, const char** why) {
-  napi_typedarray_type type = napi_int8_array;  // some Nodes leave it alone for arrays that they cannot name
+  napi_typedarray_type type = static_cast<napi_typedarray_type>(-1);  // some Nodes leave it alone where they know no name
   napi_value buffer;
   void* start = nullptr;
   bool is = false;
-  if (napi_is_typedarray(env, value, &is) != napi_ok || !is) return *why = "is not a Uint8Array", false;
   if (napi_get_typedarray_info(env, value, &type, length, &start, &buffer, nullptr) != napi_ok ||
-      type != napi_uint8_array) {
-    return *why = "is not a Uint8Array", false;
+      element_bytes(type) == 0) {
+    return *why = "is not a typed array", false;
   }
   if (napi_is_arraybuffer(env, buffer, &is) != napi_ok || !is) return *why = "lies in a SharedArrayBuffer", false;
-  if (napi_is_detached_arraybuffer(env, buffer, &is) != napi_ok || is) return *why = "is detached", false;
+  // A detached buffer has no bytes: only an empty array may be one.
+  if (*length == 0 && (napi_is_detached_arraybuffer(env, buffer, &is) != napi_ok || is)) {
+    return *why = "is detached", false;
+  }
+  *length *= element_bytes(type);
   *data = static_cast<uint8_t*>(start);
   return true;
 }
+
+constexpr const char* kFault = "INPUT_MISMATCH: an index or a length in the data lies outside its axis";
 
 std::string mismatch(const char* side, size_t i, const std::string& what) {
   return std::string("INPUT_MISMATCH: ") + side + " " + std::to_string(i) + " " + what;
@@ -39,10 +62,8 @@ std::string mismatch(const char* side, size_t i, const std::string& what) {
 // which may detach any buffer or close the program: no pointer may be taken before all lists are read. Empty when all
 // is well, else what is not.
 std::string read_list(napi_env env, napi_value list, const char* side, size_t ports, napi_value* items) {
-  bool is = false;
   uint32_t count = 0;
-  if (napi_is_array(env, list, &is) != napi_ok || !is || napi_get_array_length(env, list, &count) != napi_ok ||
-      count != ports) {
+  if (napi_get_array_length(env, list, &count) != napi_ok || count != ports) {
     return std::string("INPUT_MISMATCH: expected an array of ") + std::to_string(ports) + " " + side + "s";
   }
   for (uint32_t i = 0; i < count; i++) {
@@ -94,8 +115,68 @@ struct Buffers {
     return wrong;
   }
 
+  // Makes blocks of its own for buffers that a program cannot run on where they lie: those that are not aligned to
+  // their elements, and outputs that overlap an input or another output. Empty when all is well, else what is not.
+  std::string separate(const Program& program) {
+    for (size_t i = 0; i < program.inputs.size(); i++) {
+      const Port& port = program.inputs[i];
+      if (is_aligned(inputs.data()[i], port)) continue;
+      copies_.emplace_back(port.length);
+      if (!copies_.back().ok()) return kNoMemory;
+      std::memcpy(copies_.back().data(), inputs.data()[i], port.length);
+      inputs.data()[i] = copies_.back().data();
+    }
+    for (size_t i = 0; i < program.outputs.size(); i++) {
+      const Port& port = program.outputs[i];
+      if (is_aligned(outputs.data()[i], port) && !overlaps(program, i)) continue;
+      copies_.emplace_back(port.length);
+      if (!copies_.back().ok()) return kNoMemory;
+      back_.push_back({outputs.data()[i], copies_.back().data(), port.length});
+      outputs.data()[i] = copies_.back().data();
+    }
+    return {};
+  }
+
+  // Afterwards: what a block of its own stood for gets its bytes.
+  void copy_back() const {
+    for (const Back& back : back_) {
+      if (back.bytes > 0) std::memcpy(back.to, back.from, back.bytes);
+    }
+  }
+
   List<uint8_t*> inputs, outputs;
   List<napi_value> targets;  // the arrays that `outputs` point into
+
+ private:
+  static constexpr const char* kNoMemory = "OUT_OF_MEMORY: the system refused a copy of an input or output";
+
+  struct Back {
+    uint8_t* to;
+    const uint8_t* from;
+    uint64_t bytes;
+  };
+
+  static bool is_aligned(const uint8_t* data, const Port& port) {
+    return reinterpret_cast<uintptr_t>(data) % port.alignment == 0;
+  }
+
+  bool overlaps(const Program& program, size_t output) {
+    const auto apart = [](const uint8_t* a, uint64_t a_bytes, const uint8_t* b, uint64_t b_bytes) {
+      return a_bytes == 0 || b_bytes == 0 || a + a_bytes <= b || b + b_bytes <= a;
+    };
+    const uint8_t* const at = outputs.data()[output];
+    const uint64_t bytes = program.outputs[output].length;
+    for (size_t i = 0; i < program.inputs.size(); i++) {
+      if (!apart(at, bytes, inputs.data()[i], program.inputs[i].length)) return true;
+    }
+    for (size_t i = 0; i < output; i++) {
+      if (!apart(at, bytes, outputs.data()[i], program.outputs[i].length)) return true;
+    }
+    return false;
+  }
+
+  std::vector<Arena> copies_;
+  std::vector<Back> back_;
 };
 
 // One run on a thread of the pool. It works on its own copy of the inputs and its own block for the outputs, so
@@ -103,7 +184,8 @@ struct Buffers {
 class RunWorker final : public Napi::AsyncWorker {
  public:
   RunWorker(Napi::Env env, std::shared_ptr<Executor> executor, uint8_t* const* inputs, const napi_value* targets)
-      : AsyncWorker(env, "cloister.run"), executor_(std::move(executor)), deferred_(Napi::Promise::Deferred::New(env)) {
+      : AsyncWorker(env, "cloister.run"), executor_(std::move(executor)) {
+    napi_create_promise(env, &deferred_, &promise_);
     const Program& program = executor_->program();
     for (const Port& port : program.inputs) input_blocks_.emplace_back(port.length);
     for (const Port& port : program.outputs) output_blocks_.emplace_back(port.length);
@@ -126,39 +208,45 @@ class RunWorker final : public Napi::AsyncWorker {
     return true;
   }
 
-  Napi::Promise promise() const { return deferred_.Promise(); }
+  napi_value promise() const { return promise_; }  // until the scope in which the worker was made closes
 
   void Execute() override {
     std::vector<const uint8_t*> inputs;
     std::vector<uint8_t*> outputs;
     for (const Arena& block : input_blocks_) inputs.push_back(block.data());
     for (const Arena& block : output_blocks_) outputs.push_back(block.data());
-    executor_->run(inputs.data(), outputs.data());
+    good_ = executor_->run(inputs.data(), outputs.data());
   }
 
   void OnOK() override {
     const Napi::Env env = Env();
     const Napi::HandleScope scope(env);
+    if (!good_) return resolve(Napi::String::New(env, kFault));
     const std::vector<Port>& ports = executor_->program().outputs;
     std::vector<napi_value> targets;
     for (const Napi::ObjectReference& target : targets_) targets.push_back(target.Value());
     std::vector<uint8_t*> data(ports.size());
     const std::string wrong = take(env, targets.data(), "output", ports, data.data());  // they may have changed
-    if (!wrong.empty()) return deferred_.Resolve(Napi::String::New(env, wrong));
+    if (!wrong.empty()) return resolve(Napi::String::New(env, wrong));
     for (size_t i = 0; i < ports.size(); i++) {
       if (ports[i].length > 0) std::memcpy(data[i], output_blocks_[i].data(), ports[i].length);
     }
-    deferred_.Resolve(env.Undefined());
+    resolve(env.Undefined());
   }
 
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
-
  private:
+  // Fails, and nobody is left to be told, when the environment ends: Napi::Promise would throw, which is fatal then.
+  void resolve(napi_value value) { napi_resolve_deferred(Env(), deferred_, value); }
+
   const std::shared_ptr<Executor> executor_;  // keeps the arenas when the program is closed during the run
-  const Napi::Promise::Deferred deferred_;
+  napi_deferred deferred_ = nullptr;
+  napi_value promise_ = nullptr;
   std::vector<Napi::ObjectReference> targets_;
   std::vector<Arena> input_blocks_, output_blocks_;
+  bool good_ = true;
 };
+
+constexpr double kMostInteger = 9007199254740991.0;
 
 class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
  public:
@@ -170,10 +258,11 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
          InstanceMethod<&ProgramObject::ports>("ports"), InstanceMethod<&ProgramObject::memory>("memory")});
   }
 
-  // new Program(program, model, limitBytes, limitWork, fill = -1)
+  // new Program(program, modelBytes, read(offset, length) => Uint8Array, limitBytes, limitWork, threads, fill, shuffle)
   explicit ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     const Napi::Env env = info.Env();
     const std::string wrong = load(info);
+    if (env.IsExceptionPending()) return;  // thrown by `read`
     if (!wrong.empty()) {
       Napi::Error::New(env, wrong).ThrowAsJavaScriptException();
       return;
@@ -187,23 +276,40 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
 
  private:
   std::string load(const Napi::CallbackInfo& info) {
-    uint8_t *program = nullptr, *model = nullptr;
-    size_t program_bytes = 0, model_bytes = 0;
+    uint8_t* program = nullptr;
+    size_t program_bytes = 0;
     const char* why = "";
-    if (!bytes_of(info.Env(), info[0], &program, &program_bytes, &why))
+    const Napi::Env env = info.Env();
+    if (!bytes_of(env, info[0], &program, &program_bytes, &why))
       return std::string("INVALID_ARGUMENT: the program ") + why;
-    if (!bytes_of(info.Env(), info[1], &model, &model_bytes, &why))
-      return std::string("INVALID_ARGUMENT: the model ") + why;
-    const double limit = info[2].IsNumber() ? info[2].As<Napi::Number>().DoubleValue() : -1;
-    if (!(limit >= 0 && limit <= 9007199254740991.0))
-      return "INVALID_ARGUMENT: limitBytes is an integer from 0 to 2^53-1";
-    const double work = info[3].IsNumber() ? info[3].As<Napi::Number>().DoubleValue() : -1;
+    const double size = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : -1;
+    if (!(size >= 0 && size <= kMostInteger) || !info[2].IsFunction())
+      return "INVALID_ARGUMENT: the model has a size and a function that reads it";
+    const double limit = info[3].IsNumber() ? info[3].As<Napi::Number>().DoubleValue() : -1;
+    if (!(limit >= 0 && limit <= kMostInteger)) return "INVALID_ARGUMENT: limitBytes is an integer from 0 to 2^53-1";
+    const double work = info[4].IsNumber() ? info[4].As<Napi::Number>().DoubleValue() : -1;
     if (!(work >= 0)) return "INVALID_ARGUMENT: limitWork is a number of operations";
     const uint64_t limit_work = work < static_cast<double>(kMaxWork) ? static_cast<uint64_t>(work) : kMaxWork;
-    const int fill = info[4].IsNumber() ? info[4].As<Napi::Number>().Int32Value() : kNoFill;
+    const auto integer = [&info](size_t i) { return info[i].IsNumber() ? info[i].As<Napi::Number>().Int64Value() : 0; };
+    const ExecutorOptions options = {static_cast<uint32_t>(integer(5)), static_cast<int>(integer(6)),
+                                     static_cast<uint32_t>(integer(7))};
+    // Reading runs code of the caller, which may write over or detach the program's bytes: they are copied first.
+    const std::vector<uint8_t> copy(program, program + program_bytes);
+    const Napi::Function read = info[2].As<Napi::Function>();
+    const ModelReader reader = [env, read](uint64_t offset, uint64_t length, uint8_t* to) {
+      const Napi::HandleScope scope(env);
+      const Napi::Value bytes = read.Call({Napi::Number::New(env, static_cast<double>(offset)),
+                                           Napi::Number::New(env, static_cast<double>(length))});
+      uint8_t* from = nullptr;
+      size_t came = 0;
+      const char* reason = "";
+      if (env.IsExceptionPending() || !bytes_of(env, bytes, &from, &came, &reason) || came != length) return false;
+      std::memcpy(to, from, length);
+      return true;
+    };
     Verdict verdict;
-    executor_ = Executor::load(program, program_bytes, model, model_bytes, static_cast<uint64_t>(limit), limit_work,
-                               kernels(), fill, &verdict);
+    executor_ = Executor::load(copy.data(), copy.size(), reader, static_cast<uint64_t>(size),
+                               static_cast<uint64_t>(limit), limit_work, kernels(), options, &verdict);
     return verdict.ok() ? std::string() : std::string(verdict.code) + ": " + verdict.message;
   }
 
@@ -227,10 +333,13 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     const std::shared_ptr<Executor> executor = executor_;  // whatever a getter closes
     const Program& program = executor->program();
     Buffers buffers(program);
-    const std::string wrong = buffers.take_all(env, program, info[0], info[1]);
+    std::string wrong = buffers.take_all(env, program, info[0], info[1]);
+    if (wrong.empty()) wrong = buffers.separate(program);
     if (!wrong.empty()) return text(env, wrong);
     if (step_ns != nullptr) step_ns->resize(program.run.size());
-    executor->run(buffers.inputs.data(), buffers.outputs.data(), step_ns != nullptr ? step_ns->data() : nullptr);
+    uint64_t* const durations = step_ns != nullptr ? step_ns->data() : nullptr;
+    if (!executor->run(buffers.inputs.data(), buffers.outputs.data(), durations)) return text(env, kFault);
+    buffers.copy_back();
     return env.Undefined();
   }
 
@@ -244,7 +353,7 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     auto worker = std::make_unique<RunWorker>(env, executor, buffers.inputs.data(), buffers.targets.data());
     if (!worker->complete())
       return text(env, "OUT_OF_MEMORY: the system refused the copies of the run's inputs and outputs");
-    const Napi::Promise promise = worker->promise();
+    const Napi::Value promise(env, worker->promise());
     worker.release()->Queue();  // deletes itself when done
     return promise;
   }

@@ -6,145 +6,227 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#endif
-
 namespace cloister {
 namespace {
 
 // More overlapping runs than this wait for one another, however much memory is left.
 constexpr size_t kMaxWorkspaces = 16;
 
-uint64_t aligned(uint64_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
-
-float* floats(uint8_t* bytes) { return reinterpret_cast<float*>(bytes); }
-
-// memset that a compiler may not drop because the bytes are freed next.
-void wipe(uint8_t* data, uint64_t bytes) {
-  std::memset(data, 0, bytes);
-#if defined(__GNUC__)
-  __asm__ __volatile__("" : : "r"(data) : "memory");
-#else
-  volatile uint8_t* last = data + bytes - 1;
-  *last = 0;
-#endif
-}
+// What is asked of the model at a time, so that a large weight is not held twice.
+constexpr uint64_t kReadBytes = uint64_t{4} << 20;
 
 }  // namespace
 
-Arena::Arena(uint64_t bytes) : bytes_(bytes) {
-  if (bytes == 0 || bytes > SIZE_MAX - kArenaAlignment) return;
-  // Aligned by hand: before glibc 2.38 aligned allocations of changing sizes do not find their own freed blocks again
-  // (its bug 14581), and a model that meets many batch sizes took gigabytes.
-  block_ = std::malloc(bytes + kArenaAlignment);
-  if (block_ == nullptr) return;
-  const uintptr_t start = reinterpret_cast<uintptr_t>(block_);
-  data_ = static_cast<uint8_t*>(block_) + (kArenaAlignment - start % kArenaAlignment) % kArenaAlignment;
-#if defined(__SANITIZE_ADDRESS__)
-  const uint8_t* const end = static_cast<uint8_t*>(block_) + bytes + kArenaAlignment;
-  __asan_poison_memory_region(data_ + bytes, static_cast<size_t>(end - (data_ + bytes)));
-#endif
-}
-
-Arena::Arena(Arena&& other) noexcept
-    : block_(std::exchange(other.block_, nullptr)),
-      data_(std::exchange(other.data_, nullptr)),
-      bytes_(std::exchange(other.bytes_, 0)) {}
-
-Arena& Arena::operator=(Arena&& other) noexcept {
-  std::swap(block_, other.block_);
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-Arena::~Arena() {
-  if (data_ == nullptr) return;
-  wipe(data_, bytes_);
-  std::free(block_);
-}
-
-std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_bytes, const uint8_t* model,
+std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_bytes, const ModelReader& model,
                                          uint64_t model_bytes, uint64_t limit_bytes, uint64_t limit_work,
-                                         const Kernels& row, int fill, Verdict* verdict) {
+                                         const Kernels& row, const ExecutorOptions& options, Verdict* verdict) {
   std::shared_ptr<Executor> executor(new Executor(row));
   Program& loaded = executor->program_;
   *verdict = verify_program(program, program_bytes, row, model_bytes, limit_bytes, limit_work, &loaded);
   if (!verdict->ok()) return nullptr;
 
-  executor->fill_ = fill;
+  executor->fill_ = options.fill;
+  executor->choose_threads(limit_bytes, options);
   executor->permanent_ = Arena(loaded.permanent_bytes);
-  Arena staging(loaded.staging_bytes);
-  auto first = std::make_unique<Workspace>(Workspace{Arena(loaded.temporary_bytes), Arena(loaded.scratch_bytes)});
-  if (!executor->permanent_.ok() || !staging.ok() || !first->ok()) {
-    verdict->code = "OUT_OF_MEMORY";
-    verdict->message = "the system refused the program's arenas";
-    return nullptr;
-  }
-  executor->note_use(aligned(loaded.permanent_bytes) + aligned(loaded.staging_bytes) + executor->workspace_bytes());
-
-  uint8_t* const bases[] = {nullptr, first->temporary.data(), executor->permanent_.data(), staging.data()};
-  for (const Step& step : loaded.setup) {
-    if (step.kind == kStepLoad) {
-      const uint8_t* source = step.from_model ? model : program + loaded.inline_offset;
-      std::memcpy(bases[step.y.space] + step.y.offset, source + step.source, step.length);
-    } else {
-      executor->execute(step, bases, first->scratch.data());
-    }
-  }
-  loaded.setup = std::vector<Step>();
+  if (!executor->set_up(program, model, verdict)) return nullptr;
 
   const uint64_t one = std::max<uint64_t>(executor->workspace_bytes(), 1);
   const uint64_t room = (limit_bytes - aligned(loaded.permanent_bytes)) / one;
   executor->most_workspaces_ = static_cast<size_t>(std::clamp<uint64_t>(room, 1, kMaxWorkspaces));
   executor->free_.reserve(kMaxWorkspaces);
-  executor->free_.push_back(first.get());
-  executor->workspaces_.push_back(std::move(first));
   return executor;
 }
 
-void Executor::run(const uint8_t* const* inputs, uint8_t* const* outputs, uint64_t* step_ns) {
-  Workspace* workspace = acquire();
-  uint8_t* const temporary = workspace->temporary.data();
-  uint8_t* const scratch = workspace->scratch.data();
-  if (fill_ != kNoFill) {
-    if (temporary != nullptr) std::memset(temporary, fill_, workspace->temporary.bytes());
-    if (scratch != nullptr) std::memset(scratch, fill_, workspace->scratch.bytes());
+// Runs the setup steps, and leaves one workspace behind.
+bool Executor::set_up(const uint8_t* program, const ModelReader& model, Verdict* verdict) {
+  Arena staging(program_.staging_bytes);
+  std::unique_ptr<Workspace> first = make_workspace();
+  if (!permanent_.ok() || !staging.ok() || first == nullptr) {
+    *verdict = {"OUT_OF_MEMORY", "the system refused the program's arenas"};
+    return false;
   }
-  uint8_t* const bases[] = {nullptr, temporary, permanent_.data(), nullptr};
-  for (size_t i = 0; i < program_.inputs.size(); i++) {
-    const Port& port = program_.inputs[i];
-    if (port.length > 0) std::memcpy(temporary + port.at.offset, inputs[i], port.length);
-  }
-  if (step_ns == nullptr) {
-    for (const Step& step : program_.run) execute(step, bases, scratch);
-  } else {
-    using Clock = std::chrono::steady_clock;
-    for (size_t i = 0; i < program_.run.size(); i++) {
-      const Clock::time_point start = Clock::now();
-      execute(program_.run[i], bases, scratch);
-      step_ns[i] =
-          static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
+  note_use(aligned(program_.permanent_bytes) + aligned(program_.staging_bytes) + workspace_bytes());
+  uint8_t* const slots[] = {nullptr, nullptr, permanent_.data(), staging.data()};
+  const Frame frame(row_, slots, first->scratch.data(), &first->fault);
+  for (size_t i = 0; i < program_.setup.size(); i++) {
+    const SetupStep& step = program_.setup[i];
+    if (step.step != nullptr) {
+      execute(*step.step, frame);
+      if (first->fault.load(std::memory_order_relaxed)) {
+        *verdict = {"INVALID_PROGRAM", "setup step " + std::to_string(i) + ": its weights are not what it asks for"};
+        return false;
+      }
+      continue;
+    }
+    const Load& load = step.load;
+    uint8_t* const to = slots[load.to.slot] + load.to.offset;
+    if (!load.from_model) {
+      std::memcpy(to, program + program_.inline_offset + load.offset, load.length);
+      continue;
+    }
+    for (uint64_t at = 0; at < load.length; at += kReadBytes) {
+      if (!model(load.offset + at, std::min(kReadBytes, load.length - at), to + at)) {
+        *verdict = {"INVALID_ARGUMENT", "the model's bytes could not be read"};
+        return false;
+      }
     }
   }
-  for (size_t i = 0; i < program_.outputs.size(); i++) {
-    const Port& port = program_.outputs[i];
-    if (port.length > 0) std::memcpy(outputs[i], bases[port.at.space] + port.at.offset, port.length);
+  program_.setup = std::vector<SetupStep>();
+  free_.push_back(first.get());
+  workspaces_.push_back(std::move(first));
+  return true;
+}
+
+bool Executor::run(const uint8_t* const* inputs, uint8_t* const* outputs, uint64_t* step_ns) {
+  Workspace* workspace = acquire();
+  if (fill_ != kNoFill) {
+    for (const Arena* arena : {&workspace->temporary, &workspace->scratch}) {
+      if (arena->data() != nullptr) std::memset(arena->data(), fill_, arena->bytes());
+    }
+  }
+  uint8_t** const slots = workspace->slots.data();
+  // Verified: no step writes an input.
+  for (size_t i = 0; i < program_.inputs.size(); i++) slots[kSlotPorts + i] = const_cast<uint8_t*>(inputs[i]);
+  for (size_t i = 0; i < program_.outputs.size(); i++) slots[kSlotPorts + program_.inputs.size() + i] = outputs[i];
+  workspace->fault.store(false, std::memory_order_relaxed);
+  bool good = true;
+  const bool shuffled = shuffle_.load(std::memory_order_relaxed) != 0;
+  if (step_ns != nullptr || (workspace->job == nullptr && !shuffled)) {
+    good = run_alone(workspace, step_ns);
+  } else {
+    Shared shared = {this, workspace};
+    if (workspace->job != nullptr) {
+      workspace->job->run(run_task, &shared);
+    } else {
+      run_shuffled(workspace);
+    }
+    good = !workspace->fault.load(std::memory_order_relaxed);
   }
   release(workspace);
+  return good;
+}
+
+Frame Executor::frame_of(Workspace* workspace, uint32_t seat) const {
+  uint8_t* const scratch = workspace->scratch.data();
+  uint8_t* const own = scratch != nullptr ? scratch + seat * aligned(program_.scratch_bytes) : nullptr;
+  return Frame(row_, workspace->slots.data(), own, &workspace->fault);
+}
+
+bool Executor::run_alone(Workspace* workspace, uint64_t* step_ns) const {
+  const Frame frame = frame_of(workspace, 0);
+  bool good = true;
+  for (size_t i = 0; good && i < program_.run.size(); i++) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point start = step_ns == nullptr ? Clock::time_point() : Clock::now();
+    execute(*program_.run[i], frame);
+    good = !workspace->fault.load(std::memory_order_relaxed);
+    if (step_ns == nullptr) continue;
+    step_ns[i] =
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
+  }
+  return good;
+}
+
+// One task of a node: of its one step, or all its steps. Once data was at fault nothing more is computed.
+void Executor::run_task(void* shared, uint32_t node, uint32_t task, uint32_t seat) {
+  const auto& [executor, workspace] = *static_cast<const Shared*>(shared);
+  const Frame frame = executor->frame_of(workspace, seat);
+  const std::vector<uint32_t>& first = executor->schedule_.first;
+  for (uint32_t i = first[node]; i < first[node + 1]; i++) {
+    if (workspace->fault.load(std::memory_order_relaxed)) return;
+    executor->program_.run[i]->run(frame, task);
+  }
+}
+
+// Takes one ready task after another, by chance.
+void Executor::run_shuffled(Workspace* workspace) {
+  struct Ready {
+    uint32_t node;
+    std::vector<uint32_t> tasks;
+  };
+  const TaskGraph& graph = *schedule_.graph;
+  std::vector<uint32_t> pending;
+  std::vector<Ready> ready;
+  const auto open = [&](uint32_t node) {
+    Ready& entry = ready.emplace_back();
+    entry.node = node;
+    for (uint32_t task = 0; task < graph.nodes[node].tasks; task++) entry.tasks.push_back(task);
+  };
+  for (uint32_t node = 0; node < graph.nodes.size(); node++) {
+    pending.push_back(graph.nodes[node].predecessors);
+    if (pending[node] == 0) open(node);
+  }
+  uint32_t state = shuffle_.fetch_add(0x9e3779b9u, std::memory_order_relaxed) | 1;
+  const auto below = [&state](size_t bound) {  // xorshift32
+    state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+    return state % bound;
+  };
+  Shared shared = {this, workspace};
+  while (!ready.empty()) {
+    Ready& from = ready[below(ready.size())];
+    const size_t which = below(from.tasks.size());
+    run_task(&shared, from.node, from.tasks[which], 0);
+    from.tasks[which] = from.tasks.back();
+    from.tasks.pop_back();
+    if (!from.tasks.empty()) continue;
+    const TaskGraph::Node done = graph.nodes[from.node];
+    std::swap(from, ready.back());
+    ready.pop_back();
+    for (uint32_t i = 0; i < done.successor_count; i++) {
+      const uint32_t next = graph.successors[done.first_successor + i];
+      if (--pending[next] == 0) open(next);
+    }
+  }
+}
+
+void Executor::execute(const Step& step, const Frame& frame) const {
+  for (uint32_t task = 0; task < step.tasks; task++) step.run(frame, task);
 }
 
 MemoryUse Executor::memory() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return {program_.permanent_bytes, program_.temporary_bytes, program_.scratch_bytes, peak_bytes_};
+  return {program_.permanent_bytes, program_.temporary_bytes, scratch_bytes(), peak_bytes_};
 }
 
 uint64_t Executor::workspace_bytes() const {
-  return aligned(program_.temporary_bytes) + aligned(program_.scratch_bytes);
+  return aligned(program_.temporary_bytes) + aligned(scratch_bytes());
+}
+
+// One task's for each thread that may be at one.
+uint64_t Executor::scratch_bytes() const {
+  return seats_ == 1 ? program_.scratch_bytes : seats_ * aligned(program_.scratch_bytes);
+}
+
+// As many threads as are asked for, are worth it, and have workspace within the limit.
+void Executor::choose_threads(uint64_t limit_bytes, const ExecutorOptions& options) {
+  shuffle_.store(options.shuffle, std::memory_order_relaxed);
+  const uint32_t threads = options.threads > 0 ? options.threads : pool_threads();
+  if (threads < 2 && options.shuffle == 0) return;
+  schedule_ = make_schedule(program_.run, options.shuffle == 0);
+  if (options.shuffle != 0) return;
+  seats_ = Job::seats_for(*schedule_.graph, threads);
+  const uint64_t each = aligned(program_.scratch_bytes);
+  const uint64_t used = aligned(program_.permanent_bytes) + aligned(program_.staging_bytes) +
+                        aligned(program_.temporary_bytes);
+  const uint64_t room = limit_bytes > used ? limit_bytes - used : 0;
+  if (each > 0) seats_ = static_cast<uint32_t>(std::clamp<uint64_t>(room / each, 1, seats_));
+  if (seats_ == 1) schedule_ = Schedule();
 }
 
 void Executor::note_use(uint64_t bytes) { peak_bytes_ = std::max(peak_bytes_, bytes); }
+
+// One more workspace, or null when the system refuses it.
+std::unique_ptr<Executor::Workspace> Executor::make_workspace() const {
+  auto workspace = std::make_unique<Workspace>();
+  workspace->temporary = Arena(program_.temporary_bytes);
+  workspace->scratch = Arena(scratch_bytes());
+  if (!workspace->temporary.ok() || !workspace->scratch.ok()) return nullptr;
+  workspace->slots.resize(kSlotPorts + program_.inputs.size() + program_.outputs.size());
+  workspace->slots[kSlotTemporary] = workspace->temporary.data();
+  workspace->slots[kSlotPermanent] = permanent_.data();
+  workspace->job = Job::create(schedule_.graph, seats_);
+  return workspace;
+}
 
 Executor::Workspace* Executor::acquire() {
   std::unique_lock<std::mutex> lock(mutex_);
@@ -155,9 +237,8 @@ Executor::Workspace* Executor::acquire() {
       return workspace;
     }
     if (workspaces_.size() < most_workspaces_) {
-      auto more =
-          std::make_unique<Workspace>(Workspace{Arena(program_.temporary_bytes), Arena(program_.scratch_bytes)});
-      if (more->ok()) {
+      std::unique_ptr<Workspace> more = make_workspace();
+      if (more != nullptr) {
         workspaces_.push_back(std::move(more));
         note_use(aligned(program_.permanent_bytes) + workspaces_.size() * workspace_bytes());
         return workspaces_.back().get();
@@ -174,83 +255,6 @@ void Executor::release(Workspace* workspace) {
     free_.push_back(workspace);
   }
   freed_.notify_one();
-}
-
-void Executor::execute(const Step& step, uint8_t* const* bases, uint8_t* scratch) const {
-  const auto at = [bases](const Ref& ref) { return bases[ref.space] + ref.offset; };
-  switch (step.kind) {
-    case kStepPack:
-      if (step.op == 1) {
-        row_.conv_pack(step.window, floats(at(step.x)), floats(at(step.y)));
-      } else {
-        row_.gemm_pack_b(step.k, step.n, floats(at(step.x)), step.b_transposed ? step.k : step.n, step.b_transposed,
-                         floats(at(step.y)));
-      }
-      return;
-    case kStepGemm: {
-      const Epilogue epilogue = {step.has_bias ? floats(at(step.bias)) : nullptr, step.activation, step.p0, step.p1};
-      const size_t packed_bytes = step.w_packed ? 0 : aligned(row_.gemm_packed_elements(step.k, step.n) * 4);
-      float* const workspace = floats(scratch + packed_bytes);
-      const float* b = floats(at(step.w));
-      for (size_t i = 0; i < step.batches; i++) {
-        const float* packed = b;
-        if (!step.w_packed) {
-          if (i == 0 || step.b_step != 0) {
-            row_.gemm_pack_b(step.k, step.n, b + i * step.b_step, step.b_transposed ? step.k : step.n,
-                             step.b_transposed, floats(scratch));
-          }
-          packed = floats(scratch);
-        }
-        row_.gemm(step.m, step.n, step.k, floats(at(step.x)) + i * step.a_step, step.a_transposed ? step.m : step.k,
-                  step.a_transposed, packed, floats(at(step.y)) + i * step.m * step.n, step.n, epilogue, workspace);
-      }
-      return;
-    }
-    case kStepConv: {
-      const Epilogue epilogue = {step.has_bias ? floats(at(step.bias)) : nullptr, step.activation, step.p0, step.p1};
-      const float* weights = floats(at(step.w));
-      float* workspace = floats(scratch);
-      if (!step.w_packed) {
-        row_.conv_pack(step.window, weights, floats(scratch));
-        weights = floats(scratch);
-        workspace = floats(scratch + aligned(row_.conv_packed_elements(step.window) * 4));
-      }
-      row_.conv(step.window, floats(at(step.x)), weights, floats(at(step.y)), epilogue, workspace);
-      return;
-    }
-    case kStepPool:
-      row_.pool(step.window, static_cast<PoolOp>(step.op), floats(at(step.x)), floats(at(step.y)));
-      return;
-    case kStepUnary:
-      row_.unary(static_cast<UnaryOp>(step.op), step.count, floats(at(step.x)), floats(at(step.y)), step.p0, step.p1);
-      return;
-    case kStepBinary:
-      row_.binary(static_cast<BinaryOp>(step.op), step.rank, step.dims, floats(at(step.x)), step.a_strides,
-                  floats(at(step.w)), step.b_strides, floats(at(step.y)));
-      return;
-    case kStepSoftmax:
-      row_.softmax(step.outer, step.n, step.inner, step.log, floats(at(step.x)), floats(at(step.y)));
-      return;
-    case kStepReduce:
-      row_.reduce(static_cast<ReduceOp>(step.op), step.outer, step.n, step.inner, floats(at(step.x)),
-                  floats(at(step.y)));
-      return;
-    case kStepCopy:
-      row_.copy_strided(step.rank, step.dims, step.strides, step.element_bytes, at(step.x) + step.start, at(step.y));
-      return;
-    case kStepConcat: {
-      uint8_t* y = at(step.y);
-      for (size_t row = 0; row < step.outer; row++) {
-        for (size_t i = 0; i < step.parts.size(); i++) {
-          std::memcpy(y, at(step.parts[i]) + row * step.row_bytes[i], step.row_bytes[i]);
-          y += step.row_bytes[i];
-        }
-      }
-      return;
-    }
-    case kStepLoad:
-    case kStepKindEnd: return;  // setup copies loads itself; the verifier lets no other kind through
-  }
 }
 
 }  // namespace cloister

@@ -1,58 +1,57 @@
 // The executor: owns the arenas of one verified program and runs it, unchecked.
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
 
+#include "arena.h"
 #include "program.h"
+#include "schedule.h"
 
 namespace cloister {
 
-// Bytes aligned to kArenaAlignment. Empty when the system refused them. Wiped before they are given back.
-class Arena {
- public:
-  Arena() = default;
-  explicit Arena(uint64_t bytes);
-  Arena(Arena&& other) noexcept;
-  Arena& operator=(Arena&& other) noexcept;
-  ~Arena();
-  uint8_t* data() const { return data_; }
-  uint64_t bytes() const { return bytes_; }
-  // False only when bytes were asked for and the system refused them.
-  bool ok() const { return data_ != nullptr || bytes_ == 0; }
-
- private:
-  void* block_ = nullptr;  // what the system gave; `data_` is its first aligned byte
-  uint8_t* data_ = nullptr;
-  uint64_t bytes_ = 0;
-};
+// Copies bytes [offset, offset + length) of the model to `to`; false when they cannot be had.
+using ModelReader = std::function<bool(uint64_t offset, uint64_t length, uint8_t* to)>;
 
 struct MemoryUse {
   uint64_t permanent_bytes;  // constants and packed weights
   uint64_t temporary_bytes;  // activations, of one run
-  uint64_t scratch_bytes;    // kernel workspace, of one run
+  uint64_t scratch_bytes;    // kernel workspace, of one run: as much for each thread as one task asks for
   uint64_t peak_bytes;       // the most that was held at once so far, setup included
 };
 
-// Test hook: what each workspace is filled with before each run. A result that depends on it has read what nobody
-// wrote.
 constexpr int kNoFill = -1;
+
+struct ExecutorOptions {
+  // The most threads that work on one run, the caller's among them. 0: what the pool allows. 1: no pool.
+  uint32_t threads = 1;
+  // Test hook: what each workspace is filled with before each run. A result that depends on it has read what nobody
+  // wrote.
+  int fill = kNoFill;
+  // Test hook: unless 0, each run takes steps and tasks in another order that the schedule allows, on one thread. A
+  // result that depends on it shows that the schedule allows too much.
+  uint32_t shuffle = 0;
+};
 
 // Runs of one executor may overlap on several threads: they share the permanent arena, and each takes a workspace of
 // its own.
 class Executor {
  public:
   // Verifies `program`, allocates, runs the setup steps. `model` and `program` are not needed afterwards. Null, and the
-  // reason in `verdict`, when the program is refused or memory is.
-  static std::shared_ptr<Executor> load(const uint8_t* program, size_t program_bytes, const uint8_t* model,
+  // reason in `verdict`, when the program is refused, memory is, or the model cannot be read.
+  static std::shared_ptr<Executor> load(const uint8_t* program, size_t program_bytes, const ModelReader& model,
                                         uint64_t model_bytes, uint64_t limit_bytes, uint64_t limit_work,
-                                        const Kernels& row, int fill, Verdict* verdict);
+                                        const Kernels& row, const ExecutorOptions& options, Verdict* verdict);
 
-  // Copies the inputs in, runs every step, copies the outputs out. Each pointer has the bytes that its port says. Waits
-  // while the memory limit leaves no workspace free. `step_ns`, unless null, receives one duration for each run step.
-  void run(const uint8_t* const* inputs, uint8_t* const* outputs, uint64_t* step_ns = nullptr);
+  // Runs every step on the caller's inputs and outputs, where they lie, with the pool's help where that is worth it: each pointer has the bytes that its port says,
+  // at a multiple of its alignment; outputs overlap neither inputs nor one another. Waits while the memory limit leaves
+  // no workspace free. `step_ns`, unless null, receives one duration for each run step; such a run is this thread's alone. False when data asked for what
+  // is not there; the outputs are then undefined.
+  bool run(const uint8_t* const* inputs, uint8_t* const* outputs, uint64_t* step_ns = nullptr);
 
   const Program& program() const { return program_; }
   MemoryUse memory() const;
@@ -60,13 +59,28 @@ class Executor {
  private:
   struct Workspace {
     Arena temporary, scratch;
-    bool ok() const { return temporary.ok() && scratch.ok(); }
+    std::vector<uint8_t*> slots;
+    std::atomic<bool> fault{false};
+    JobPointer job;  // null: the caller's thread does it all
+  };
+  // What the tasks of a run need, besides the workspace.
+  struct Shared {
+    const Executor* executor;
+    Workspace* workspace;
   };
 
   explicit Executor(const Kernels& row) : row_(row) {}
   Workspace* acquire();
   void release(Workspace* workspace);
-  void execute(const Step& step, uint8_t* const* bases, uint8_t* scratch) const;
+  std::unique_ptr<Workspace> make_workspace() const;
+  void execute(const Step& step, const Frame& frame) const;
+  void choose_threads(uint64_t limit_bytes, const ExecutorOptions& options);
+  uint64_t scratch_bytes() const;
+  Frame frame_of(Workspace* workspace, uint32_t seat) const;
+  bool run_alone(Workspace* workspace, uint64_t* step_ns) const;
+  void run_shuffled(Workspace* workspace);
+  static void run_task(void* shared, uint32_t node, uint32_t task, uint32_t seat);
+  bool set_up(const uint8_t* program, const ModelReader& model, Verdict* verdict);
   void note_use(uint64_t bytes);
   uint64_t workspace_bytes() const;
 
@@ -74,6 +88,9 @@ class Executor {
   Program program_;
   Arena permanent_;
   int fill_ = kNoFill;
+  Schedule schedule_;
+  uint32_t seats_ = 1;
+  std::atomic<uint32_t> shuffle_{0};
   size_t most_workspaces_ = 1;
 
   mutable std::mutex mutex_;

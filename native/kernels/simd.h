@@ -49,6 +49,15 @@ inline F load_even(const float* p) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   return _mm512_permutex2var_ps(load(p), even, load(p + kLanes));
 }
+// Four floats from each of kLanes / 4 places.
+inline F load_quads(const float* const* from) {
+  const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from[0])), _mm_loadu_ps(from[1]), 1);
+  const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from[2])), _mm_loadu_ps(from[3]), 1);
+  return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+// Of four floats from each operand, the first (last) two, alternating.
+inline F zip_low(F a, F b) { return _mm512_maskz_unpacklo_ps(kAll, a, b); }
+inline F zip_high(F a, F b) { return _mm512_maskz_unpackhi_ps(kAll, a, b); }
 
 #elif defined(__AVX2__)
 
@@ -76,6 +85,11 @@ inline F load_even(const float* p) {
   const F pairs = _mm256_shuffle_ps(load(p), load(p + kLanes), _MM_SHUFFLE(2, 0, 2, 0));
   return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), _MM_SHUFFLE(3, 1, 2, 0)));
 }
+inline F load_quads(const float* const* from) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from[0])), _mm_loadu_ps(from[1]), 1);
+}
+inline F zip_low(F a, F b) { return _mm256_unpacklo_ps(a, b); }
+inline F zip_high(F a, F b) { return _mm256_unpackhi_ps(a, b); }
 
 #else
 
@@ -103,6 +117,9 @@ inline F ceil_of(F v) { return vrndpq_f32(v); }
 inline F max_second(F a, F b) { return vmaxq_f32(a, b); }
 inline F min_second(F a, F b) { return vminq_f32(a, b); }
 inline F load_even(const float* p) { return vuzp1q_f32(load(p), load(p + kLanes)); }
+inline F load_quads(const float* const* from) { return vld1q_f32(from[0]); }
+inline F zip_low(F a, F b) { return vzip1q_f32(a, b); }
+inline F zip_high(F a, F b) { return vzip2q_f32(a, b); }
 
 #endif
 
@@ -147,6 +164,16 @@ inline float sum_lanes(F v) {
   return lanes[0];
 }
 
+// Transposes the squares of four by four floats that lie side by side in four vectors.
+inline void transpose_quads(F (&v)[4]) {
+  const F low = zip_low(v[0], v[2]), high = zip_high(v[0], v[2]);
+  const F low_odd = zip_low(v[1], v[3]), high_odd = zip_high(v[1], v[3]);
+  v[0] = zip_low(low, low_odd);
+  v[1] = zip_high(low, low_odd);
+  v[2] = zip_low(high, high_odd);
+  v[3] = zip_high(high, high_odd);
+}
+
 // The lanes of `mask`, side by side from p on.
 inline void store_chosen(float* p, F v, uint32_t mask) {
 #if defined(__AVX512F__)
@@ -159,8 +186,8 @@ inline void store_chosen(float* p, F v, uint32_t mask) {
 #endif
 }
 
-inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-inline size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
+inline constexpr size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+inline constexpr size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 }  // namespace cloister

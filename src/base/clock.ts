@@ -1,5 +1,5 @@
 /**
- * The clock seam: nothing below the service reads the time by itself.
+ * The seams of time: nothing below the service reads the clock, or waits, by itself.
  * @module
  */
 
@@ -11,3 +11,28 @@ export interface Clock {
 
 /** The machine's wall clock. */
 export const systemClock: Clock = { now: () => Date.now() };
+
+/** Time that only goes forward, and that calls back: what waiting is measured with. */
+export interface Timers {
+  /** Milliseconds since some moment, with fractions. Never goes back. */
+  now(): number;
+  /** Calls `callback` once, about `delayMs` from now and not within this call. What it returns calls that off; harmless later. */
+  after(delayMs: number, callback: () => void): () => void;
+}
+
+/** What `setTimeout` can count: above it, it fires at once. */
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+/** The machine's monotonic clock, and its timers. A pending one keeps the process alive. */
+export const systemTimers: Timers = {
+  now: () => performance.now(),
+  after(delayMs, callback) {
+    let handle: ReturnType<typeof setTimeout>;
+    const wait = (leftMs: number): void => {
+      const stepMs = Math.min(leftMs, LONGEST_TIMEOUT_MS);
+      handle = setTimeout(() => (leftMs > stepMs ? wait(leftMs - stepMs) : callback()), stepMs);
+    };
+    wait(delayMs);
+    return () => clearTimeout(handle);
+  },
+};

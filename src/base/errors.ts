@@ -28,6 +28,8 @@ export const ERROR_CODES = {
   INPUT_MISMATCH: 'the inputs are not those of the model',
   /** A program failed verification; nothing was run. */
   INVALID_PROGRAM: 'the program failed verification',
+  /** A kernel does not compute here what the reference computes: this CPU, or what emulates it, is not as it says. */
+  KERNEL_MISMATCH: 'a kernel and the reference disagree',
   /** An arena, allocation or count limit would be exceeded. */
   OUT_OF_MEMORY: 'a memory limit would be exceeded',
   /** A guest or worker passed one of its limits and was stopped. `detail.limit` says which. */
@@ -38,6 +40,10 @@ export const ERROR_CODES = {
   GUEST_FAILED: 'sandboxed code failed',
   /** The caller's signal was aborted. */
   ABORTED: 'the caller cancelled',
+  /** There is no room for the request now: its queue is full. Later there may be; `detail.retryAfterMs` says when to try, if known. */
+  OVERLOADED: 'too many requests are waiting',
+  /** The time that the request was given has passed, or is shorter than its run takes. */
+  DEADLINE_EXCEEDED: 'the request cannot be answered in its time',
   /** The object was closed. */
   CLOSED: 'the object is closed',
   /** A request asks for something that the policy does not allow. */

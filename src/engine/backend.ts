@@ -64,6 +64,13 @@ export interface Executable {
   run(inputs: NamedTensors, options?: ExecuteOptions): Promise<NamedTensors>;
   /** {@link Executable.run} on the calling thread, without a promise; it cannot be cancelled. */
   runSync(inputs: NamedTensors, options?: Pick<ExecuteOptions, 'onNode'>): NamedTensors;
+  /**
+   * {@link Executable.runSync} into tensors of the caller: `outputs` has one for each output, dense over a buffer of its own, of
+   * the same dtype and shape, and is overwritten whole. Allocates nothing that grows with the tensors.
+   *
+   * @throws {CloisterError} As {@link Executable.runSync}; the same codes where an output does not fit.
+   */
+  runInto(inputs: NamedTensors, outputs: NamedTensors): void;
   /** Frees what it holds. Later runs throw `CLOSED`. Calling it twice is harmless. */
   close(): void;
 }
@@ -71,8 +78,15 @@ export interface Executable {
 /** An executor of graphs. The contract suite in `test/suites/backend.ts` says what all of them keep. */
 export interface Backend {
   readonly name: string;
+  /** It answers asynchronously only: `runSync` and `runInto` of what it prepares throw `UNSUPPORTED_MODEL`. */
+  readonly isAsync?: true;
   /** Whether this backend runs `node`, whose inputs and outputs have these facts. */
   supports(node: Node, inputs: readonly (Facts | undefined)[], outputs: readonly (Facts | undefined)[]): boolean;
+  /**
+   * Why it does not run a node, for each of `nodes` of `graph` that it does not, where that depends on more than the facts of the node.
+   * Left out, {@link Backend.supports} says it all.
+   */
+  readonly refusals?: (graph: Graph, nodes: readonly Node[]) => ReadonlyMap<Node, string>;
   /** @throws {CloisterError} `UNSUPPORTED_MODEL` with every node that is not supported, by name; `OUT_OF_MEMORY`. */
   prepare(graph: Graph, options: PrepareOptions): Executable;
 }

@@ -3,9 +3,10 @@
  * @module
  */
 import type { ConstantReader, Facts, Graph, Node, ValueId } from '../graph/index.ts';
-import { DTYPES, elementCount, Tensor } from '../tensor/index.ts';
+import { DTYPES, elementCount, formatShape, Tensor } from '../tensor/index.ts';
 import {
   BINARY_OPS,
+  CHANNEL_BLOCK,
   floatWord,
   type PackedWeight,
   PROGRAM_LIMITS,
@@ -28,12 +29,16 @@ export interface DraftStep {
   readonly kind: StepKind;
   readonly operands: readonly DraftOperand[];
   readonly words: readonly number[];
-  /** Which operand is written; -1 for `pack`, which writes its packed weight. */
-  readonly writes: number;
   /** Operands whose bytes the result may take over when nobody needs them afterwards. */
   readonly inPlace: readonly number[];
   /** The graph node that this step is part of. */
   readonly node: string;
+}
+
+/** An input or output by its index. */
+export interface DraftPort {
+  readonly kind: 'input' | 'output';
+  readonly index: number;
 }
 
 /** Bytes that steps read and write. */
@@ -43,24 +48,12 @@ export interface DraftBuffer {
   readonly phase: 'setup' | 'run';
   /** A setup buffer that a run step or an output reads. */
   kept: boolean;
+  /** An input or output of the program, whose bytes are the caller's. */
+  port?: DraftPort;
 }
 
 /** Why a node cannot be lowered. Caught by the planner, which lists every node. */
 export class Unsupported extends Error {}
-
-const WRITES: Readonly<Record<StepKind, number>> = {
-  load: 0,
-  pack: -1,
-  gemm: 2,
-  conv: 2,
-  pool: 1,
-  unary: 1,
-  binary: 2,
-  softmax: 1,
-  reduce: 1,
-  copy: 1,
-  concat: 0,
-};
 
 /** Collects steps while the nodes of a graph with concrete facts are lowered one by one. */
 export class Draft {
@@ -72,6 +65,8 @@ export class Draft {
   readonly packed: PackedWeight[] = [];
   readonly #reader: ConstantReader;
   readonly #bufferOf = new Map<ValueId, number>();
+  readonly #blocksOf = new Map<ValueId, number>();
+  readonly #deferred = new Map<ValueId, () => void>();
   readonly #packedOf = new Map<string, number>();
   readonly #constant: ReadonlySet<ValueId>;
   readonly #uses: ReadonlyMap<ValueId, number>;
@@ -152,6 +147,11 @@ export class Draft {
 
   /** The bytes of a value that a node before this one made, or that the graph brings. */
   read(id: ValueId): View {
+    const blocks = this.#blocksOf.get(id);
+    if (blocks !== undefined && !this.#bufferOf.has(id)) this.#fromBlocks(id, blocks);
+    const make = this.#deferred.get(id);
+    this.#deferred.delete(id);
+    make?.();
     let buffer = this.#bufferOf.get(id);
     const constant = this.graph.constants.get(id);
     if (buffer === undefined && constant !== undefined) {
@@ -167,6 +167,13 @@ export class Draft {
     return this.#whole(buffer);
   }
 
+  /** Whether what is lowered now may read `id`: it is a constant, or made by a node before this one in the same phase. */
+  isReady(id: ValueId): boolean {
+    return this.isConstant(id)
+      ? this.graph.constants.has(id) || this.#bufferOf.has(id)
+      : !this.inSetup && this.#bufferOf.has(id);
+  }
+
   /** New bytes for a value. */
   write(id: ValueId): View {
     const view = this.temporary(this.bytes(id));
@@ -174,9 +181,75 @@ export class Draft {
     return view;
   }
 
+  /**
+   * Whether a value is there in the blocked layout: its second dimension, the channels, in blocks of {@link CHANNEL_BLOCK}. Whoever can
+   * goes on in it, so that a region of the graph is converted at its borders only; {@link Draft.read} converts for whoever cannot.
+   */
+  inBlocks(id: ValueId): boolean {
+    return this.#blocksOf.has(id);
+  }
+
+  /** Whether a value was computed by now, or is a constant. */
+  isThere(id: ValueId): boolean {
+    return this.#bufferOf.has(id) || this.#blocksOf.has(id) || this.graph.constants.has(id);
+  }
+
+  /** Bytes of a value in the blocked layout. */
+  blockedBytes(id: ValueId): number {
+    const channels = this.shape(id)[1]!;
+    return (this.bytes(id) / channels) * CHANNEL_BLOCK * Math.ceil(channels / CHANNEL_BLOCK);
+  }
+
+  /** A value of at least one element and two dimensions in the blocked layout; converted where it is not there yet. */
+  readBlocks(id: ValueId): View {
+    const known = this.#blocksOf.get(id);
+    if (known !== undefined) return this.#whole(known);
+    const plain = this.read(id);
+    const y = this.temporary(this.blockedBytes(id));
+    this.emit('toBlocks', [plain, y], this.#image(id));
+    if (!this.inSetup) this.#blocksOf.set(id, y.buffer);
+    return y;
+  }
+
+  /** New bytes for a value in the blocked layout. Not in setup. */
+  writeBlocks(id: ValueId): View {
+    const view = this.temporary(this.blockedBytes(id));
+    this.#blocksOf.set(id, view.buffer);
+    return view;
+  }
+
+  #fromBlocks(id: ValueId, blocks: number): void {
+    const [batch, channels, pixels] = this.#image(id);
+    if (pixels === 1 && channels % CHANNEL_BLOCK === 0) {
+      this.#bufferOf.set(id, blocks); // the same bytes
+      return;
+    }
+    const phase = this.#phase;
+    this.#phase = 'run';
+    const y = this.write(id);
+    this.emit('fromBlocks', [this.#whole(blocks), y], [batch, channels, pixels]);
+    this.#phase = phase;
+  }
+
+  /** Batch, channels, pixels. */
+  #image(id: ValueId): readonly [number, number, number] {
+    const [batch, channels, ...rest] = this.shape(id);
+    return [batch!, channels!, elementCount(rest)];
+  }
+
   /** Makes `id` another name of the bytes of `of`. */
   alias(id: ValueId, of: ValueId): void {
+    const blocks = this.#blocksOf.get(of);
+    if (blocks !== undefined && formatShape(this.shape(id)) === formatShape(this.shape(of))) {
+      this.#blocksOf.set(id, blocks);
+      return;
+    }
     this.#bufferOf.set(id, this.read(of).buffer);
+  }
+
+  /** Leaves the bytes of `id` to `make`, which writes them when somebody reads them, if anybody does. */
+  defer(id: ValueId, make: () => void): void {
+    this.#deferred.set(id, make);
   }
 
   /** New bytes that are no value of the graph. */
@@ -185,15 +258,43 @@ export class Draft {
     return this.#whole(this.buffers.length - 1);
   }
 
-  /** New bytes at the beginning of each run: an input of the graph. */
-  input(id: ValueId): View {
+  /** The bytes of input `index` of the program: the graph's `id`. */
+  input(id: ValueId, index: number): void {
     this.#phase = 'run';
-    return this.write(id);
+    const { buffer } = this.write(id);
+    this.buffers[buffer]!.port = { kind: 'input', index };
+  }
+
+  /**
+   * Makes the bytes of `id` output `index` of the program: those that a step writes anyway, or, where they are constant, an
+   * input or another output, a copy.
+   */
+  output(id: ValueId, index: number): void {
+    const view = this.read(id);
+    const buffer = this.buffers[view.buffer]!;
+    if (buffer.phase === 'run' && buffer.port === undefined) {
+      buffer.port = { kind: 'output', index };
+      return;
+    }
+    this.#phase = 'run';
+    const copy = this.temporary(view.length);
+    this.buffers[copy.buffer]!.port = { kind: 'output', index };
+    if (view.length > 0) this.emit('concat', [copy, view], [1]);
   }
 
   /** A float32 that every run reads. */
   scalar(value: number): View {
-    return this.#load({ kind: 'inline', bytes: new Uint8Array(Float32Array.of(value).buffer) });
+    return this.inline(new Uint8Array(Float32Array.of(value).buffer));
+  }
+
+  /** Bytes that are the same in every run. */
+  inline(bytes: Uint8Array): View {
+    return this.#load({ kind: 'inline', bytes });
+  }
+
+  /** Bytes that are known now. */
+  literal(bytes: Uint8Array): View {
+    return this.#load({ kind: 'inline', bytes });
   }
 
   /** Marks what a run step or an output reads as permanent. */
@@ -210,7 +311,7 @@ export class Draft {
     words: readonly number[],
     inPlace: readonly number[] = [],
   ): void {
-    const step: DraftStep = { kind, operands, words, writes: WRITES[kind], inPlace, node: this.#node };
+    const step: DraftStep = { kind, operands, words, inPlace, node: this.#node };
     if (this.#phase === 'setup') this.setup.push(step);
     else {
       for (const operand of operands) if ('buffer' in operand) this.keep(operand);
@@ -220,7 +321,7 @@ export class Draft {
 
   /** The index of `weight` in the executor's own layout; packs it at setup when nobody has. */
   pack(source: View, weight: PackedWeight): number {
-    const key = `${source.buffer} ${JSON.stringify(weight)}`;
+    const key = `${source.buffer} ${source.offset} ${JSON.stringify(weight)}`;
     let index = this.#packedOf.get(key);
     if (index === undefined) {
       index = this.packed.push(weight) - 1;

@@ -3,30 +3,25 @@
  * @module
  */
 import { CloisterError, isCloisterError } from '../base/index.ts';
-import {
-  bindSizes,
-  type Constant,
-  type ConstantReader,
-  type Graph,
-  graphDigest,
-  inferFacts,
-  type ValueId,
-} from '../graph/index.ts';
-import { DTYPES, elementCount, newArray, Tensor } from '../tensor/index.ts';
+import { bindSizes, type ConstantReader, type Graph, graphDigest, inferFacts, type ValueId } from '../graph/index.ts';
+import { DTYPES, Tensor } from '../tensor/index.ts';
 import type { Backend, Executable, ExecuteOptions, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
-import type { LoadedProgram, ProgramHost } from './kernel-host.ts';
-import { refusal } from './lowering.ts';
+import type { LoadedProgram, ModelReader, ProgramHost } from './kernel-host.ts';
+import { refusal } from './lowering/index.ts';
+import { checkOutputs } from './outputs.ts';
 import {
   analyse,
+  nativeForm,
+  nodeRefusals,
   type PlannedPort,
   type PlannedProgram,
   planProgram,
   refusals,
   throwUnsupported,
-  tidy,
 } from './plan.ts';
 import type { PlanCache, PlanOrigin } from './plan-cache.ts';
 import { checkInputs } from './reference.ts';
+import { selfTest } from './self-test/self-test.ts';
 
 /** What {@link nativeBackend} may be told. */
 export interface NativeBackendOptions {
@@ -35,6 +30,11 @@ export interface NativeBackendOptions {
    * 4.
    */
   readonly programs?: number;
+  /**
+   * Compares every kernel with the reference backend on random sizes first, which takes about a second; `nativeBackend` then throws
+   * `KERNEL_MISMATCH` where one differs. See {@link selfTest}.
+   */
+  readonly selfTest?: boolean;
   /** Where plans are looked up before they are made. Programs from it are verified like all others. */
   readonly plans?: PlanCache;
 }
@@ -58,20 +58,31 @@ export interface NativeBackendOptions {
  */
 export function nativeBackend(host: ProgramHost, options: NativeBackendOptions = {}): Backend {
   const programs = Math.max(1, options.programs ?? 4);
-  return Object.freeze({
+  const backend: Backend = Object.freeze({
     name: 'native',
     supports: (node, inputs, outputs) => refusal(node, inputs, outputs) === undefined,
+    refusals: nodeRefusals,
     prepare(graph, prepare) {
       if (!isConcrete(graph, prepare)) {
         // What folds away only at known sizes is refused here all the same: better early than in the middle of the
         // work.
-        const folded = tidy(graph, prepare.constants);
+        const folded = nativeForm(graph, prepare.constants);
         const lines = refusals(folded, analyse(folded).nodes);
         if (lines.length > 0) throwUnsupported(lines);
       }
       return new NativeExecutable(host, graph, prepare, { programs, plans: options.plans });
     },
   } satisfies Backend);
+  if (options.selfTest === true) assertSelfTest(backend, host);
+  return backend;
+}
+
+function assertSelfTest(backend: Backend, host: ProgramHost): void {
+  const { failures, checked } = selfTest(backend);
+  const [first] = failures;
+  if (first === undefined) return;
+  const message = `row ${host.info.isa}: ${failures.length} of ${checked} cases differ from the reference; ${first.operator} on ${first.inputs.join(', ')}: ${first.why}; set CLOISTER_ISA to another row, or CLOISTER_NATIVE=off`;
+  throw new CloisterError('KERNEL_MISMATCH', message, { isa: host.info.isa, operator: first.operator });
 }
 
 /** A program that is loaded, and the shapes that it is for. */
@@ -130,7 +141,7 @@ class NativeExecutable implements Executable {
       return outputs;
     }
     const outputs = ready.plan.outputs.map(allocate);
-    await ready.program.runAsync(inputBytes(ready.plan, inputs), outputs.map(bytesOf));
+    await ready.program.runAsync(inputElements(ready.plan, inputs), outputs.map(elementsOf));
     throwIfAborted(signal);
     return named(ready.plan, outputs);
   }
@@ -138,8 +149,17 @@ class NativeExecutable implements Executable {
   runSync(inputs: NamedTensors): NamedTensors {
     const ready = this.#find(inputs);
     const outputs = ready.plan.outputs.map(allocate);
-    ready.program.run(inputBytes(ready.plan, inputs), outputs.map(bytesOf));
+    ready.program.run(inputElements(ready.plan, inputs), outputs.map(elementsOf));
     return named(ready.plan, outputs);
+  }
+
+  runInto(inputs: NamedTensors, outputs: NamedTensors): void {
+    const ready = this.#find(inputs);
+    checkOutputs(ready.plan.outputs, outputs);
+    ready.program.run(
+      inputElements(ready.plan, inputs),
+      ready.plan.outputs.map(({ name }) => outputs[name]!.elements() as ArrayBufferView),
+    );
   }
 
   close(): void {
@@ -164,22 +184,32 @@ class NativeExecutable implements Executable {
   }
 
   #load(dims: Readonly<Record<string, number>>, key: string): Ready {
-    const { graph, reader, bytes } = compact(this.#graph, this.#options.constants);
-    while (this.#ready.size >= this.#limit) {
-      const [key, oldest] = this.#ready.entries().next().value!;
-      oldest.program.close();
-      this.#ready.delete(key);
-      if (this.#latest === oldest) this.#latest = undefined;
+    while (this.#ready.size >= this.#limit) this.#drop(this.#ready.keys().next().value!);
+    let ready: Ready;
+    try {
+      ready = this.#open(dims);
+    } catch (error) {
+      // What other sizes hold is a cache: it is given up before a load fails for want of memory.
+      if (!isCloisterError(error, 'OUT_OF_MEMORY') || this.#ready.size === 0) throw error;
+      for (const other of [...this.#ready.keys()]) this.#drop(other);
+      ready = this.#open(dims);
     }
-    const ready = this.#open(graph, reader, bytes, dims);
     this.#ready.set(key, ready);
     this.#latest = ready;
     return ready;
   }
 
+  #drop(key: string): void {
+    const ready = this.#ready.get(key)!;
+    ready.program.close();
+    this.#ready.delete(key);
+    if (this.#latest === ready) this.#latest = undefined;
+  }
+
   /** A program for these sizes: from the cache, if what is there is accepted, or planned now. */
-  #open(graph: Graph, reader: ConstantReader, bytes: Uint8Array, dims: Readonly<Record<string, number>>): Ready {
-    const { limitBytes = Number.MAX_SAFE_INTEGER, sourceDigest } = this.#options;
+  #open(dims: Readonly<Record<string, number>>): Ready {
+    const { limitBytes = Number.MAX_SAFE_INTEGER, sourceDigest, constants } = this.#options;
+    const model = modelOf(this.#graph, constants);
     const kernel = this.#host.info;
     const inFile = [...this.#graph.constants.values()].some(({ kind }) => kind === 'range');
     const plans = inFile && sourceDigest === undefined ? undefined : this.#plans;
@@ -192,7 +222,7 @@ class NativeExecutable implements Executable {
     const known = origin && plans?.get(origin);
     if (known) {
       try {
-        const program = this.#host.load(known.program, bytes, limitBytes);
+        const program = this.#host.load(known.program, model, limitBytes);
         if (agrees(known, program, this.#bound, dims)) return { plan: known, program };
         program.close();
         plans?.delete(origin);
@@ -201,8 +231,8 @@ class NativeExecutable implements Executable {
         plans?.delete(origin);
       }
     }
-    const plan = planProgram(graph, { kernel, constants: reader, modelBytes: bytes.length, dims });
-    const program = this.#host.load(plan.program, bytes, limitBytes);
+    const plan = planProgram(this.#graph, { kernel, constants, modelBytes: model.size, dims });
+    const program = this.#host.load(plan.program, model, limitBytes);
     if (origin) plans?.set(origin, plan);
     return { plan, program };
   }
@@ -242,28 +272,13 @@ function isConcrete(graph: Graph, options: PrepareOptions): boolean {
   );
 }
 
-/**
- * The `range` constants of `graph`, read and laid one behind another: the model file, without what is not needed of it.
- */
-function compact(graph: Graph, reader: ConstantReader): { graph: Graph; reader: ConstantReader; bytes: Uint8Array } {
-  const ranges = [...graph.constants.values()].filter(constant => constant.kind === 'range');
-  const bytes = new Uint8Array(ranges.reduce((sum, { length }) => sum + length, 0));
-  const constants = new Map<ValueId, Constant>();
-  let at = 0;
-  for (const [id, constant] of graph.constants) {
-    if (constant.kind === 'inline') {
-      constants.set(id, constant);
-      continue;
-    }
-    bytes.set(reader.read(constant.offset, constant.length), at);
-    constants.set(id, { kind: 'range', offset: at, length: constant.length });
-    at += constant.length;
+/** The model file as far as the constants of `graph` reach into it. */
+function modelOf(graph: Graph, reader: ConstantReader): ModelReader {
+  let size = 0;
+  for (const constant of graph.constants.values()) {
+    if (constant.kind === 'range') size = Math.max(size, constant.offset + constant.length);
   }
-  return {
-    graph: { ...graph, constants },
-    reader: { read: (offset, length) => bytes.subarray(offset, offset + length) },
-    bytes,
-  };
+  return { size, read: (offset, length) => reader.read(offset, length) };
 }
 
 function fits(ports: readonly PlannedPort[], inputs: NamedTensors): boolean {
@@ -291,16 +306,18 @@ function bind(graph: Graph, inputs: NamedTensors, given: Readonly<Record<string,
 }
 
 function allocate({ dtype, shape }: PlannedPort): Tensor {
-  return Tensor.from(dtype, shape, newArray(dtype, elementCount(shape)));
+  return Tensor.zeros(dtype, shape);
 }
 
-function inputBytes(plan: PlannedProgram, inputs: NamedTensors): readonly Uint8Array[] {
-  return plan.inputs.map(({ name }) => bytesOf(inputs[name]!));
+function inputElements(plan: PlannedProgram, inputs: NamedTensors): readonly ArrayBufferView[] {
+  const list: ArrayBufferView[] = [];
+  for (const { name } of plan.inputs) list.push(elementsOf(inputs[name]!));
+  return list;
 }
 
-/** The dense little-endian bytes of `tensor`: a view where it is dense over a buffer of its own, else a copy. */
-function bytesOf(tensor: Tensor): Uint8Array {
-  return (tensor.isContiguous && isPrivate(tensor) ? tensor : tensor.clone()).bytes();
+/** The elements of `tensor` in order, as the kernels take them: where it is dense over a buffer of its own they are its own. */
+function elementsOf(tensor: Tensor): ArrayBufferView {
+  return (tensor.isContiguous && isPrivate(tensor) ? tensor : tensor.clone()).elements() as ArrayBufferView;
 }
 
 function isPrivate(tensor: Tensor): boolean {

@@ -4,7 +4,7 @@
  */
 import type { ConstantReader, Graph } from '../graph/index.ts';
 import type { Backend } from './backend.ts';
-import { analyse, refusals, tidy } from './plan.ts';
+import { analyse, nativeForm, refusals } from './plan.ts';
 
 /** What there is to pick from. */
 export interface BackendCandidates {
@@ -34,7 +34,7 @@ export interface BackendChoice {
 export function pickBackend(graph: Graph, candidates: BackendCandidates): BackendChoice {
   const { native, reference, constants } = candidates;
   if (native === undefined) return { backend: reference, reasons: ['there are no native kernels here'] };
-  const folded = tidy(graph, constants);
+  const folded = nativeForm(graph, constants);
   const reasons = refusals(folded, analyse(folded).nodes);
   if (reasons.length > 0) return { backend: reference, reasons };
   return { backend: native, reasons: ['every node runs on native kernels'] };

@@ -3,11 +3,19 @@
  * @module
  */
 import { CloisterError, isCloisterError } from '../base/index.ts';
-import { type ConstantReader, foldConstants, type Graph, type Node, optimise, type ValueId } from '../graph/index.ts';
+import {
+  type ConstantReader,
+  foldConstants,
+  type Graph,
+  type Node,
+  optimise,
+  type Supports,
+  type ValueId,
+} from '../graph/index.ts';
 import { type DType, elementCount } from '../tensor/index.ts';
 import { Draft, type DraftOperand, type DraftStep, Unsupported } from './draft.ts';
 import type { KernelInfo } from './kernel-host.ts';
-import { dataInputs, findLowering, parameterInputs, refusal } from './lowering.ts';
+import { dataInputs, findLowering, parameterInputs, refusal } from './lowering/index.ts';
 import { alignUp, planMemory } from './memory-planner.ts';
 import {
   encodeProgram,
@@ -15,7 +23,7 @@ import {
   PROGRAM_VERSION,
   type ProgramOperand,
   type ProgramStep,
-  type Region,
+  STEP_WRITES,
 } from './program.ts';
 
 /** What {@link planProgram} may be told. */
@@ -82,29 +90,30 @@ export function planProgram(graph: Graph, options: PlanOptions): PlannedProgram 
     const message = `programs of version ${PROGRAM_VERSION} are planned here, the native side runs ${theirs}`;
     throw new CloisterError('INVALID_ARGUMENT', message);
   }
-  const bound = tidy(graph, options.constants, options.dims);
+  const bound = nativeForm(graph, options.constants, options.dims);
   const { inputs } = bound;
   refuseUnbound(bound, inputs);
   const { nodes, constant } = analyse(bound);
   refuseUnsupported(bound, nodes);
   const draft = new Draft(bound, options.constants, nodes, constant);
-  const inputViews = inputs.map(id => draft.input(id));
+  inputs.forEach((id, i) => {
+    draft.input(id, i);
+  });
   lower(draft, nodes, constant);
-  const outputViews = bound.outputs.map(id => draft.keep(draft.read(id)));
-  const layout = layOut(
-    draft,
-    inputViews.map(view => view.buffer),
-    outputViews.map(view => view.buffer),
-  );
+  bound.outputs.forEach((id, i) => {
+    draft.output(id, i);
+  });
+  const layout = layOut(draft);
   const port = (id: ValueId): PlannedPort => {
     const { name, facts } = bound.values[id]!;
     return Object.freeze({ name, dtype: facts.dtype, shape: facts.shape as readonly number[] });
   };
-  const place = (id: ValueId, i: number, views: readonly DraftOperand[]) => ({
-    dtype: bound.values[id]!.facts.dtype,
-    region: layout.operand(views[i]!) as Region,
+  const place = (id: ValueId) => ({ dtype: bound.values[id]!.facts.dtype, length: draft.bytes(id) });
+  const encode = ({ kind, words, operands }: DraftStep): ProgramStep => ({
+    kind,
+    words,
+    operands: operands.map(layout.operand),
   });
-  const encode = (step: DraftStep): ProgramStep => ({ ...step, operands: step.operands.map(layout.operand) });
   const program = encodeProgram({
     modelBytes: options.modelBytes,
     permanentBytes: layout.memory.permanentBytes,
@@ -112,8 +121,8 @@ export function planProgram(graph: Graph, options: PlanOptions): PlannedProgram 
     stagingBytes: layout.memory.stagingBytes,
     constants: draft.constants,
     packed: draft.packed,
-    inputs: inputs.map((id, i) => place(id, i, inputViews)),
-    outputs: bound.outputs.map((id, i) => place(id, i, outputViews)),
+    inputs: inputs.map(place),
+    outputs: bound.outputs.map(place),
     setup: draft.setup.map(encode),
     run: draft.run.map(encode),
   });
@@ -134,6 +143,17 @@ export function tidy(
 ): Graph {
   const reader = constants === undefined ? {} : { constants };
   return foldConstants(optimise(graph, { dims, ...reader, groups: ['declutter'] }).graph, reader);
+}
+
+/** {@link tidy}, with every larger operator recovered that native kernels have. */
+export function nativeForm(
+  graph: Graph,
+  constants: ConstantReader | undefined,
+  dims: Readonly<Record<string, number>> = {},
+): Graph {
+  const reader = constants === undefined ? {} : { constants };
+  const supports: Supports = (node, inputs, outputs) => refusal(node, inputs, outputs) === undefined;
+  return foldConstants(optimise(graph, { dims, ...reader, supports }).graph, reader);
 }
 
 /** Which nodes the outputs need, in order, and which values are the same in every run. */
@@ -165,18 +185,27 @@ export function analyse(graph: Graph): Analysis {
 
 /** One line for each port and each of `nodes` that the native backend does not run: the node and the reason. */
 export function refusals(graph: Graph, nodes: readonly Node[]): readonly string[] {
+  const ports = new Set([...graph.inputs, ...graph.outputs]);
+  const text = [...ports].filter(id => graph.values[id]!.facts.dtype === 'string');
+  return [
+    ...text.map(id => `${JSON.stringify(graph.values[id]!.name)}: kernels have no text`),
+    ...nodeRefusals(graph, nodes).values(),
+  ];
+}
+
+/** Why the native backend does not run a node, for each of `nodes` that it does not: a line that names the node. */
+export function nodeRefusals(graph: Graph, nodes: readonly Node[]): ReadonlyMap<Node, string> {
   const facts = (id: ValueId | undefined) => (id === undefined ? undefined : graph.values[id]!.facts);
   const data = dataDependent(graph);
-  const ports = [...new Set([...graph.inputs, ...graph.outputs])].filter(id => facts(id)?.dtype === 'string');
-  const text = ports.map(id => `${JSON.stringify(graph.values[id]!.name)}: kernels have no text`);
-  const lacking = nodes.flatMap(node => {
+  const lines = new Map<Node, string>();
+  for (const node of nodes) {
     const parameter = parameterInputs(node).find(id => data.has(id));
     const reason =
       refusal(node, node.inputs.map(facts), node.outputs.map(facts)) ??
       (parameter === undefined ? undefined : `${JSON.stringify(graph.values[parameter]!.name)} depends on data`);
-    return reason === undefined ? [] : [`${node.op} ${JSON.stringify(node.name)}: ${reason}`];
-  });
-  return [...text, ...lacking];
+    if (reason !== undefined) lines.set(node, `${node.op} ${JSON.stringify(node.name)}: ${reason}`);
+  }
+  return lines;
 }
 
 /** Values that depend on the elements of an input, not on its shape alone. */
@@ -246,16 +275,14 @@ interface Layout {
   readonly memory: PlannedMemory;
 }
 
-/**
- * Gives every buffer its place. Time 0 copies the inputs in, step i is time i + 1, the time after the last copies
- * outputs out.
- */
-function layOut(draft: Draft, inputs: readonly number[], outputs: readonly number[]): Layout {
+/** Gives every buffer its place. Step i is time i. Inputs and outputs lie with the caller. */
+function layOut(draft: Draft): Layout {
   const { buffers, setup, run } = draft;
-  const root = shareBytes(draft, outputs);
-  const temporary = lifetimes(run, buffer => (buffers[buffer]!.phase === 'run' ? root[buffer]! : undefined));
-  for (const buffer of inputs) temporary.touch(root[buffer]!, 0);
-  for (const buffer of outputs) if (buffers[buffer]!.phase === 'run') temporary.touch(root[buffer]!, run.length + 1);
+  const root = shareBytes(draft);
+  const temporary = lifetimes(run, buffer => {
+    const { phase, port } = buffers[root[buffer]!]!;
+    return phase === 'run' && port === undefined ? root[buffer]! : undefined;
+  });
   const staging = lifetimes(setup, buffer => (buffers[buffer]!.kept ? undefined : buffer));
 
   const offsets = new Array<number>(buffers.length).fill(0);
@@ -279,8 +306,12 @@ function layOut(draft: Draft, inputs: readonly number[], outputs: readonly numbe
     operand(operand) {
       if ('packed' in operand) return { space: 'packed', packed: operand.packed };
       const { phase, kept } = buffers[operand.buffer]!;
+      const place = root[operand.buffer]!;
+      const { port } = buffers[place]!;
+      const { length } = operand;
+      if (port !== undefined) return { space: port.kind, port: port.index, offset: operand.offset, length };
       const space = phase === 'run' ? 'temporary' : kept ? 'permanent' : 'staging';
-      return { space, offset: offsets[root[operand.buffer]!]! + operand.offset, length: operand.length };
+      return { space, offset: offsets[place]! + operand.offset, length };
     },
     memory: {
       permanentBytes,
@@ -292,18 +323,21 @@ function layOut(draft: Draft, inputs: readonly number[], outputs: readonly numbe
 }
 
 /**
- * Lets the result of an elementwise step take over the bytes of an operand that nobody needs afterwards. Returns, for
- * each buffer, the one whose bytes it uses.
+ * Lets the result of an elementwise step take over the bytes of an operand that nobody needs afterwards, unless they are an input's.
+ * Returns, for each buffer, the one whose bytes it uses; where one of them is an output, that is the output's.
  */
-function shareBytes({ buffers, run }: Draft, outputs: readonly number[]): readonly number[] {
+function shareBytes({ buffers, run }: Draft): readonly number[] {
   const root = buffers.map((_, i) => i);
   const last = new Array<number>(buffers.length).fill(-1);
   run.forEach((step, i) => {
     for (const operand of step.operands) if ('buffer' in operand) last[operand.buffer] = i;
   });
-  for (const buffer of outputs) last[buffer] = run.length;
+  buffers.forEach(({ port }, buffer) => {
+    if (port?.kind === 'output') last[buffer] = run.length;
+  });
   run.forEach((step, i) => {
-    const target = step.operands[step.writes];
+    const [written] = STEP_WRITES[step.kind];
+    const target = written === undefined ? undefined : step.operands[written];
     if (target === undefined || !('buffer' in target)) return;
     const rootOf = (index: number): number | undefined => {
       const operand = step.operands[index]!;
@@ -313,20 +347,25 @@ function shareBytes({ buffers, run }: Draft, outputs: readonly number[]): readon
       const operand = step.operands[index]!;
       if (!('buffer' in operand) || operand.offset !== 0 || operand.length !== target.length) return false;
       const from = root[operand.buffer]!;
-      const alone = step.operands.every((_, j) => j === step.writes || step.inPlace.includes(j) || rootOf(j) !== from);
-      return alone && buffers[from]!.phase === 'run' && buffers[from]!.bytes === target.length && last[from] === i;
+      const { phase, bytes, port } = buffers[from]!;
+      const alone = step.operands.every((_, j) => j === written || step.inPlace.includes(j) || rootOf(j) !== from);
+      return alone && phase === 'run' && port === undefined && bytes === target.length && last[from] === i;
     });
     if (taken === undefined) return;
     const from = rootOf(taken)!;
     root[target.buffer] = from;
     last[from] = last[target.buffer]!;
   });
-  return root;
+  // An output that took over the bytes of others gives all of them its own.
+  const home = new Map<number, number>();
+  buffers.forEach(({ port }, buffer) => {
+    if (port?.kind === 'output') home.set(root[buffer]!, buffer);
+  });
+  return root.map(each => home.get(each) ?? each);
 }
 
 interface Lives {
   readonly spans: ReadonlyMap<number, { readonly first: number; readonly last: number }>;
-  touch(buffer: number, time: number): void;
 }
 
 /** When each buffer that `which` lets through is first and last touched. */
@@ -343,8 +382,8 @@ function lifetimes(steps: readonly DraftStep[], which: (buffer: number) => numbe
   steps.forEach((step, i) => {
     for (const operand of step.operands) {
       const buffer = 'buffer' in operand ? which(operand.buffer) : undefined;
-      if (buffer !== undefined) touch(buffer, i + 1);
+      if (buffer !== undefined) touch(buffer, i);
     }
   });
-  return { spans, touch };
+  return { spans };
 }

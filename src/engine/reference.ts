@@ -26,6 +26,7 @@ import {
 } from '../graph/index.ts';
 import { DTYPES, elementCount, formatShape, Tensor } from '../tensor/index.ts';
 import type { Backend, Executable, ExecuteOptions, NamedTensors, PrepareOptions } from './backend.ts';
+import { fillOutputs } from './outputs.ts';
 
 /**
  * Runs any graph whose operators are in the table, on the calling thread, in plain TypeScript.
@@ -114,6 +115,10 @@ class ReferenceExecutable implements Executable {
       const { done, value } = walk.next();
       if (done) return value;
     }
+  }
+
+  runInto(inputs: NamedTensors, outputs: NamedTensors): void {
+    fillOutputs(this.runSync(inputs), outputs);
   }
 
   close(): void {
@@ -374,7 +379,8 @@ function describe(tensor: Tensor | undefined): Facts | undefined {
   return tensor && { dtype: tensor.dtype, shape: tensor.shape };
 }
 
-function loadConstant(graph: Graph, id: ValueId, reader: ConstantReader): Tensor {
+/** The tensor of constant `id`. */
+export function loadConstant(graph: Graph, id: ValueId, reader: ConstantReader): Tensor {
   const constant = graph.constants.get(id)!;
   if (constant.kind === 'inline') return constant.tensor;
   const { dtype, shape } = graph.values[id]!.facts;

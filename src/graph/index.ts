@@ -74,6 +74,9 @@ export type {
 export { isGraph } from './graph.ts';
 export { type InferOptions, inferFacts, MAX_NESTING, refuseUnknown } from './infer.ts';
 export { type LabelledRow, toMaps } from './maps.ts';
+export { TRANSFORMS } from './ops/classical/scores.ts';
+export { AGGREGATES, BRANCH_MODES, type TreeTable } from './ops/classical/tree-table.ts';
+export { type Classifier, type Ensemble, ensembleOfNode } from './ops/classical/trees.ts';
 export { constantTensor } from './ops/core/constant.ts';
 export { OPERATORS, tableOf } from './ops/index.ts';
 export {
@@ -93,6 +96,7 @@ export {
   RunContext,
   type SymbolSource,
 } from './ops/operator.ts';
+export { type CellFunction, cellFunctions } from './ops/recurrent/recurrent-cells.ts';
 export {
   type FoldOptions,
   foldConstants,

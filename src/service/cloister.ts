@@ -14,6 +14,15 @@ import {
   type SandboxedModel,
 } from '../../sandbox/index.ts';
 import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
+import {
+  openScheduler,
+  type PriorityClass,
+  type Scheduler,
+  type SchedulerOptionsInput,
+  type SchedulerStatistics,
+  type ServedExecutable,
+  type ServeOptionsInput,
+} from '../engine/scheduler/index.ts';
 import { makeDirectory, openSqliteStore, type Store } from '../store/index.ts';
 import { openBeside } from './beside.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
@@ -54,6 +63,11 @@ export interface CloisterOptions {
   readonly policy?: PolicyInput;
   /** Where times in ledger and log come from. */
   readonly clock?: Clock;
+  /**
+   * Puts a scheduler in front of the runs of all models: classes, deadlines, limits, and shares by actor. Default: each model runs what
+   * it is given, one after the other. Releases and profiles do not go through it.
+   */
+  readonly scheduling?: SchedulerOptionsInput;
 }
 
 /** Who asks, and why: recorded as given, so no personal data here. */
@@ -62,6 +76,14 @@ export interface Caller {
   readonly actor: string;
   readonly purpose: string;
   readonly signal?: AbortSignal;
+}
+
+/** What {@link Model.run} may be told. */
+export interface RunCaller extends Caller {
+  /** How urgent it is. Only with the option `scheduling`; default `standard`. */
+  readonly priority?: PriorityClass;
+  /** Milliseconds within which the model's answer is wanted. Only with the option `scheduling`. */
+  readonly timeoutMs?: number;
 }
 
 /** What {@link Cloister.load} may be told. */
@@ -75,6 +97,8 @@ export interface LoadModelOptions {
    * they are looked for in its folder.
    */
   readonly external?: ReadonlyMap<string, Uint8Array> | OpenExternal;
+  /** What the scheduler is told of it. Only with the option `scheduling`. */
+  readonly serve?: Omit<ServeOptionsInput, 'name' | 'limitRuns'>;
   readonly signal?: AbortSignal;
 }
 
@@ -106,6 +130,7 @@ export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' 
  */
 export async function openCloister(options: CloisterOptions): Promise<Cloister> {
   const policy = parsePolicy(options.policy ?? {});
+  const scheduler = options.scheduling && openScheduler(options.scheduling);
   const clock = options.clock ?? systemClock;
   const { ledgerFile, auditDir, plansDir } = paths(options.dir);
   makeDirectory(options.dir);
@@ -131,7 +156,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
   const sandbox = opened.use(
     await openSandbox({ isolation: policy.isolation, limits: policy.limits, plans: openPlanFiles(plansDir) }),
   );
-  const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox });
+  const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox, scheduler });
   await cloister.start();
   cloister.own(opened.move());
   return cloister;
@@ -159,6 +184,7 @@ interface Parts {
   readonly log: AuditLog;
   readonly ledger: Ledger;
   readonly sandbox: Sandbox;
+  readonly scheduler: Scheduler | undefined;
 }
 
 /** An open cloister. Close it, or hold it with `await using`: closing writes the last checkpoint of the log. */
@@ -213,7 +239,12 @@ export class Cloister {
       throw new CloisterError('INVALID_ARGUMENT', `load: expected a path or a Uint8Array, got ${typeof source}`);
     }
     const actor = checkText('actor', options.actor ?? 'service');
-    const { dims, signal } = options;
+    const { dims, signal, serve } = options;
+    const { scheduler } = this.#parts;
+    if (serve && !scheduler) {
+      const message = 'load: serve needs a scheduler: open the cloister with the option scheduling';
+      throw new CloisterError('INVALID_ARGUMENT', message);
+    }
     let bytes: Uint8Array | undefined;
     let model: SandboxedModel;
     try {
@@ -237,7 +268,10 @@ export class Cloister {
       throw error;
     }
     const modelDigest = model.digest;
+    let served: ServedExecutable | undefined;
     try {
+      // A worker runs one request after the other: what waits for it waits where its class and its deadline count.
+      served = scheduler?.serve(model, { ...serve, name: model.name, limitRuns: 1 });
       await this.#append({
         action: 'load',
         actor,
@@ -252,13 +286,21 @@ export class Cloister {
     const { policy, log, ledger } = this.#parts;
     const anchor: PipelineContext['anchor'] = tx => writeAnchor(tx, log.head());
     const closed = this.#ending.signal;
-    return new Model({ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest, closed });
+    return new Model({
+      ...{ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest, closed },
+      ...(served && { served }),
+    });
   }
 
   /** Every scope that the ledger knows, as it stands. */
   async budgets(): Promise<readonly ScopeState[]> {
     this.#assertOpen();
     return this.#parts.ledger.scopes();
+  }
+
+  /** What the scheduler counted; undefined without the option `scheduling`. Names no actor. */
+  scheduling(): SchedulerStatistics | undefined {
+    return this.#parts.scheduler?.statistics();
   }
 
   /** Ends workers, gives back what was reserved and not charged, and writes the last checkpoint of the log. */
@@ -273,11 +315,13 @@ export class Cloister {
   }
 
   async #close(): Promise<void> {
+    const idle = this.#parts.scheduler?.close(); // what waits is refused now; what runs ends with its worker
     try {
       await this.#append({ action: 'close' });
       await this.#anchor();
     } finally {
       await this.#resources?.disposeAsync();
+      await idle;
     }
   }
 
@@ -319,6 +363,21 @@ export class Model {
     return this.#context.model.summary;
   }
 
+  /**
+   * What the model holds where it runs, in bytes: weights and constants as they are kept, activations of one run at planned offsets,
+   * workspace of kernels. Known when it is loaded; zeros where sizes are known to runs only.
+   * @example
+   * ```ts
+   * await using cloister = await openCloister({ dir: './cloister-data' });
+   * const model = await cloister.load('digits.onnx');
+   * const { permanentBytes, temporaryBytes, scratchBytes } = model.memory();
+   * permanentBytes + temporaryBytes + scratchBytes < 2 ** 20; // true
+   * ```
+   */
+  memory(): SandboxedModel['memory'] {
+    return this.#context.model.memory;
+  }
+
   /** Where it runs: on native kernels, or on the reference backend in the guest. */
   get backend(): SandboxedModel['backend'] {
     return this.#context.model.backend;
@@ -330,7 +389,8 @@ export class Model {
    * @param inputs - By name; see `InputValue` for the forms.
    * @returns Outputs that the caller owns, and the receipt of the record.
    * @throws {CloisterError} `POLICY_REFUSED`; `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH`; `LIMIT_EXCEEDED`,
-   *   `WORKER_CRASHED` (the next call gets a fresh worker); `ABORTED`; `CLOSED`; what the log throws, and then nothing leaves.
+   *   `WORKER_CRASHED` (the next call gets a fresh worker); with a scheduler `OVERLOADED`, `DEADLINE_EXCEEDED`, `OUT_OF_MEMORY`;
+   *   `ABORTED`; `CLOSED`; what the log throws, and then nothing leaves.
    * @example
    * ```ts
    * await using cloister = await openCloister({ dir: './cloister-data', policy: { rawOutputs: 'allow' } });
@@ -341,11 +401,15 @@ export class Model {
    * verifyReceipt(receipt, cloister.auditKey).ok; // true
    * ```
    */
-  async run(inputs: InputValues, caller: Caller): Promise<RunReply & { readonly timings: Timings }> {
+  async run(inputs: InputValues, caller: RunCaller): Promise<RunReply & { readonly timings: Timings }> {
     checkRecord('caller', caller, 'actor, purpose');
-    const answer = await this.#drive(originOf(caller), origin =>
-      decodeRun(this.#context, inputs, origin, caller.signal),
-    );
+    const { priority, timeoutMs, signal } = caller;
+    const request = {
+      ...(priority !== undefined && { priority }),
+      ...(timeoutMs !== undefined && { timeoutMs }),
+      ...(signal && { signal }),
+    };
+    const answer = await this.#drive(originOf(caller), origin => decodeRun(this.#context, inputs, origin, request));
     return answer as RunReply & { readonly timings: Timings };
   }
 
@@ -414,7 +478,9 @@ export class Model {
   /** Ends its worker. Later calls throw `CLOSED`. */
   async close(): Promise<void> {
     this.#ending.abort();
+    const idle = this.#context.served?.close();
     await this.#context.model.close();
+    await idle;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -481,6 +547,7 @@ function failureOf(error: unknown): Pick<AuditEvent, 'action' | 'decision'> {
     'DP_INVALID_PARAMETER',
     'IDEMPOTENCY_CONFLICT',
     'RELEASE_LOST',
+    'OVERLOADED',
   ].includes(reason);
   const action = refused ? 'refuse' : isCloisterError(error, 'LIMIT_EXCEEDED') ? 'kill' : 'fail';
   return { action, decision: { outcome: 'refuse', reason } };

@@ -10,6 +10,21 @@ export {
   type Receipt,
 } from '../../sandbox/audit/index.ts';
 export { type Profile, toTrace } from '../engine/profile.ts';
+export type {
+  PriorityClass,
+  SchedulerOptionsInput,
+  SchedulerStatistics,
+  ServeOptionsInput,
+} from '../engine/scheduler/index.ts';
+export {
+  type BackendChoiceReport,
+  type BackendReport,
+  compareBackends,
+  type FoundBackend,
+  findBackends,
+  type KernelTestReport,
+  testKernels,
+} from './backends.ts';
 export {
   type Caller,
   Cloister,
@@ -18,6 +33,7 @@ export {
   Model,
   openCloister,
   type ProfileCaller,
+  type RunCaller,
   type Timings,
 } from './cloister.ts';
 export { type Check, type Diagnosis, diagnose } from './doctor.ts';

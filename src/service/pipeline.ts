@@ -31,7 +31,7 @@ import {
   type MicroEpsilon,
   spendOf,
 } from '../base/index.ts';
-import type { NamedTensors, Profile } from '../engine/index.ts';
+import type { NamedTensors, Profile, RequestOptions, ServedExecutable } from '../engine/index.ts';
 import type { LabelledColumns, LabelledRow } from '../graph/index.ts';
 import { toMaps } from '../graph/maps.ts';
 import type { Transaction } from '../store/index.ts';
@@ -75,11 +75,19 @@ export interface PipelineContext {
   /** Writes the head of the log into a transaction of the store: the anchor against rollback. */
   readonly anchor: (tx: Transaction) => Promise<void>;
   readonly model: SandboxedModel;
+  /**
+   * The model behind the scheduler, where there is one: what runs go through. Releases do not: a record whose run was refused would be
+   * missing from the statistic without a word.
+   */
+  readonly served?: ServedExecutable;
   /** `sha256:…` of the model file. */
   readonly modelDigest: string;
   /** Aborted when the model or its cloister is being closed. */
   readonly closed: AbortSignal;
 }
+
+/** What a run is told beside who asks. */
+export type RunRequest = Pick<RequestOptions, 'priority' | 'timeoutMs' | 'signal'>;
 
 declare const stage: unique symbol;
 
@@ -88,7 +96,7 @@ interface Stage<Name extends string> {
 }
 
 type Work =
-  | { readonly kind: 'run'; readonly inputs: NamedTensors; readonly signal: AbortSignal | undefined }
+  | { readonly kind: 'run'; readonly inputs: NamedTensors; readonly request: RunRequest }
   | { readonly kind: 'profile'; readonly inputs: NamedTensors; readonly options: ProfileRunOptions }
   | { readonly kind: 'release'; readonly request: ReleaseRequest; readonly cost: MicroEpsilon };
 
@@ -181,10 +189,15 @@ export function decodeRun(
   context: PipelineContext,
   inputs: InputValues,
   origin: Origin,
-  signal?: AbortSignal,
+  request: RunRequest = {},
 ): Decoded {
+  const { priority, timeoutMs } = request;
+  if (!context.served && (priority ?? timeoutMs) !== undefined) {
+    const message = 'priority and timeoutMs need a scheduler: open the cloister with the option scheduling';
+    throw new CloisterError('INVALID_ARGUMENT', message);
+  }
   const tensors = decodeInputs(inputs, context.model.summary.inputs);
-  return { origin, work: { kind: 'run', inputs: tensors, signal } } as Decoded;
+  return { origin, work: { kind: 'run', inputs: tensors, request } } as Decoded;
 }
 
 /**
@@ -323,13 +336,17 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
 /**
  * Stage 4: the model runs. For a release, a record that fails contributes nothing (`docs/adr/0007-silent-records.md`).
  *
- * @throws {CloisterError} for a run, what the sandbox throws; for a release, `ABORTED`, `CLOSED` when the model is closed meanwhile
+ * @throws {CloisterError} for a run, what the sandbox throws and what the scheduler refuses with; for a release, `ABORTED`, `CLOSED` when the model is closed meanwhile
  *   (the rest of the records would silently be missing), and whatever the iterable throws.
  */
 export async function compute(context: PipelineContext, reserved: Reserved): Promise<Computed> {
-  const { work } = reserved.planned.decoded;
+  const { work, origin } = reserved.planned.decoded;
   if (work.kind === 'run') {
-    const outputs = await context.model.run(work.inputs, work.signal ? { signal: work.signal } : {});
+    const { inputs, request } = work;
+    const { model, served } = context;
+    const outputs = served
+      ? await served.run(inputs, { ...request, tenant: origin.actor })
+      : await model.run(inputs, request.signal ? { signal: request.signal } : {});
     return { reserved, raw: { kind: 'outputs', outputs } } as unknown as Computed;
   }
   if (work.kind === 'profile') {

@@ -60,9 +60,10 @@ export class Tensor<D extends DType = DType, S extends Shape = Shape> {
     offset: number = 0,
   ) {
     this.dtype = dtype;
-    this.shape = Object.freeze([...shape]) as Shape as S;
+    // What is frozen already is nobody's to change: it can be shared.
+    this.shape = (Object.isFrozen(shape) ? shape : Object.freeze([...shape])) as Shape as S;
     this.size = elementCount(shape);
-    this.strides = Object.freeze([...strides]);
+    this.strides = Object.isFrozen(strides) ? strides : Object.freeze([...strides]);
     this.offset = offset;
     this.data = data;
     if (!(data instanceof DTYPES[dtype].array)) {
@@ -208,8 +209,8 @@ export class Tensor<D extends DType = DType, S extends Shape = Shape> {
 
   static #owned<D extends DType, S extends Shape>(dtype: D, shape: S, data: ArrayOf<D>): Tensor<D, S> {
     const tensor = new Tensor(dtype, shape, data);
-    const { buffer } = tensor;
-    if (buffer instanceof ArrayBuffer) tensor.#release = () => void buffer.transfer(0);
+    // Asking a small array for its buffer makes one: not before it is given back.
+    if (dtype !== 'string') tensor.#release = () => void (data as Uint8Array<ArrayBuffer>).buffer.transfer(0);
     return tensor;
   }
 

@@ -19,7 +19,7 @@ describe('the benches', () => {
   test('name the suites when asked for another, with exit code 2', () => {
     const { status, stderr } = bench('fast');
     expect(status).toBe(2);
-    expect(stderr).toMatch(/engine\|kernels\|sandbox\|ledger/);
+    expect(stderr).toMatch(/engine\|kernels\|memory\|sandbox\|ledger/);
   });
 
   test('write rows of the agreed form, after their checks passed', () => {

@@ -245,6 +245,23 @@ describe('the command line', () => {
     expect(checks.filter(check => check.state === 'missing')).toEqual([]);
   });
 
+  test('doctor --backends runs work on each backend that is here and says which is chosen', () => {
+    const result = cloister('doctor', '--backends', '--json');
+    expect(result.status).toBe(0);
+    const { backends, choices } = json(result) as {
+      backends: { name: string; state: string }[];
+      choices: { work: string; us: Record<string, number>; chosen: string }[];
+    };
+    expect(backends.at(-1)).toMatchObject({ name: 'reference', state: 'ok' });
+    expect(choices.length).toBeGreaterThan(4);
+    for (const { us, chosen } of choices) {
+      expect(us['reference']).toBeGreaterThan(0);
+      expect(Object.keys(us)).toContain(chosen);
+      expect(us[chosen]).toBe(Math.min(...Object.values(us)));
+    }
+    expect(cloister('doctor', '--backends').stdout).toMatch(/MatMul \[128,384\] \[384,384\] +(native|reference)/);
+  });
+
   test('doctor says how to mend a missing binary', () => {
     const env = { ...process.env, NO_COLOR: '1', CLOISTER_NATIVE: 'off' };
     const { stdout } = spawnSync(process.execPath, ['--no-node-snapshot', MAIN, 'doctor'], { env, encoding: 'utf8' });

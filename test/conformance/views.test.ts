@@ -32,6 +32,7 @@ const onViews: Backend = {
       memory: executable.memory,
       run: (inputs, more) => executable.run(viewed(inputs), more),
       runSync: (inputs, more) => executable.runSync(viewed(inputs), more),
+      runInto: (inputs, outputs) => executable.runInto(viewed(inputs), outputs),
       close: () => executable.close(),
     };
   },

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { nativeStatus } from '../../native/index.ts';
 import { loadBinding } from '../../native/loader.ts';
 import { openProgramHost } from '../../native/program-host.ts';
+import { CloisterError } from '../../src/base/index.ts';
 import { nativeBackend, type ProgramHost } from '../../src/engine/index.ts';
 import { type Graph, GraphBuilder } from '../../src/graph/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
@@ -53,6 +54,31 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('an executable of the native b
       expect(model.runSync({ x: Tensor.zeros('f32', [size]) })['y']!.shape).toEqual([size]);
     }
     expect(counts).toEqual({ loaded: 3, open: 2 });
+    model.close();
+    expect(counts.open).toBe(0);
+  });
+
+  test('gives up what it keeps for other sizes before a load fails for want of memory, and tries once', () => {
+    const { counts, host } = countingHost();
+    let tries = 0;
+    let most = 1;
+    const tight: ProgramHost = {
+      info: host.info,
+      load(...what) {
+        tries++;
+        if (counts.open >= most) throw new CloisterError('OUT_OF_MEMORY', 'needs 2 bytes, the limit is 1');
+        return host.load(...what);
+      },
+    };
+    const model = nativeBackend(tight, { programs: 3 }).prepare(doubled(), { constants: noFile });
+    for (const size of [1, 2, 1]) {
+      expect(model.runSync({ x: Tensor.zeros('f32', [size]) })['y']!.shape).toEqual([size]);
+      expect(counts.open).toBe(1);
+    }
+    most = 0;
+    tries = 0;
+    expect(() => model.runSync({ x: Tensor.zeros('f32', [5]) })).toThrow('needs 2 bytes, the limit is 1');
+    expect(tries).toBe(2);
     model.close();
     expect(counts.open).toBe(0);
   });

@@ -57,6 +57,7 @@ describe('a profile', () => {
       const counting: Executable = {
         memory: executable.memory,
         run: async () => ({}),
+        runInto: () => {},
         close: () => {},
         runSync(given, options) {
           runs++;
@@ -83,6 +84,7 @@ describe('a profile', () => {
     const executable: Executable = {
       memory: model().memory,
       run: async () => ({}),
+      runInto: () => {},
       close: () => {},
       runSync(_, { onNode } = {}) {
         nodes.forEach((node, index) => {
@@ -143,6 +145,7 @@ describe('a profile', () => {
       memory: model().memory,
       runSync: () => ({}),
       run: async () => ({}),
+      runInto: () => {},
       close: () => {},
     };
     expect(() => profileRun(silent, inputs, { now: ticking() })).toThrow(/runs as one call/);

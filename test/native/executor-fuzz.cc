@@ -3,9 +3,9 @@
 //
 //   executor-fuzz RUNS SEED NAME.program NAME.model [NAME.program NAME.model ...]
 //
-// Each run corrupts one program, loads it on one row of the dispatch table, and, when it is not refused, runs it twice
-// over workspaces filled with different bytes: equal results show that nothing unwritten was read. Prints one line of
-// JSON.
+// Each run corrupts one program, loads it on one row of the dispatch table, and, when it is not refused, runs it twice,
+// over workspaces filled with different bytes and in different orders that its schedule allows: equal results show that
+// nothing unwritten was read, and nothing too early. Prints one line of JSON.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -82,12 +82,17 @@ struct Outcome {
   std::vector<uint8_t> output;
 };
 
-Outcome attempt(const std::vector<uint8_t>& program, const std::vector<uint8_t>& model, const Kernels& row, int fill) {
+Outcome attempt(const std::vector<uint8_t>& program, const std::vector<uint8_t>& model, const Kernels& row,
+                const ExecutorOptions& options) {
   constexpr uint64_t kLimit = 1u << 20, kWork = 1u << 23;
   // Exact copies on the heap, so that one byte too far is seen.
   Verdict verdict;
+  const ModelReader reader = [&model](uint64_t offset, uint64_t length, uint8_t* to) {
+    std::memcpy(to, model.data() + offset, length);
+    return true;
+  };
   const std::shared_ptr<Executor> executor =
-      Executor::load(program.data(), program.size(), model.data(), model.size(), kLimit, kWork, row, fill, &verdict);
+      Executor::load(program.data(), program.size(), reader, model.size(), kLimit, kWork, row, options, &verdict);
   if (!verdict.ok()) return {verdict.code, {}};
   std::vector<std::vector<uint8_t>> inputs, outputs;
   std::vector<const uint8_t*> from;
@@ -103,7 +108,7 @@ Outcome attempt(const std::vector<uint8_t>& program, const std::vector<uint8_t>&
   for (const Port& port : executor->program().outputs) outputs.emplace_back(port.length);
   for (const auto& bytes : inputs) from.push_back(bytes.data());
   for (auto& bytes : outputs) to.push_back(bytes.data());
-  executor->run(from.data(), to.data());
+  if (!executor->run(from.data(), to.data())) return {"INPUT_MISMATCH", {}};
   Outcome outcome;
   for (const auto& bytes : outputs) outcome.output.insert(outcome.output.end(), bytes.begin(), bytes.end());
   return outcome;
@@ -132,18 +137,19 @@ int main(int count, char** arguments) {
     if (!intact) {
       for (uint32_t n = 1 + next() % 3; n > 0; n--) corrupt(&program);
     }
-    const Outcome first = attempt(program, models[which], row, 0x00);
+    const Outcome first = attempt(program, models[which], row, {.threads = 1, .fill = 0x00});
     if (!first.code.empty()) {
       if (intact) return std::fprintf(stderr, "intact program %zu refused\n", which), 1;
       refused++;
       continue;
     }
-    const Outcome second = attempt(program, models[which], row, 0xff);
+    const Outcome second = attempt(program, models[which], row,
+                                   {.threads = 1, .fill = 0xff, .shuffle = next()});
     if (first.output != second.output) {
       std::FILE* file = std::fopen("leak.program", "wb");
       std::fwrite(program.data(), 1, program.size(), file);
       std::fclose(file);
-      return std::fprintf(stderr, "run %ld, program %zu, row %s: the result depends on stale bytes\n", i, which,
+      return std::fprintf(stderr, "run %ld, program %zu, row %s: the result depends on stale bytes or on the order\n", i, which,
                           row.isa),
              1;
     }

@@ -70,7 +70,9 @@ function attempt(host: NativeProgramHost, program: Uint8Array, model: Uint8Array
     loaded.close();
     return Buffer.concat(outputs);
   } catch (error) {
-    if (isCloisterError(error, 'INVALID_PROGRAM') || isCloisterError(error, 'OUT_OF_MEMORY')) count.refused++;
+    // INPUT_MISMATCH: data, which may be a corrupted constant, asked for what is not there.
+    const codes = ['INVALID_PROGRAM', 'OUT_OF_MEMORY', 'INPUT_MISMATCH'] as const;
+    if (codes.some(code => isCloisterError(error, code))) count.refused++;
     else count.unexpected++;
     return undefined;
   }

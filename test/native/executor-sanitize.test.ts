@@ -4,20 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { seedPrograms } from './program-seeds.ts';
+import { NATIVE, sourcesWithoutNode } from './sources.ts';
 
-const ROOT = join(import.meta.dirname, '..', '..');
 const SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
 const COMMON = ['-std=gnu++20', '-O1', '-g', '-fno-exceptions', '-fno-rtti', ...SANITIZE];
-const AVX512 = ['-mavx512f', '-mavx512dq', '-mavx512bw', '-mavx512vl', '-mfma'];
-const ISA: readonly (readonly [string, readonly string[]])[] =
-  process.arch === 'x64'
-    ? [
-        ['avx2', ['-mavx2', '-mfma']],
-        ['avx512', AVX512],
-      ]
-    : process.arch === 'arm64'
-      ? [['neon', []]]
-      : [];
 
 // CLOISTER_SANITIZE=1 npx vitest run test/native/executor-sanitize.test.ts: needs g++ and a minute or more.
 const runs = Number(process.env['CLOISTER_FUZZ_RUNS'] ?? 20_000);
@@ -29,17 +19,14 @@ test.skipIf(process.env['CLOISTER_SANITIZE'] !== '1')(
     const folder = mkdtempSync(join(tmpdir(), 'cloister-sanitize-'));
     try {
       const compiler = process.env['CXX'] ?? 'g++';
-      const objects = [
-        ...[['kernels/scalar', []] as const, ...ISA.map(([name, flags]) => [`kernels/${name}`, flags] as const)],
-        ...['dispatch', 'executor/executor', 'executor/program'].map(name => [name, []] as const),
-        ['../test/native/executor-fuzz', []] as const,
-      ].map(([name, flags]) => {
-        const object = join(folder, `${name.replaceAll(/[./]/g, '-')}.o`);
-        execFileSync(compiler, [...COMMON, ...flags, '-c', join(ROOT, 'native', `${name}.cc`), '-o', object]);
+      const fuzz = { file: '../test/native/executor-fuzz.cc', name: 'fuzz', flags: [] };
+      const objects = [...sourcesWithoutNode(), fuzz].map(({ file, name, flags }) => {
+        const object = join(folder, `${name}.o`);
+        execFileSync(compiler, [...COMMON, ...flags, '-c', join(NATIVE, file), '-o', object]);
         return object;
       });
       const binary = join(folder, 'executor-fuzz');
-      execFileSync(compiler, [...COMMON, ...objects, '-o', binary]);
+      execFileSync(compiler, [...COMMON, ...objects, '-pthread', '-o', binary]);
       const files = seedPrograms().flatMap(({ name, program, model }) => {
         const paths = [join(folder, `${name}.program`), join(folder, `${name}.model`)] as const;
         writeFileSync(paths[0], program);

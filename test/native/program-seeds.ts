@@ -2,7 +2,7 @@
  * Small graphs that together use every step of the program format, and the programs that the planner makes of them.
  * @module
  */
-import { planProgram } from '../../src/engine/index.ts';
+import { PROGRAM_VERSION, planProgram } from '../../src/engine/index.ts';
 import { type Graph, GraphBuilder, type ValueId } from '../../src/graph/index.ts';
 import { type DType, Tensor } from '../../src/tensor/index.ts';
 
@@ -70,6 +70,18 @@ export class Sketch {
   }
 }
 
+/** Rows that indices choose, normalised, through a chain, padded and ranked: norm, chain, gather, pad and arg. */
+function rows(): Graph {
+  const g = new Sketch('rows');
+  const x = g.input('x', [5, 8]);
+  const chosen = g.op('Gather', [x, g.input('i', [3], 'i32')], { axis: 0 });
+  const normal = g.op('LayerNormalization', [chosen, g.weight(8), g.weight(8)], { axis: -1 });
+  const gate = g.op('Sigmoid', [g.op('Mul', [normal, g.weight(1)])]);
+  const mixed = g.op('Add', [g.op('Mul', [normal, gate]), g.op('Tanh', [chosen])]);
+  const padded = g.op('Pad', [mixed, g.ints(1, 0, 0, 2)], { mode: 'reflect' });
+  return g.build(padded, g.op('ArgMax', [mixed], { axis: 1, keepdims: 0 }));
+}
+
 /** Graphs by name. All sizes are known. */
 export function seedGraphs(): Readonly<Record<string, Graph>> {
   return {
@@ -77,9 +89,15 @@ export function seedGraphs(): Readonly<Record<string, Graph>> {
     mlp: mlp(),
     moves: moves(),
     normal: normal(),
+    blocks: blocks(),
+    rows: rows(),
     attention: attention(),
     wave: wave(),
     wires: wires(),
+    heads: heads(),
+    cells: cells(),
+    forest: forest(),
+    bytes: bytes(),
   };
 }
 
@@ -94,6 +112,64 @@ export function digits(batch: number | string): Graph {
   const small = g.op('MaxPool', [second], { kernel_shape: [3, 3], strides: [3, 3] });
   const flat = g.op('Flatten', [small]);
   return g.build(g.op('LogSoftmax', [g.op('Add', [g.op('MatMul', [flat, g.weight(256, 10)]), g.weight(1, 10)])]));
+}
+
+/** Every step on bytes. */
+function bytes(): Graph {
+  const g = new Sketch('bytes', 13);
+  let count = 0;
+  const constant = (tensor: Tensor): ValueId => g.builder.constant(`q${count++}`, tensor);
+  const weights = (dtype: 'i8' | 'u8', ...shape: readonly number[]): ValueId => {
+    const elements = Uint8Array.from(filled(shape, 90 + count).data, value => Math.floor(value * 128) & 255);
+    return constant(Tensor.fromBytes(dtype, shape, elements));
+  };
+  const as = (scale: number, zero = 120): readonly ValueId[] => [
+    constant(Tensor.of('f32', scale)),
+    constant(Tensor.of('u8', zero)),
+  ];
+  const signed = (scale: number): readonly ValueId[] => [
+    constant(Tensor.of('f32', scale)),
+    constant(Tensor.of('i8', -3)),
+  ];
+  const microsoft = (
+    op: string,
+    inputs: readonly ValueId[],
+    attributes: Readonly<Record<string, number>> = {},
+  ): ValueId => g.builder.node({ op, domain: 'com.microsoft', opset: 1, inputs, attributes })[0]!;
+  const x = g.input('x', [2, 3, 6, 5]);
+  const image = g.op('QuantizeLinear', [x, ...as(0.01)]);
+  const bias = constant(
+    Tensor.from(
+      'i32',
+      [20],
+      Int32Array.from({ length: 20 }, (_, i) => 50 * i - 400),
+    ),
+  );
+  const wide = g.op('QLinearConv', [
+    image,
+    ...as(0.01),
+    weights('i8', 20, 3, 1, 1),
+    ...signed(0.02),
+    ...as(0.03),
+    bias,
+  ]);
+  const deep = g.op('QLinearConv', [wide, ...as(0.03), weights('u8', 20, 1, 3, 3), ...as(0.02), ...as(0.1)], {
+    group: 20,
+    pads: [1, 1, 1, 1],
+  });
+  const sum = microsoft('QLinearAdd', [wide, ...as(0.03), deep, ...as(0.1), ...as(0.12)]);
+  const mild = microsoft('QLinearSigmoid', [sum, ...as(0.12), ...as(0.004, 0)]);
+  const mean = microsoft('QLinearGlobalAveragePool', [mild, ...as(0.004, 0), ...as(0.004, 0)], { channels_last: 0 });
+  const flat = g.op('Flatten', [mean]);
+  const product = g.op('QLinearMatMul', [flat, ...as(0.004, 0), weights('i8', 20, 7), ...signed(0.01), ...as(0.01)]);
+  const [live, scale, zero] = g.builder.node({
+    op: 'DynamicQuantizeLinear',
+    inputs: [g.op('Flatten', [x])],
+    outputs: ['live', 'scale', 'zero'],
+  });
+  const moved = g.op('Transpose', [live!]);
+  const square = g.op('MatMulInteger', [live!, moved, zero!, zero!]);
+  return g.build(g.op('DequantizeLinear', [product, ...as(0.01)]), mild, square, scale!);
 }
 
 function mlp(): Graph {
@@ -147,6 +223,24 @@ function normal(): Graph {
   );
 }
 
+/** Convolutions whose planner takes them into blocks: from a picture, per channel, in the transformed domain, with a residual. */
+function blocks(): Graph {
+  const g = new Sketch('blocks');
+  const x = g.input('x', [1, 3, 17, 15]);
+  const same = { pads: [1, 1, 1, 1] };
+  const stem = g.op('Relu', [g.op('Conv', [x, g.weight(20, 3, 3, 3), g.weight(20)], same)]);
+  const pooled = g.op('MaxPool', [stem], { kernel_shape: [2, 2] });
+  const deep = g.op('Tanh', [g.op('Conv', [pooled, g.weight(20, 1, 3, 3)], { ...same, group: 20 })]);
+  // Small enough that no rounding grows on its way to the outputs.
+  const faint = g.op('Mul', [deep, g.builder.constant('faint', Tensor.of('f32', 0.02))]);
+  const turned = g.op('Conv', [faint, g.weight(20, 20, 3, 3), g.weight(20)], same);
+  const sum = g.op('Tanh', [g.op('Add', [turned, pooled])]);
+  const mean = g.op('GlobalAveragePool', [sum]);
+  const wide = g.op('Conv', [g.op('Mul', [sum, mean]), g.weight(32, 20, 1, 1)]);
+  const groups = g.op('LeakyRelu', [g.op('Conv', [wide, g.weight(32, 16, 1, 1)], { group: 2 })]);
+  return g.build(g.op('Concat', [wide, groups], { axis: 1 }));
+}
+
 function attention(): Graph {
   const g = new Sketch('attention');
   const x = g.input('x', [2, 5, 8]);
@@ -188,10 +282,90 @@ export interface Seed {
   readonly model: Uint8Array;
 }
 
+/** Attention as an operator: with a mask of flags, and with padding by lengths. */
+function heads(): Graph {
+  const g = new Sketch('heads', 23);
+  const [q, k, v] = [g.input('q', [1, 4, 3, 5]), g.input('k', [1, 2, 7, 5]), g.input('v', [1, 2, 7, 4])];
+  const seen = g.builder.constant(
+    'seen',
+    Tensor.from(
+      'bool',
+      [3, 7],
+      new Uint8Array(21).map((_, i) => i % 3),
+    ),
+  );
+  const attributes = { is_causal: 1, softcap: 2 };
+  const first = g.builder.node({ op: 'Attention', inputs: [q, k, v, seen], attributes })[0]!;
+  const x = g.input('x', [2, 3, 6]);
+  const ends = g.builder.constant('ends', Tensor.from('i32', [2], Int32Array.of(2, 3)));
+  const [w, b] = [g.weight(6, 18), g.weight(18)];
+  const projected = { op: 'Attention', domain: 'com.microsoft', opset: 1, attributes: { num_heads: 2 } };
+  return g.build(first, g.builder.node({ ...projected, inputs: [x, w, b, ends] })[0]!);
+}
+
+function cells(): Graph {
+  const g = new Sketch('cells', 14);
+  const x = g.input('x', [3, 2, 4]);
+  const lengths = g.builder.constant('lengths', Tensor.from('i32', [2], Int32Array.of(3, 1)));
+  const lstm = g.builder.node({
+    op: 'LSTM',
+    inputs: [
+      x,
+      g.weight(2, 20, 4),
+      g.weight(2, 20, 5),
+      g.weight(2, 40),
+      lengths,
+      undefined,
+      undefined,
+      g.weight(2, 15),
+    ],
+    outputs: ['a', undefined, 'b'],
+    attributes: { hidden_size: 5, direction: 'bidirectional' },
+  });
+  const gru = g.builder.node({
+    op: 'GRU',
+    inputs: [x, g.weight(1, 15, 4), g.weight(1, 15, 5), g.weight(1, 30), undefined, g.weight(1, 2, 5)],
+    outputs: [undefined, 'c'],
+    attributes: { hidden_size: 5, linear_before_reset: 1 },
+  });
+  return g.build(lstm[0]!, lstm[2]!, gru[1]!);
+}
+
+/** Two trees and two classes, of which one is a leaf alone. */
+function forest(): Graph {
+  const g = new Sketch('forest');
+  const x = g.input('x', [11, 2]);
+  const [label, scores] = g.builder.node({
+    op: 'TreeEnsembleClassifier',
+    domain: 'ai.onnx.ml',
+    opset: 3,
+    inputs: [x],
+    outputs: ['label', 'scores'],
+    attributes: {
+      nodes_treeids: [0, 0, 0, 0, 0, 1],
+      nodes_nodeids: [0, 1, 2, 3, 4, 0],
+      nodes_featureids: [1, 0, 0, 0, 0, 0],
+      nodes_values: [0.5, 0, -0.25, 0, 0, 0],
+      nodes_modes: ['BRANCH_LT', 'LEAF', 'BRANCH_GTE', 'LEAF', 'LEAF', 'LEAF'],
+      nodes_truenodeids: [1, 0, 3, 0, 0, 0],
+      nodes_falsenodeids: [2, 0, 4, 0, 0, 0],
+      nodes_missing_value_tracks_true: [1, 0, 0, 0, 0, 0],
+      class_treeids: [0, 0, 0, 1],
+      class_nodeids: [1, 3, 4, 0],
+      class_ids: [0, 1, 0, 1],
+      class_weights: [0.5, 0.25, -1, 0.125],
+      classlabels_int64s: [3, 7],
+      base_values: [0.5, 0.25],
+      post_transform: 'SOFTMAX',
+    },
+  });
+  return g.build(label!, scores!);
+}
+
 /** The programs of {@link seedGraphs}, with half of their constants in a model file. */
 export function seedPrograms(): readonly Seed[] {
   const seeds: Seed[] = [];
-  const info = { isa: 'any', programVersion: 1, gemmPanel: 1 };
+  const info = { isa: 'any', programVersion: PROGRAM_VERSION, gemmPanel: 1 };
   for (const [name, graph] of Object.entries(seedGraphs())) {
     const filed = fileConstants(graph);
     const read = (offset: number, length: number) => filed.model.subarray(offset, offset + length);

@@ -40,14 +40,12 @@ describe.each(ISOLATIONS)('a model under isolation %s', isolation => {
   });
 
   it('is interpreted where there is no native kernel for it, and says why', async () => {
-    await using model = await sandbox.load(unaryModel('Atan'));
+    await using model = await sandbox.load(unaryModel('Hardmax'));
     expect(model.backend).toBe('reference');
-    expect(model.why).toContain(nativeStatus().kind === 'loaded' ? 'Atan' : 'no native kernels');
+    expect(model.why).toContain(nativeStatus().kind === 'loaded' ? 'Hardmax' : 'no native kernels');
     for (const scale of [0, 1, -2]) {
       const { y } = await model.run({ x: Tensor.of('f32', [0, scale, 2 * scale, 3 * scale]) });
-      y!.values().forEach((value, i) => {
-        expect(value).toBeCloseTo(Math.atan(i * scale), 6);
-      });
+      expect(y!.toArray()).toEqual(scale > 0 ? [0, 0, 0, 1] : [1, 0, 0, 0]);
     }
   });
 

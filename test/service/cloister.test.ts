@@ -47,6 +47,10 @@ describe('a run', () => {
   test('gives outputs and a receipt that verifies alone, under the isolation by default a worker process', async () => {
     await using cloister = await openCloister({ dir, policy: { rawOutputs: 'allow' } });
     const model = await cloister.load(MODEL);
+    const { permanentBytes, temporaryBytes, scratchBytes } = model.memory();
+    // 46 KB of weights, kept packed where kernels run.
+    expect(permanentBytes).toBeGreaterThan(40_000);
+    expect(permanentBytes + temporaryBytes + scratchBytes).toBeLessThan(2 ** 20);
     const { outputs, receipt } = await model.run({ image }, { actor: 'ward-3', purpose: 'triage' });
     expect(outputs['logits']?.shape).toEqual([1, 10]);
     const scores = outputs['logits']!.values() as number[];

@@ -4,7 +4,7 @@
  */
 
 import type { Backend, Executable, NamedTensors, PrepareOptions } from '../../src/engine/index.ts';
-import { referenceBackend } from '../../src/engine/index.ts';
+import { fillOutputs, referenceBackend } from '../../src/engine/index.ts';
 import { type Graph, inferFacts, type Pass } from '../../src/graph/index.ts';
 import { DTYPES, type DType, sameShape, type Tensor } from '../../src/tensor/index.ts';
 
@@ -98,6 +98,7 @@ export function comparing(
         memory: plain.memory,
         run: async inputs => runSync(inputs),
         runSync,
+        runInto: (inputs, outputs) => fillOutputs(runSync(inputs), outputs),
         close() {
           plain.close();
           changed.close();

@@ -37,7 +37,7 @@ function divided(product: ReturnType<typeof productAt>, by: number): ReturnType<
 /** Puts `factor * x * gate` down as one node, where `gate` is the right function of x. */
 function activation(r: Rewriter, x: ValueId, gate: ValueId, factor: number): boolean {
   const facts = r.facts(x);
-  const node = r.only(gate, 'Add', 'Sigmoid', 'HardSigmoid', 'Clip', 'Tanh');
+  const node = r.ownProducer(gate, 'Add', 'Sigmoid', 'HardSigmoid', 'Clip', 'Tanh');
   const inner = node?.inputs[0];
   if (node === undefined || inner === undefined) return false;
   switch (node.op) {
@@ -57,11 +57,11 @@ function activation(r: Rewriter, x: ValueId, gate: ValueId, factor: number): boo
       const { min, max } = node.attributes;
       const [low, high] = node.opset < 11 ? [min, max] : [r.scalar(node.inputs[1]), r.scalar(node.inputs[2])];
       if (low !== 0 || high !== 6 || !near(factor, 1 / 6, facts)) return false;
-      if (besides(r, r.only(inner, 'Add'), 3) !== x) return false;
+      if (besides(r, r.ownProducer(inner, 'Add'), 3) !== x) return false;
       return r.become({ op: 'HardSwish', opset: 14, inputs: [x] });
     }
     default: {
-      const softplus = r.only(inner, 'Softplus');
+      const softplus = r.ownProducer(inner, 'Softplus');
       if (factor !== 1 || softplus?.inputs[0] !== x) return false;
       return r.become({ op: 'Mish', opset: 18, inputs: [x] });
     }
@@ -71,7 +71,7 @@ function activation(r: Rewriter, x: ValueId, gate: ValueId, factor: number): boo
 /** `1 + erf(x / sqrt 2)`, or `1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))` in either spelling. */
 function gelu(r: Rewriter, x: ValueId, sum: Node): boolean {
   const facts = r.facts(x);
-  const inner = r.only(besides(r, sum, 1), 'Erf', 'Tanh');
+  const inner = r.ownProducer(besides(r, sum, 1), 'Erf', 'Tanh');
   if (inner === undefined) return false;
   const argument = productOf(r, inner.inputs[0]!);
   if (inner.op === 'Erf') {
@@ -89,7 +89,7 @@ function isTanhArgument(r: Rewriter, x: ValueId, argument: ReturnType<typeof pro
   if (!near(argument.factor, Math.sqrt(2 / Math.PI), facts)) return false;
   // x + 0.044715 x^3, or x (1 + 0.044715 x^2).
   const rest = argument.values.length === 1 ? argument.values : argument.values.filter(value => value !== x);
-  const sum = rest.length === 1 && argument.values.length <= 2 ? r.only(rest[0], 'Add') : undefined;
+  const sum = rest.length === 1 && argument.values.length <= 2 ? r.ownProducer(rest[0], 'Add') : undefined;
   if (sum === undefined || sum.opset < 7) return false;
   if (argument.values.length === 2) {
     const square = besides(r, sum, 1);

@@ -144,7 +144,7 @@ function reshape(r: Rewriter, node: Node): boolean {
  * any number of leading axes as they are.
  */
 function unfolded(r: Rewriter, node: Node): boolean {
-  const product = r.only(node.inputs[0], 'MatMul');
+  const product = r.ownProducer(node.inputs[0], 'MatMul');
   const folded = r.producer(product?.inputs[0], 'Reshape');
   const [x, w] = [folded?.inputs[0], product?.inputs[1]];
   if (product === undefined || x === undefined || w === undefined || r.shape(w).length !== 2) return false;

@@ -31,7 +31,7 @@ const RULES: Readonly<Record<string, Rule>> = {
 /** With f = scale / sqrt(variance + epsilon): weights times f, and (bias - mean) f + shift. */
 function normalised(r: Rewriter, node: Node): boolean {
   const [x, scale, shift, mean, variance] = node.inputs;
-  const conv = r.only(x, 'Conv');
+  const conv = r.ownProducer(x, 'Conv');
   if (conv === undefined || node.opset < 7 || node.outputs.slice(1).some(id => id !== undefined)) return false;
   if (Number(node.attributes['training_mode'] ?? 0) !== 0 || Number(node.attributes['spatial'] ?? 1) !== 1)
     return false;
@@ -61,7 +61,7 @@ function normalised(r: Rewriter, node: Node): boolean {
 function biased(r: Rewriter, node: Node): boolean {
   if (node.opset < 7) return false;
   for (const i of [0, 1] as const) {
-    const conv = r.only(node.inputs[i], 'Conv');
+    const conv = r.ownProducer(node.inputs[i], 'Conv');
     const other = node.inputs[1 - i]!;
     if (conv === undefined || !r.isConstant(other) || !r.sameFacts(node.inputs[i]!, node.outputs[0]!)) continue;
     const rank = r.shape(node.inputs[i]!).length;
@@ -88,7 +88,7 @@ function fused(conv: Node): Pick<Node, 'op' | 'domain' | 'opset'> {
 function added(r: Rewriter, node: Node): boolean {
   if (node.opset < 7) return false;
   for (const i of [0, 1] as const) {
-    const conv = r.only(node.inputs[i], 'Conv');
+    const conv = r.ownProducer(node.inputs[i], 'Conv');
     const other = node.inputs[1 - i]!;
     if (conv === undefined || !r.sameFacts(node.inputs[i]!, other)) continue;
     const inputs = [conv.inputs[0], conv.inputs[1], conv.inputs[2], other];

@@ -40,7 +40,7 @@ function turned(
   r: Rewriter,
   id: ValueId | undefined,
 ): { readonly x: ValueId; readonly order: readonly number[] } | undefined {
-  const node = r.only(id, 'Transpose');
+  const node = r.ownProducer(id, 'Transpose');
   return node && { x: node.inputs[0]!, order: orderOf(r, node) };
 }
 

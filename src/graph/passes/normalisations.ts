@@ -101,7 +101,7 @@ function inverseDeviation(r: Rewriter, id: ValueId | undefined): Deviation | und
 /** A product after a normalisation whose scale is ones. */
 function scaled(r: Rewriter, node: Node): boolean {
   return [0, 1].some(i => {
-    const before = r.only(node.inputs[i], 'LayerNormalization', 'RMSNormalization');
+    const before = r.ownProducer(node.inputs[i], 'LayerNormalization', 'RMSNormalization');
     const scale = node.inputs[1 - i]!;
     if (before === undefined || before.inputs[2] !== undefined || before.outputs.length > 1) return false;
     if (r.elements(before.inputs[1])?.every(element => element === 1) !== true) return false;
@@ -124,7 +124,7 @@ function fitsInside(r: Rewriter, id: ValueId, layer: Pick<Node, 'inputs' | 'attr
 /** A sum after a LayerNormalization that has no bias. */
 function shifted(r: Rewriter, node: Node): boolean {
   return [0, 1].some(i => {
-    const before = r.only(node.inputs[i], 'LayerNormalization');
+    const before = r.ownProducer(node.inputs[i], 'LayerNormalization');
     const shift = node.inputs[1 - i]!;
     if (before === undefined || before.inputs[2] !== undefined || before.outputs.length > 1) return false;
     if (!r.sameFacts(node.inputs[i]!, node.outputs[0]!) || !fitsInside(r, shift, before)) return false;
@@ -135,9 +135,9 @@ function shifted(r: Rewriter, node: Node): boolean {
 /** `x i + (shift - mean i)` with `i = scale / deviation`: how TensorFlow spells it. */
 function tensorflowLayer(r: Rewriter, node: Node): boolean {
   return [0, 1].some(i => {
-    const product = r.only(node.inputs[i], 'Mul');
-    const rest = r.only(node.inputs[1 - i], 'Sub');
-    const taken = r.only(rest?.inputs[1], 'Mul');
+    const product = r.ownProducer(node.inputs[i], 'Mul');
+    const rest = r.ownProducer(node.inputs[1 - i], 'Sub');
+    const taken = r.ownProducer(rest?.inputs[1], 'Mul');
     if (product === undefined || rest === undefined || taken === undefined) return false;
     return [0, 1].some(j => {
       const inverse = product.inputs[j]!;
@@ -165,8 +165,8 @@ function softmax(r: Rewriter, node: Node): boolean {
   if (node.opset < 7) return false;
   const [above, below] = node.inputs;
   const power = r.producer(above, 'Exp');
-  const sum = r.only(below, 'ReduceSum');
-  const difference = r.only(power?.inputs[0], 'Sub');
+  const sum = r.ownProducer(below, 'ReduceSum');
+  const difference = r.ownProducer(power?.inputs[0], 'Sub');
   const largest = r.producer(difference?.inputs[1], 'ReduceMax');
   const x = difference?.inputs[0];
   if (power === undefined || difference === undefined || largest === undefined || x === undefined) return false;

@@ -38,7 +38,7 @@ function gather(r: Rewriter, ids: readonly ValueId[]): Product {
       factor *= number;
       continue;
     }
-    const node = values.length + open.length < MAX_FACTORS ? r.only(id, 'Mul', 'Div', 'Pow') : undefined;
+    const node = values.length + open.length < MAX_FACTORS ? r.ownProducer(id, 'Mul', 'Div', 'Pow') : undefined;
     const second = r.scalar(node?.inputs[1]);
     if (node === undefined || node.opset < 7) values.push(id);
     else if (node.op === 'Mul') open.push(node.inputs[0]!, node.inputs[1]!);

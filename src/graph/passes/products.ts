@@ -64,14 +64,15 @@ const PRODUCTS: Readonly<Record<string, Rule>> = {
 function biased(r: Rewriter, node: Node): boolean {
   if (node.opset < 7) return false;
   for (const i of [0, 1] as const) {
-    const product = r.only(node.inputs[i], 'MatMul', 'Gemm');
+    const product = r.ownProducer(node.inputs[i], 'MatMul', 'Gemm');
     const bias = node.inputs[1 - i]!;
     if (product === undefined || (product.op === 'Gemm' && (product.inputs[2] !== undefined || product.opset < 7)))
       continue;
     if (r.shape(product.inputs[0]!).length !== 2 || r.shape(product.inputs[1]!).length !== 2) continue;
     // The bias may not make the result larger, and Gemm knows at most two axes.
     if (r.shape(bias).length > 2 || !r.sameFacts(node.inputs[i]!, node.outputs[0]!)) continue;
-    const attributes = product.op === 'Gemm' ? product.attributes : {};
+    // Without a bias its factor said nothing.
+    const attributes = product.op === 'Gemm' ? { ...product.attributes, beta: 1 } : {};
     const opset = Math.max(product.opset, 9);
     if (r.become({ op: 'Gemm', opset, inputs: [product.inputs[0], product.inputs[1], bias], attributes })) return true;
   }
@@ -80,7 +81,7 @@ function biased(r: Rewriter, node: Node): boolean {
 
 /** Gemm, then an activation, as FusedGemm. */
 function activated(r: Rewriter, node: Node): boolean {
-  const gemm = r.only(node.inputs[0], 'Gemm');
+  const gemm = r.ownProducer(node.inputs[0], 'Gemm');
   const activation = activationOf(r, node);
   if (gemm === undefined || gemm.opset < 7 || activation === undefined) return false;
   const { alpha, beta, transA, transB } = gemm.attributes;
@@ -108,7 +109,7 @@ const TRANSPOSES: Readonly<Record<string, Rule>> = {
 
 /** The value before a Transpose that swaps its last two axes. */
 function beforeSwap(r: Rewriter, id: ValueId | undefined): ValueId | undefined {
-  const node = r.only(id, 'Transpose');
+  const node = r.ownProducer(id, 'Transpose');
   if (node === undefined) return undefined;
   const order = orderOf(r, node);
   const rank = order.length;

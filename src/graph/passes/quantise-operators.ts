@@ -70,7 +70,7 @@ function recover(r: Rewriter, quantise: Node): boolean {
   if (to === undefined) return false;
   let source = quantise.inputs[0]!;
   let bounds: Bounds = { low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
-  for (let node = r.only(source, 'Relu', 'Clip'); node; node = r.only(source, 'Relu', 'Clip')) {
+  for (let node = r.ownProducer(source, 'Relu', 'Clip'); node; node = r.ownProducer(source, 'Relu', 'Clip')) {
     const next = boundsOf(r, node);
     if (next === undefined) return false;
     // What comes later in the graph has the last word, and it is met first here.

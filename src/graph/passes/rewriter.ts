@@ -194,7 +194,7 @@ export class Rewriter {
   }
 
   /** {@link Rewriter.producer}, where nothing but one input of one node needs the value. */
-  only(id: ValueId | undefined, ...ops: readonly string[]): Node | undefined {
+  ownProducer(id: ValueId | undefined, ...ops: readonly string[]): Node | undefined {
     return id !== undefined && this.isOwn(id) ? this.producer(id, ...ops) : undefined;
   }
 

@@ -28,7 +28,8 @@ import { countArrays } from './counted-arrays.ts';
 
 /** Forms that are tried of each version of each operator. */
 const RUNS = Number(process.env['CLOISTER_FUZZ_RUNS'] ?? 8);
-const SEED = Number(process.env['CLOISTER_FUZZ_SEED'] ?? 1);
+const FUZZ_SEED = process.env['CLOISTER_FUZZ_SEED'] ?? '1';
+const SEED = FUZZ_SEED === 'random' ? Math.floor(Math.random() * 2 ** 31) : Number(FUZZ_SEED);
 
 /** What one call may take: a kernel on a few thousand elements needs a hundredth of it. */
 const LIMIT_MS = 2000;

@@ -11,7 +11,7 @@ import {
   defineIn,
   floats,
   from,
-  type InferContext,
+  InferContext,
   int,
   ints,
   type Operator,
@@ -51,7 +51,7 @@ import {
 } from './tree-table.ts';
 
 /** What the attributes of a node say, verified. */
-interface Ensemble {
+export interface Ensemble {
   readonly table: TreeTable;
   readonly targets: number;
   readonly aggregate: Aggregate;
@@ -60,7 +60,8 @@ interface Ensemble {
   readonly base: readonly number[];
 }
 
-interface Classifier extends Ensemble {
+/** An ensemble whose scores choose a class. */
+export interface Classifier extends Ensemble {
   readonly labels: Labels;
   /** Where two classes share one score: the class whose votes are that score. */
   readonly voter: number | undefined;
@@ -373,6 +374,21 @@ function memberSets(c: InferContext, modes: Uint8Array): ReadonlyMap<number, Rea
   });
   if (at < values.length) c.fail('membership_values has more sets than there are nodes of mode BRANCH_MEMBER');
   return sets;
+}
+
+/**
+ * What the attributes of a tree operator say, `version` being its version: a {@link Classifier} where it has labels. Undefined for any
+ * other node.
+ *
+ * @throws {CloisterError} `INVALID_GRAPH` when the attributes describe no trees.
+ */
+export function ensembleOfNode(node: Node, version: OperatorVersion): Ensemble | Classifier | undefined {
+  const of = { TreeEnsembleClassifier: classifierOf, TreeEnsembleRegressor: regressorOf, TreeEnsemble: ensembleOf }[
+    node.op
+  ];
+  // Attributes alone are looked at: there is no size that could be unknown, nor a subgraph.
+  const symbols = { fresh: () => '?', outputsOf: () => [] };
+  return node.domain === ML ? of?.(new InferContext(node, version, [], () => undefined, symbols)) : undefined;
 }
 
 /** Checks the input of trees and returns how many rows it has. */

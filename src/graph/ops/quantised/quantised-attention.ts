@@ -4,11 +4,9 @@
  */
 import { formatShape, type Tensor } from '../../../tensor/index.ts';
 import type { Dim, Facts } from '../../graph.ts';
-import { dense, type Numbers } from '../loops.ts';
 import { defineIn, float, type InferContext, int, type Operator, type RunContext, required } from '../operator.ts';
 import { headSize, plusPast } from '../transformer/attention.ts';
-import { checkPadding, headCount, paddingBias, scaleOf } from '../transformer/microsoft-attention.ts';
-import { attend, causal, joinRows, splitHeads } from '../transformer/scaled-dot-product.ts';
+import { attendProjected, checkPadding, headCount, paddingBias } from '../transformer/microsoft-attention.ts';
 import { BYTES, expectSingle } from './quantisation.ts';
 import { checkParameters, realProduct, wholeProduct } from './quantised-linear.ts';
 
@@ -75,31 +73,8 @@ function runQAttention(c: RunContext): readonly Tensor[] {
   const product = wholeProduct(c.operand(INPUT), c.tensors[INPUT_ZERO], c.operand(WEIGHTS), c.tensors[WEIGHT_ZERO]);
   const scales = [c.operand(INPUT_SCALE), c.operand(WEIGHT_SCALE)] as const;
   const projected = realProduct(product, ...scales, c.operand(BIAS), [batch, rows, 3 * width]);
-  const part = (i: number): Tensor =>
-    splitHeads(projected.slice({ axis: 2, start: i * width, end: (i + 1) * width }), heads);
-  const past = c.tensors[PAST];
-  const before = past?.shape[3] ?? 0;
-  const [key, value] = [part(1), part(2)].map((added, i) =>
-    past ? joinRows(past.slice({ axis: 0, start: i, end: i + 1 }).squeeze([0]), added) : added,
-  ) as [Tensor, Tensor];
-  const query = part(0);
-  const out = c.allocate();
-  attend(
-    {
-      query,
-      key,
-      value,
-      scale: scaleOf(c, query.shape[3]!),
-      softcap: 0,
-      biases: [...paddingBias(c, MASK, batch, rows), ...(c.number('unidirectional') ? [causal(() => before)] : [])],
-    },
-    splitHeads(out, heads),
-  );
-  if (c.outputs.length < 2) return [out];
-  const present = c.allocate(1);
-  (present.data as Numbers).set(dense(key));
-  (present.data as Numbers).set(dense(value), key.size);
-  return [out, present];
+  const layout = { heads, queries: width, keys: width, past: c.tensors[PAST] };
+  return attendProjected(c, projected, layout, () => paddingBias(c, MASK, batch, rows));
 }
 
 /** The operators of this file. */

@@ -12,13 +12,20 @@ import {
   defineIn,
   type InferContext,
   int,
-  ints,
   type Operator,
   type OperatorVersion,
   type RunContext,
-  string,
 } from '../operator.ts';
-import { checkAutoPad, concreteWindow, threeAxes, threeSizes, type Window, windowShape } from '../vision/window.ts';
+import { gatherColumns } from '../vision/columns.ts';
+import {
+  CONVOLUTION_ATTRIBUTES,
+  checkAutoPad,
+  concreteWindow,
+  threeAxes,
+  threeSizes,
+  type Window,
+  windowShape,
+} from '../vision/window.ts';
 import { BYTES, centred, expectSingle, quantisationOf, quantisedRange, saturate } from './quantisation.ts';
 
 /** Where the channels of the input and output are: after the batch, or last. */
@@ -198,65 +205,11 @@ function addPlane(
   }
 }
 
-/** `columns[(channel, kernel place)][output place]` for `count` output places from `start` on; padding reads as 0. */
-function gatherColumns(
-  image: Int16Array,
-  from: number,
-  channels: number,
-  inSizes: readonly [number, number, number],
-  outSizes: readonly [number, number, number],
-  window: Window,
-  start: number,
-  count: number,
-  columns: Int16Array,
-): void {
-  const [depth, height, width] = inSizes;
-  const [, outHeight, outWidth] = outSizes;
-  const { kernel, strides, dilations, padBegin } = window;
-  let row = 0;
-  for (let channel = 0; channel < channels; channel++) {
-    const plane = from + channel * depth * height * width;
-    for (let kz = 0; kz < kernel[0]!; kz++) {
-      for (let ky = 0; ky < kernel[1]!; ky++) {
-        for (let kx = 0; kx < kernel[2]!; kx++, row += count) {
-          let ox = start % outWidth;
-          let oy = Math.floor(start / outWidth) % outHeight;
-          let oz = Math.floor(start / (outWidth * outHeight));
-          for (let i = 0; i < count; ) {
-            const z = oz * strides[0]! + kz * dilations[0]! - padBegin[0]!;
-            const y = oy * strides[1]! + ky * dilations[1]! - padBegin[1]!;
-            const inside = z >= 0 && z < depth && y >= 0 && y < height;
-            const line = plane + (z * height + y) * width;
-            const end = Math.min(outWidth, ox + count - i);
-            for (let x = ox * strides[2]! + kx * dilations[2]! - padBegin[2]!; ox < end; ox++, i++, x += strides[2]!) {
-              columns[row + i] = inside && x >= 0 && x < width ? image[line + x]! : 0;
-            }
-            ox = 0;
-            if (++oy === outHeight) {
-              oy = 0;
-              oz++;
-            }
-          }
-        }
-      }
-    }
-  }
-}
-
-const ATTRIBUTES = {
-  auto_pad: string('NOTSET'),
-  dilations: ints(),
-  group: int(1),
-  kernel_shape: ints(),
-  pads: ints(),
-  strides: ints(),
-} as const;
-
 const convInteger: OperatorVersion = {
   since: 10,
   inputs: [2, 4],
   outputs: [1, 1],
-  attributes: ATTRIBUTES,
+  attributes: CONVOLUTION_ATTRIBUTES,
   infer: c => {
     c.expect(0, BYTES);
     c.expect(1, BYTES);
@@ -344,7 +297,7 @@ const qLinearConv: OperatorVersion = {
   since: 10,
   inputs: [8, 9],
   outputs: [1, 1],
-  attributes: ATTRIBUTES,
+  attributes: CONVOLUTION_ATTRIBUTES,
   infer: inferQLinearConv,
   run: runQLinearConv,
 };
@@ -356,6 +309,6 @@ export const QUANTISED_CONVOLUTION: readonly Operator[] = [
   defineIn('com.microsoft', 'QLinearConv', 'compute', {
     ...qLinearConv,
     since: 1,
-    attributes: { ...ATTRIBUTES, channels_last: int(0) },
+    attributes: { ...CONVOLUTION_ATTRIBUTES, channels_last: int(0) },
   }),
 ];

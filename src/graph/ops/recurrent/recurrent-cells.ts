@@ -40,23 +40,42 @@ const ACTIVATIONS: ReadonlyMap<string, ActivationEntry> = new Map<string, Activa
   ['softplus', { make: () => softplus }],
 ]);
 
+/** A function of a gate by its lower-case name; a parameter that it has not got is 0. */
+export interface CellFunction {
+  readonly name: string;
+  readonly alpha: number;
+  readonly beta: number;
+}
+
 /**
  * The functions that `names` spell. `alphas` and `betas` are taken in order by those functions that have such a parameter; where they
  * run out, the defaults hold. Undefined in place of a name that is none.
  */
+export function cellFunctions(
+  names: readonly string[],
+  alphas: readonly number[],
+  betas: readonly number[],
+): readonly (CellFunction | undefined)[] {
+  let [alphaAt, betaAt] = [0, 0];
+  return names.map(spelt => {
+    const name = spelt.toLowerCase();
+    const entry = ACTIVATIONS.get(name);
+    if (!entry) return undefined;
+    const alpha = entry.alpha === undefined ? 0 : (alphas[alphaAt++] ?? entry.alpha);
+    const beta = entry.beta === undefined ? 0 : (betas[betaAt++] ?? entry.beta);
+    return { name, alpha, beta };
+  });
+}
+
+/** {@link cellFunctions} to be called. */
 export function activations(
   names: readonly string[],
   alphas: readonly number[],
   betas: readonly number[],
 ): readonly (Activation | undefined)[] {
-  let [alphaAt, betaAt] = [0, 0];
-  return names.map(name => {
-    const entry = ACTIVATIONS.get(name.toLowerCase());
-    if (!entry) return undefined;
-    const alpha = entry.alpha === undefined ? 0 : (alphas[alphaAt++] ?? entry.alpha);
-    const beta = entry.beta === undefined ? 0 : (betas[betaAt++] ?? entry.beta);
-    return entry.make(alpha, beta);
-  });
+  return cellFunctions(names, alphas, betas).map(
+    found => found && ACTIVATIONS.get(found.name)!.make(found.alpha, found.beta),
+  );
 }
 
 /** The weights of one direction. */

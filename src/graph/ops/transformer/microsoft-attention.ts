@@ -153,17 +153,40 @@ function inferAttention(c: InferContext): readonly Facts[] {
 
 function runAttention(c: RunContext): readonly Tensor[] {
   const { batch, rows, heads, widths } = projectedSizes(c);
-  const [queries, width] = widths as readonly [number, number, number];
+  const [queries, keys] = widths as readonly [number, number, number];
   const projected = project(c, c.operand(WEIGHTS).shape[1]!);
+  return attendProjected(c, projected, { heads, queries, keys, past: c.tensors[PAST] }, total => {
+    const shape = [batch as number, heads, rows as number, total] as const;
+    return [...paddingBias(c, MASK, shape[0], shape[2]), ...scoreBias(c, SCORE_BIAS, shape)];
+  });
+}
+
+/** How queries, keys and values lie side by side, in columns, and what came before them. */
+export interface Projected {
+  readonly heads: number;
+  readonly queries: number;
+  readonly keys: number;
+  /** (2, batch, heads, rows, size): keys and values of earlier rows. */
+  readonly past: Tensor | undefined;
+}
+
+/**
+ * Attention over `projected` (batch, rows, columns): the output, and with it the keys and values so far where the node asks for them.
+ * `biases` are told how many keys there are, the past included.
+ */
+export function attendProjected(
+  c: RunContext,
+  projected: Tensor,
+  { heads, queries, keys, past }: Projected,
+  biases: (total: number) => readonly RowBias[],
+): readonly Tensor[] {
   const part = (start: number, end: number): Tensor => splitHeads(projected.slice({ axis: 2, start, end }), heads);
   const query = part(0, queries);
-  const past = c.tensors[PAST];
   const before = past?.shape[3] ?? 0;
-  const [key, value] = [part(queries, queries + width), part(queries + width, projected.shape[2]!)].map((added, i) =>
+  const [key, value] = [part(queries, queries + keys), part(queries + keys, projected.shape[2]!)].map((added, i) =>
     past ? joinRows(past.slice({ axis: 0, start: i, end: i + 1 }).squeeze([0]), added) : added,
   ) as [Tensor, Tensor];
   const out = c.allocate();
-  const shape = [batch as number, heads, rows as number, key.shape[2]!] as const;
   attend(
     {
       query,
@@ -171,11 +194,7 @@ function runAttention(c: RunContext): readonly Tensor[] {
       value,
       scale: scaleOf(c, query.shape[3]!),
       softcap: 0,
-      biases: [
-        ...paddingBias(c, MASK, shape[0], shape[2]),
-        ...scoreBias(c, SCORE_BIAS, shape),
-        ...(c.number('unidirectional') ? [causal(() => before)] : []),
-      ],
+      biases: [...biases(key.shape[2]!), ...(c.number('unidirectional') ? [causal(() => before)] : [])],
     },
     splitHeads(out, heads),
   );

@@ -6,8 +6,17 @@ import { formatShape, newArray, type Tensor } from '../../../tensor/index.ts';
 import type { Dim, Facts } from '../../graph.ts';
 import { matmulInto } from '../linear/gemm.ts';
 import { dense, type Numbers } from '../loops.ts';
-import { define, FLOATS, type InferContext, int, ints, type Operator, type RunContext, string } from '../operator.ts';
-import { checkAutoPad, kernelOfWeights, readWindow, threeAxes, threeSizes, volume, type Window } from './window.ts';
+import { define, FLOATS, type InferContext, ints, type Operator, type RunContext } from '../operator.ts';
+import {
+  CONVOLUTION_ATTRIBUTES,
+  checkAutoPad,
+  kernelOfWeights,
+  readWindow,
+  threeAxes,
+  threeSizes,
+  volume,
+  type Window,
+} from './window.ts';
 
 /** The sizes that only the transposed form has, one per spatial axis. */
 interface Extras {
@@ -212,14 +221,9 @@ export const CONV_TRANSPOSE: readonly Operator[] = [
     inputs: [2, 3],
     outputs: [1, 1],
     attributes: {
-      auto_pad: string('NOTSET'),
-      dilations: ints(),
-      group: int(1),
-      kernel_shape: ints(),
+      ...CONVOLUTION_ATTRIBUTES,
       output_padding: ints(),
       output_shape: ints(),
-      pads: ints(),
-      strides: ints(),
     },
     infer: inferConvTranspose,
     run: runConvTranspose,

@@ -7,8 +7,10 @@ import { formatShape, newArray, type Tensor } from '../../../tensor/index.ts';
 import type { Facts } from '../../graph.ts';
 import { matmulInto } from '../linear/gemm.ts';
 import { dense, type Numbers } from '../loops.ts';
-import { define, FLOATS, type InferContext, int, ints, type Operator, type RunContext, string } from '../operator.ts';
+import { define, FLOATS, type InferContext, type Operator, type RunContext } from '../operator.ts';
+import { gatherColumns } from './columns.ts';
 import {
+  CONVOLUTION_ATTRIBUTES,
   checkAutoPad,
   concreteWindow,
   kernelOfWeights,
@@ -201,51 +203,6 @@ function convolvePlane(
   }
 }
 
-/** `columns[(channel, kernel place)][output place]` for `count` output places from `start` on; padding reads as 0. */
-function gatherColumns(
-  image: Numbers,
-  from: number,
-  channels: number,
-  inSizes: readonly [number, number, number],
-  outSizes: readonly [number, number, number],
-  window: Window,
-  start: number,
-  count: number,
-  columns: Numbers,
-): void {
-  const [depth, height, width] = inSizes;
-  const [, outHeight, outWidth] = outSizes;
-  const { kernel, strides, dilations, padBegin } = window;
-  let row = 0;
-  for (let channel = 0; channel < channels; channel++) {
-    const plane = from + channel * depth * height * width;
-    for (let kz = 0; kz < kernel[0]!; kz++) {
-      for (let ky = 0; ky < kernel[1]!; ky++) {
-        for (let kx = 0; kx < kernel[2]!; kx++, row += count) {
-          let ox = start % outWidth;
-          let oy = Math.floor(start / outWidth) % outHeight;
-          let oz = Math.floor(start / (outWidth * outHeight));
-          for (let i = 0; i < count; ) {
-            const z = oz * strides[0]! + kz * dilations[0]! - padBegin[0]!;
-            const y = oy * strides[1]! + ky * dilations[1]! - padBegin[1]!;
-            const inside = z >= 0 && z < depth && y >= 0 && y < height;
-            const line = plane + (z * height + y) * width;
-            const end = Math.min(outWidth, ox + count - i);
-            for (let x = ox * strides[2]! + kx * dilations[2]! - padBegin[2]!; ox < end; ox++, i++, x += strides[2]!) {
-              columns[row + i] = inside && x >= 0 && x < width ? image[line + x]! : 0;
-            }
-            ox = 0;
-            if (++oy === outHeight) {
-              oy = 0;
-              oz++;
-            }
-          }
-        }
-      }
-    }
-  }
-}
-
 function newLike(array: Numbers, length: number): Numbers {
   return newArray(array instanceof Float64Array ? 'f64' : 'f32', length);
 }
@@ -256,14 +213,7 @@ export const CONVOLUTION: readonly Operator[] = [
     since: 1,
     inputs: [2, 3],
     outputs: [1, 1],
-    attributes: {
-      auto_pad: string('NOTSET'),
-      dilations: ints(),
-      group: int(1),
-      kernel_shape: ints(),
-      pads: ints(),
-      strides: ints(),
-    },
+    attributes: CONVOLUTION_ATTRIBUTES,
     infer: inferConv,
     run: runConv,
   }),

@@ -4,7 +4,7 @@
  */
 import { formatShape } from '../../../tensor/index.ts';
 import type { Dim } from '../../graph.ts';
-import type { InferContext, RunContext } from '../operator.ts';
+import { type AttributeSpec, type InferContext, int, ints, type RunContext, string } from '../operator.ts';
 
 /** A window over the spatial axes, one entry per axis. */
 export interface Window {
@@ -15,6 +15,16 @@ export interface Window {
   readonly padBegin: readonly number[];
   readonly padEnd: readonly number[];
 }
+
+/** The attributes of every convolution. */
+export const CONVOLUTION_ATTRIBUTES: Readonly<Record<string, AttributeSpec>> = {
+  auto_pad: string('NOTSET'),
+  dilations: ints(),
+  group: int(1),
+  kernel_shape: ints(),
+  pads: ints(),
+  strides: ints(),
+};
 
 /** Every size in a window is at most this, so that their sums stay exact integers. */
 const MAX_EXTENT = 2 ** 31;

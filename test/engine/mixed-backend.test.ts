@@ -1,0 +1,215 @@
+import { createRequire } from 'node:module';
+import { describe, expect, test } from 'vitest';
+import { loadBinding, nativeStatus, openProgramHost } from '../../native/index.ts';
+import { CloisterError } from '../../src/base/index.ts';
+import {
+  assignNodes,
+  type Backend,
+  type CostTable,
+  measureCosts,
+  mixedBackend,
+  nativeBackend,
+  type OnnxRuntimeModule,
+  onnxRuntimeBackend,
+  referenceBackend,
+} from '../../src/engine/index.ts';
+import { writeOnnx } from '../../src/formats/index.ts';
+import { type Graph, GraphBuilder, type Node } from '../../src/graph/index.ts';
+import { Tensor } from '../../src/tensor/index.ts';
+import { filled, noFile, Sketch } from '../native/program-seeds.ts';
+import { backendSuite } from '../suites/backend.ts';
+
+const options = { constants: noFile };
+
+/** A backend that runs the operators of a list only, on the reference backend. */
+const onlyOps = (name: string, ...ops: readonly string[]): Backend => ({
+  name,
+  supports: ({ op }: Node) => ops.includes(op),
+  prepare: (graph, prepare) => {
+    expect(graph.nodes.map(({ op }) => op).filter(op => !ops.includes(op))).toEqual([]);
+    return referenceBackend.prepare(graph, prepare);
+  },
+});
+
+/** y = relu(tanh(x w) + x), and z = exp(tanh(x w)). */
+function branching(rows: number | string = 3): Graph {
+  const g = new Sketch('branching');
+  const x = g.input('x', [rows, 4]);
+  const t = g.op('Tanh', [g.op('MatMul', [x, g.weight(4, 4)])]);
+  return g.build(g.op('Relu', [g.op('Add', [t, x])]), g.op('Exp', [t]));
+}
+
+backendSuite('mixed', () => mixedBackend([onlyOps('first', 'Add', 'Relu', 'Mul'), referenceBackend]));
+
+describe('the mixed backend', () => {
+  const x = filled([3, 4], 7);
+
+  test('computes what one backend computes, wherever the nodes lie', async () => {
+    const graph = branching();
+    const wanted = Object.values(referenceBackend.prepare(graph, options).runSync({ x })).map(t => t.toBytes());
+    for (const ops of [['Tanh'], ['MatMul', 'Exp'], ['Add', 'Relu'], ['Tanh', 'Relu', 'Exp'], []]) {
+      const model = mixedBackend([onlyOps('some', ...ops), referenceBackend]).prepare(graph, options);
+      expect(Object.values(model.runSync({ x })).map(t => t.toBytes())).toEqual(wanted);
+      expect(Object.values(await model.run({ x })).map(t => t.toBytes())).toEqual(wanted);
+      expect(new Set(model.choices.map(({ backend }) => backend.name))).toEqual(
+        new Set(ops.length > 0 ? ['some', 'reference'] : ['reference']),
+      );
+    }
+  });
+
+  test('follows sizes that runs bring', () => {
+    const model = mixedBackend([onlyOps('some', 'Tanh'), referenceBackend]).prepare(branching('N'), options);
+    for (const rows of [1, 5, 2, 7, 3, 1]) {
+      const [y] = Object.values(model.runSync({ x: filled([rows, 4], rows) }));
+      expect(y!.shape).toEqual([rows, 4]);
+    }
+  });
+
+  test('an output that is an input is a tensor of its own', () => {
+    const b = new GraphBuilder('through', { opset: 17 });
+    const id = b.input('x', { dtype: 'f32', shape: [2] });
+    b.output(id);
+    b.output(b.node({ op: 'Neg', inputs: [id], outputs: ['y'] })[0]!);
+    const given = Tensor.of('f32', [1, 2]);
+    const { x: same, y } = mixedBackend([referenceBackend]).prepare(b.build(), options).runSync({ x: given });
+    expect(same!.toArray()).toEqual([1, 2]);
+    expect(same!.buffer).not.toBe(given.buffer);
+    expect(y!.toArray()).toEqual([-1, -2]);
+  });
+
+  test('a node that is needed for a shape only is computed as well', () => {
+    const g = new Sketch('shaped');
+    const x = g.input('x', [2, 3]);
+    const size = g.op('Sub', [g.input('n', [2], 'i64'), g.ints(1, 1)]);
+    const graph = g.build(g.op('Neg', [g.op('Reshape', [x, size])]));
+    const inputs = { x: filled([2, 3], 5), n: Tensor.of('i64', [4, 3]) };
+    const [wanted] = Object.values(referenceBackend.prepare(graph, options).runSync(inputs));
+    const native = nativeStatus().kind === 'loaded' ? [nativeBackend(openProgramHost(loadBinding()!))] : [];
+    for (const backends of [
+      [...native, referenceBackend],
+      [onlyOps('some', 'Neg'), referenceBackend],
+    ]) {
+      const [came] = Object.values(mixedBackend(backends).prepare(graph, options).runSync(inputs));
+      expect(came!.toArray()).toEqual(wanted!.toArray());
+    }
+  });
+
+  test('what a backend refuses only when it plans goes to the last one, which says why', () => {
+    const late: Backend = {
+      name: 'late',
+      supports: ({ op }) => op === 'Tanh',
+      prepare: () => {
+        throw new CloisterError('UNSUPPORTED_MODEL', 'its bounds are computed');
+      },
+    };
+    const model = mixedBackend([late, referenceBackend]).prepare(branching(), options);
+    expect(Object.values(model.runSync({ x })).map(t => t.toBytes())).toEqual(
+      Object.values(referenceBackend.prepare(branching(), options).runSync({ x })).map(t => t.toBytes()),
+    );
+    expect(model.choices.find(({ node }) => node.op === 'Tanh')).toMatchObject({
+      backend: referenceBackend,
+      reason: 'its bounds are computed',
+    });
+    expect(() => mixedBackend([late]).prepare(branching(), options)).toThrow('its bounds are computed');
+  });
+
+  test('takes the cheapest way, hand-overs included', () => {
+    const graph = branching();
+    const [a, b] = [onlyOps('a', 'MatMul', 'Tanh', 'Add', 'Relu', 'Exp'), onlyOps('b', 'Tanh')];
+    const table = (tanhOnB: number, handOverUs: number): CostTable => ({
+      handOverUs,
+      costs: {
+        get: (key: string) =>
+          new Map(
+            key.includes('"Tanh"')
+              ? [
+                  [a, 10],
+                  [b, tanhOnB],
+                ]
+              : [[a, 1]],
+          ),
+      } as unknown as CostTable['costs'],
+    });
+    const chosen = (costs: CostTable): string[] =>
+      assignNodes(graph, [a, b], costs).map(({ node, backend }) => `${node.op} ${backend.name}`);
+    expect(chosen(table(1, 2))).toContain('Tanh b');
+    expect(chosen(table(1, 5))).toContain('Tanh a');
+    expect(chosen(table(20, 0))).toContain('Tanh a');
+  });
+
+  test('measures each node on each backend that runs it, once for those that are alike', async () => {
+    const g = new Sketch('alike');
+    const graph = g.build(g.op('Tanh', [g.op('Tanh', [g.input('x', [8])])]));
+    let runs = 0;
+    const counting: Backend = {
+      ...referenceBackend,
+      prepare: (part, prepare) => {
+        runs++;
+        return referenceBackend.prepare(part, prepare);
+      },
+    };
+    let time = 0;
+    const { costs } = await measureCosts(graph, [counting, onlyOps('none')], { ...options, now: () => time++ });
+    expect(runs).toBe(1);
+    expect([...costs.values()].map(each => [...each.keys()].map(({ name }) => name))).toEqual([['reference']]);
+    expect([...[...costs.values()][0]!.values()]).toEqual([1_000]); // one tick of this clock
+  });
+
+  test.skipIf(nativeStatus().kind !== 'loaded')('runs natively what kernels know, and says why the rest is not', () => {
+    const native = nativeBackend(openProgramHost(loadBinding()!));
+    const g = new Sketch('det');
+    const x = g.input('x', [3, 3]);
+    const graph = g.build(g.op('Relu', [g.op('Det', [g.op('MatMul', [x, g.weight(3, 3)])])]));
+    const model = mixedBackend([native, referenceBackend]).prepare(graph, options);
+    expect(model.choices.map(({ node, backend }) => `${node.op} ${backend.name}`)).toEqual([
+      'MatMul native',
+      'Det reference',
+      'Relu native',
+    ]);
+    expect(model.choices[1]!.reason).toContain('no native kernel for Det');
+    const input = filled([3, 3], 2);
+    const [wanted] = Object.values(referenceBackend.prepare(graph, options).runSync({ x: input }));
+    const [came] = Object.values(model.runSync({ x: input }));
+    expect(came!.values()[0]).toBeCloseTo(Number(wanted!.values()[0]), 5);
+  });
+});
+
+const ort = loadOnnxRuntime();
+
+describe.skipIf(ort === undefined)('the onnxruntime adapter', () => {
+  test('computes what the reference backend computes', async () => {
+    const backend = onnxRuntimeBackend(ort!, { encode: writeOnnx });
+    const model = backend.prepare(branching('N'), options);
+    const x = filled([5, 4], 3);
+    const wanted = referenceBackend.prepare(branching('N'), options).runSync({ x });
+    for (const [name, tensor] of Object.entries(await model.run({ x }))) {
+      const expected = wanted[name]!.values();
+      tensor.values().forEach((value, i) => {
+        expect(Number(value)).toBeCloseTo(Number(expected[i]), 5);
+      });
+    }
+    expect(() => model.runSync({ x })).toThrow(/asynchronously only/);
+    await expect(model.run({ x: filled([5, 3], 3) })).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' });
+    model.close();
+    model.close();
+    await expect(model.run({ x })).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  test('refuses what it cannot run with the first run', async () => {
+    const g = new Sketch('odd', 23);
+    const graph = g.build(g.op('Det', [g.input('x', [2, 3, 3], 'f64')]));
+    const model = onnxRuntimeBackend(ort!, { encode: writeOnnx }).prepare(graph, options);
+    await expect(model.run({ x: Tensor.zeros('f64', [2, 3, 3]) })).rejects.toMatchObject({ code: 'UNSUPPORTED_MODEL' });
+  });
+});
+
+/** The module, where the rivals of the benches are installed. */
+function loadOnnxRuntime(): OnnxRuntimeModule | undefined {
+  try {
+    return createRequire(new URL('../../bench/peers/package.json', import.meta.url))(
+      'onnxruntime-node',
+    ) as OnnxRuntimeModule;
+  } catch {
+    return undefined;
+  }
+}
