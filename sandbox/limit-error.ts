@@ -5,9 +5,16 @@
 import { CloisterError } from '../src/base/index.ts';
 
 /** The limits whose passing stops a call. */
-export type LimitName = 'wallMs' | 'cpuMs' | 'memoryMb' | 'outputBytes';
+export type LimitName = keyof typeof UNITS;
 
-const UNITS = { wallMs: 'ms', cpuMs: 'ms of processor time', memoryMb: 'MiB', outputBytes: 'bytes' } as const;
+const UNITS = {
+  wallMs: 'ms',
+  cpuMs: 'ms of processor time',
+  memoryMb: 'MiB',
+  outputBytes: 'bytes',
+  messages: 'messages',
+  messageBytes: 'bytes of messages',
+} as const;
 
 /** The error of a call that was stopped at `limit`. `allowed` and `seen` are in the limit's own unit. */
 export function limitError(limit: LimitName, allowed: number, seen?: number): CloisterError {
@@ -18,4 +25,10 @@ export function limitError(limit: LimitName, allowed: number, seen?: number): Cl
     allowed,
     ...(seen !== undefined && { seen: Math.round(seen) }),
   });
+}
+
+/** The limit at which the call of `error` was stopped, if it was. */
+export function limitOf(error: CloisterError): LimitName | undefined {
+  const limit = error.code === 'LIMIT_EXCEEDED' ? error.detail['limit'] : undefined;
+  return typeof limit === 'string' && Object.hasOwn(UNITS, limit) ? (limit as LimitName) : undefined;
 }

@@ -27,6 +27,10 @@ export interface Limits {
   readonly memoryMb: number;
   /** Bytes of one answer: all output tensors of a run together, or the text of an evaluation. Default 64 MiB. */
   readonly outputBytes: number;
+  /** Messages that guest code may send to its host during a call. Default 1,000. */
+  readonly messages: number;
+  /** Bytes of all these messages together, as JSON. Default 1 MiB. */
+  readonly messageBytes: number;
   /** Bytes of a model file. Default 1 GiB. */
   readonly modelBytes: number;
 }
@@ -44,6 +48,8 @@ export const limitsSchema: z.ZodType<Limits, LimitsInput> = z.strictObject({
     .min(1)
     .max(0xff00_0000)
     .default(64 * MIB),
+  messages: z.int().min(0).max(1_000_000_000).default(1_000),
+  messageBytes: z.int().min(0).max(0xff00_0000).default(MIB),
   modelBytes: z
     .int()
     .min(1)

@@ -30,7 +30,7 @@ export class BlockingChannel {
     const payload = head && this.#exactly(prefix.payloadBytes);
     if (!head || !payload) return undefined;
     const header = parseHeader(Buffer.from(head.buffer, head.byteOffset, head.byteLength));
-    return { id: prefix.id, header, payload };
+    return { id: prefix.id, header, headerBytes: prefix.headerBytes, payload };
   }
 
   /** Returns when the whole frame is in the kernel's hands. Throws what the system says when the other side is gone. */
@@ -39,18 +39,19 @@ export class BlockingChannel {
     const head = encodeHead(id, header, payloadBytes);
     const total = head.length + payloadBytes;
     if (total <= JOIN_BYTES) {
-      this.#writeAll(parts.length === 0 ? head : Buffer.concat([head, ...parts], total));
+      this.writeWhole(parts.length === 0 ? head : Buffer.concat([head, ...parts], total));
       return;
     }
     const pieces = [head, ...parts.filter(part => part.length > 0)];
     let written = writevSync(this.#fd, pieces);
     for (const piece of pieces) {
-      if (written < piece.length) this.#writeAll(piece.subarray(written));
+      if (written < piece.length) this.writeWhole(piece.subarray(written));
       written = Math.max(0, written - piece.length);
     }
   }
 
-  #writeAll(bytes: Uint8Array): void {
+  /** Returns when the bytes, which are whole frames, are in the kernel's hands. */
+  writeWhole(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at, bytes.length - at);
   }
 

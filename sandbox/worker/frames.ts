@@ -6,7 +6,7 @@
  * | offset | size | meaning | limit |
  * |---|---|---|---|
  * | 0 | 4 | magic `CLF1` | |
- * | 4 | 4 | id: 0 is the worker's greeting; an answer carries its request's | of a pending request |
+ * | 4 | 4 | id: 0 is the worker's greeting; an answer, a message and credit carry their request's | of a pending request |
  * | 8 | 4 | H, bytes of the header | {@link MAX_HEADER_BYTES} |
  * | 12 | 4 | P, bytes of the payload | of the request |
  * | 16 | H | header: one JSON object, UTF-8 | |
@@ -30,6 +30,8 @@ const MAGIC = 0x31464c43; // 'CLF1'
 export interface Frame {
   readonly id: number;
   readonly header: Readonly<Record<string, unknown>>;
+  /** What the header had on the wire. */
+  readonly headerBytes: number;
   /** Alone in its own buffer. */
   readonly payload: Uint8Array<ArrayBuffer>;
 }
@@ -52,7 +54,11 @@ export class ProtocolViolation extends Error {
  * @throws {ProtocolViolation} when a length is over what the prefix can say.
  */
 export function encodeHead(id: number, header: object, payloadBytes: number): Buffer {
-  const text = JSON.stringify(header);
+  return encodeText(id, JSON.stringify(header), payloadBytes);
+}
+
+/** {@link encodeHead} of a header that is JSON already. */
+export function encodeText(id: number, text: string, payloadBytes: number): Buffer {
   const headerBytes = Buffer.byteLength(text);
   if (headerBytes > MAX_HEADER_BYTES) throw new ProtocolViolation(`a header of ${headerBytes} bytes is over the limit`);
   if (payloadBytes > MAX_PAYLOAD_BYTES) {
@@ -148,7 +154,8 @@ export class FrameDecoder {
         at += count;
       }
       if (this.#filled < payload.length) return frames;
-      frames.push({ id: this.#prefix.id, header: this.#header, payload });
+      const { id, headerBytes } = this.#prefix;
+      frames.push({ id, header: this.#header, headerBytes, payload });
       this.#prefix = undefined;
       this.#header = undefined;
       this.#payload = undefined;

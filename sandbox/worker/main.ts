@@ -10,7 +10,7 @@
  * | `show` | form, outputBytes | | the model as text or as a picture, UTF-8 |
  * | `evaluate` | memoryMb, outputBytes | a script, UTF-8 | `ok` or `failed`, and the text |
  *
- * Any of them may be answered with `error` instead.
+ * Any of them may be answered with `error` instead. One that is given `credit` may send messages before its answer (credit.ts).
  * @module
  */
 import { CloisterError } from '../../src/base/index.ts';
@@ -23,6 +23,7 @@ import { isShownForm } from '../shown.ts';
 import { packTensors, unpackTensors } from '../tensors.ts';
 import { count, printable } from '../untrusted.ts';
 import { BlockingChannel } from './channel.ts';
+import { isCredit, Outbox } from './credit.ts';
 import type { Frame } from './frames.ts';
 
 const CHANNEL_FD = 3;
@@ -31,6 +32,11 @@ const WARM_MEMORY_MB = 512;
 const ORPHAN_CHECK_MS = 250;
 /** Calls between two turns of the event loop, in which finalizers of native memory run. */
 const TURN_EVERY = 32;
+
+/** A request, and where what runs in it may send messages. */
+interface Call extends Frame {
+  readonly outbox: Outbox;
+}
 
 interface Reply {
   readonly header: object;
@@ -53,7 +59,9 @@ channel.write(0, { isa: kernels.host?.info.isa ?? null, kernel: kernels.host?.in
 
 for (let served = 1; ; served++) {
   const frame = readFrame();
-  const reply = await answer(frame);
+  if (isCredit(frame.header)) continue; // of a call that was answered meanwhile
+  const outbox = new Outbox(channel, frame, error => exceed(frame.id, error));
+  const reply = await answer({ ...frame, outbox });
   try {
     channel.write(frame.id, reply.header, reply.parts);
   } catch {
@@ -90,9 +98,19 @@ function end(): never {
   throw new Error('unreachable');
 }
 
-async function answer(frame: Frame): Promise<Reply> {
+/** Answers a call with an error, and ends: a guest that floods would go on otherwise. */
+function exceed(id: number, error: CloisterError): never {
   try {
-    return await handle(frame);
+    channel.write(id, errorHeader(error));
+  } catch {
+    // nobody is left who wants to know
+  }
+  return end();
+}
+
+async function answer(call: Call): Promise<Reply> {
+  try {
+    return await handle(call);
   } catch (error) {
     return { header: errorHeader(error) };
   }
@@ -105,7 +123,7 @@ function errorHeader(error: unknown): object {
   return { error: { code: 'GUEST_FAILED', message } };
 }
 
-function handle({ header, payload }: Frame): Reply | Promise<Reply> {
+function handle({ header, payload }: Call): Reply | Promise<Reply> {
   const { op } = header;
   if (op === 'run') return run(header, payload);
   if (op === 'load') return load(header, payload);

@@ -11,6 +11,7 @@ import { CloisterError } from '../../src/base/index.ts';
 import { limitError } from '../limit-error.ts';
 import type { Limits } from '../limits.ts';
 import { guestError, printable } from '../untrusted.ts';
+import { type Credit, Inbox, type OnMessage } from './credit.ts';
 import { encodeHead, type Frame, FrameDecoder, ProtocolViolation } from './frames.ts';
 
 const TICK_MS = 10;
@@ -28,7 +29,7 @@ export interface WorkerCommand {
 }
 
 /** What a request may use. */
-export type RequestLimits = Pick<Limits, 'wallMs' | 'cpuMs' | 'memoryMb' | 'outputBytes'>;
+export type RequestLimits = Omit<Limits, 'modelBytes'>;
 
 /** An answer, with what the request used: milliseconds, and MiB over the empty worker. */
 export interface WorkerAnswer {
@@ -45,8 +46,10 @@ export interface WorkerUsage {
 
 interface Pending {
   readonly limits: RequestLimits;
+  readonly inbox: Inbox | undefined;
   readonly resolve: (answer: WorkerAnswer) => void;
-  readonly reject: (error: CloisterError) => void;
+  /** With an error of ours, or with what the caller's own `onMessage` threw. */
+  readonly reject: (error: unknown) => void;
   /** When it came to the head of the queue. */
   start: number;
   cpuStart: number | undefined;
@@ -68,6 +71,9 @@ export class WorkerProcess {
   readonly #pending = new Map<number, Pending>();
   readonly #decoder: FrameDecoder;
   readonly #greeting = Promise.withResolvers<Readonly<Record<string, unknown>>>();
+  /** The call that was sent and may send messages; nothing is sent behind it, so that the worker finds its credit at once. */
+  #talking: number | undefined;
+  readonly #unsent: (() => void)[] = [];
   #greeted = false;
   #nextId = 1;
   #stderr = '';
@@ -157,10 +163,17 @@ export class WorkerProcess {
   /**
    * Sends one request and waits for its answer. `parts` are read until the answer is there, not copied.
    *
+   * @param onMessage - Takes the messages of the call, in order. The answer is handed out when all of them were dealt with; when one
+   *   throws, the call fails with what it threw, and the worker is ended. Without it, a message breaks the protocol.
    * @throws {CloisterError} what the worker reported; `LIMIT_EXCEEDED`, `WORKER_CRASHED` when it was stopped or died;
    *   `INVALID_ARGUMENT` when the request is larger than a frame can say.
    */
-  request(header: object, parts: readonly Uint8Array[], limits: RequestLimits): Promise<WorkerAnswer> {
+  request(
+    header: object,
+    parts: readonly Uint8Array[],
+    limits: RequestLimits,
+    onMessage?: OnMessage,
+  ): Promise<WorkerAnswer> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
     if (this.#pending.size >= MAX_PENDING) {
       return Promise.reject(new CloisterError('OUT_OF_MEMORY', `${MAX_PENDING} requests wait for one worker`));
@@ -169,7 +182,8 @@ export class WorkerProcess {
     const payloadBytes = parts.reduce((sum, part) => sum + part.length, 0);
     let head: Buffer;
     try {
-      head = encodeHead(id, header, payloadBytes);
+      const messages = onMessage && Inbox.header(limits);
+      head = encodeHead(id, { ...header, ...messages }, payloadBytes);
     } catch (error) {
       if (!(error instanceof ProtocolViolation)) throw error;
       return Promise.reject(
@@ -178,11 +192,17 @@ export class WorkerProcess {
     }
     this.#nextId = this.#nextId === 0xffff_ffff ? 1 : this.#nextId + 1;
     const answer = new Promise<WorkerAnswer>((resolve, reject) => {
-      this.#pending.set(id, { limits, resolve, reject, start: performance.now(), cpuStart: undefined });
+      const inbox = onMessage && this.#inbox(id, limits, onMessage, reject);
+      this.#pending.set(id, { limits, inbox, resolve, reject, start: performance.now(), cpuStart: undefined });
     });
     this.#reference();
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref();
-    this.#send(head, parts, payloadBytes);
+    const send = (): void => {
+      if (onMessage !== undefined) this.#talking = id;
+      this.#send(head, parts, payloadBytes);
+    };
+    if (this.#talking === undefined) send();
+    else this.#unsent.push(send);
     return answer;
   }
 
@@ -231,6 +251,17 @@ export class WorkerProcess {
     this.#socket.uncork();
   }
 
+  #inbox(id: number, limits: RequestLimits, onMessage: OnMessage, reject: (error: unknown) => void): Inbox {
+    const renew = (credit: Credit): void => {
+      if (this.#talking === id) this.#send(encodeHead(id, { op: 'credit', ...credit }, 0), [], 0);
+    };
+    const fail = (error: unknown): void => {
+      reject(error);
+      if (this.#talking === id) this.kill(new CloisterError('ABORTED', 'what takes the messages of the call failed'));
+    };
+    return new Inbox(limits, onMessage, renew, fail);
+  }
+
   #allow(id: number): number {
     if (id === 0 && !this.#greeted) return 0;
     const pending = this.#pending.get(id);
@@ -251,8 +282,9 @@ export class WorkerProcess {
     for (const frame of frames) this.#take(frame);
   }
 
-  #take({ id, header, payload }: Frame): void {
+  #take(frame: Frame): void {
     if (this.#end !== undefined) return;
+    const { id, header, payload } = frame;
     if (id === 0) {
       if (this.#greeted) {
         this.kill(this.#crash('it broke the protocol: it greeted twice'));
@@ -274,7 +306,15 @@ export class WorkerProcess {
       this.kill(this.#crash(`it broke the protocol: an answer to request ${id}, whose turn it is not`));
       return;
     }
+    if (header['message'] !== undefined) {
+      this.#deliver(frame, pending);
+      return;
+    }
     this.#pending.delete(id);
+    if (this.#talking === id) {
+      this.#talking = undefined;
+      while (this.#talking === undefined && this.#unsent.length > 0) this.#unsent.shift()!();
+    }
     const now = performance.now();
     const [next] = this.#pending.values();
     if (next !== undefined) {
@@ -283,8 +323,22 @@ export class WorkerProcess {
     } else {
       this.#reference();
     }
-    if (header['error'] === undefined) pending.resolve({ header, payload, wallMs: now - pending.start });
-    else pending.reject(guestError(header['error']));
+    const settle = (): void => {
+      if (header['error'] === undefined) pending.resolve({ header, payload, wallMs: now - pending.start });
+      else pending.reject(guestError(header['error']));
+    };
+    if (pending.inbox === undefined || pending.inbox.isSettled) settle();
+    else void this.#wait(pending.inbox.settled()).then(settle);
+  }
+
+  #deliver(frame: Frame, { inbox }: Pending): void {
+    try {
+      if (inbox === undefined) throw new ProtocolViolation('a message in a call that has none');
+      inbox.take(frame);
+    } catch (error) {
+      if (!(error instanceof ProtocolViolation)) throw error;
+      this.kill(this.#crash(`it broke the protocol: ${error.message}`));
+    }
   }
 
   /** Looks whether the request that is being served has passed a limit. */
@@ -347,6 +401,8 @@ export class WorkerProcess {
       first = false;
     }
     this.#pending.clear();
+    this.#unsent.length = 0;
+    this.#talking = undefined;
     this.#reference();
   }
 
