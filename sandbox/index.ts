@@ -9,6 +9,16 @@ export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 export type { FixedDims, OpenExternal } from './model-files.ts';
 export {
+  type CapabilityRequest,
+  PLUGIN_API_VERSION,
+  PLUGIN_KINDS,
+  type PluginFile,
+  type PluginKind,
+  type PluginManifest,
+  pluginManifestSchema,
+  type SourceManifest,
+} from './plugins/manifest.ts';
+export {
   type EvaluationOptions,
   type LoadOptions,
   openSandbox,

@@ -26,6 +26,8 @@ export const ERROR_CODES = {
   DTYPE_MISMATCH: 'a dtype is not the expected one',
   /** An input is missing, unknown, or given twice. */
   INPUT_MISMATCH: 'the inputs are not those of the model',
+  /** A plugin's package is malformed, does not verify, or is for another version of the plugin interface. Nothing of it was run. */
+  INVALID_PLUGIN: 'the plugin is malformed or does not verify',
   /** A program failed verification; nothing was run. */
   INVALID_PROGRAM: 'the program failed verification',
   /** A kernel does not compute here what the reference computes: this CPU, or what emulates it, is not as it says. */
