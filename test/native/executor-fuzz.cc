@@ -101,7 +101,8 @@ Outcome attempt(const std::vector<uint8_t>& program, const std::vector<uint8_t>&
     std::vector<uint8_t> bytes(port.length);
     for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
       const float value = std::sin(static_cast<float>(i));
-      std::memcpy(bytes.data() + i, &value, 4);
+      const uint32_t index = i / 4 % 3;  // inside what the seeds take indices of
+      std::memcpy(bytes.data() + i, port.dtype == kI32 ? static_cast<const void*>(&index) : &value, 4);
     }
     inputs.push_back(std::move(bytes));
   }
@@ -139,7 +140,7 @@ int main(int count, char** arguments) {
     }
     const Outcome first = attempt(program, models[which], row, {.threads = 1, .fill = 0x00});
     if (!first.code.empty()) {
-      if (intact) return std::fprintf(stderr, "intact program %zu refused\n", which), 1;
+      if (intact) return std::fprintf(stderr, "intact program %zu refused: %s\n", which, first.code.c_str()), 1;
       refused++;
       continue;
     }
