@@ -8,8 +8,10 @@ export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
 export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 export type { FixedDims, OpenExternal } from './model-files.ts';
+export { type Admission, type PluginPolicy, type PluginPolicyInput, pluginPolicySchema } from './plugins/admission.ts';
 export {
   type CapabilityRequest,
+  type CapabilityRequests,
   PLUGIN_API_VERSION,
   PLUGIN_KINDS,
   type PluginFile,
@@ -18,6 +20,19 @@ export {
   pluginManifestSchema,
   type SourceManifest,
 } from './plugins/manifest.ts';
+export { type PluginPackage, packPlugin, readPackage } from './plugins/package.ts';
+export {
+  type AdmittedPlugin,
+  type InstalledPlugin,
+  type InstallReport,
+  openPluginRegistry,
+  type PluginCheck,
+  type PluginEvent,
+  PluginRegistry,
+  type RegistryOptions,
+  type RemoveReport,
+} from './plugins/registry.ts';
+export { type PublisherKey, type PublisherVerdict, signPackage, verifyPublisher } from './plugins/signature.ts';
 export {
   type EvaluationOptions,
   type LoadOptions,

@@ -128,7 +128,7 @@ function lockFile(file: string): () => void {
     if (code === 5 || code === 261) {
       throw new CloisterError(
         'LOCKED',
-        `another process writes the log in ${path.dirname(file)}; close it first`,
+        `another process writes in ${path.dirname(file)}; close it first`,
         {},
         { cause },
       );

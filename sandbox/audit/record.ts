@@ -20,6 +20,8 @@ export const ACTIONS = [
   'recover', // an interrupted write was cut from the end of the log at start
   'policy', // a policy took effect
   'load', // a model was read
+  'install', // a plugin was installed, or made the active version
+  'remove', // a plugin was removed
   'run', // an inference
   'reserve', // budget was set aside
   'charge', // budget was spent
@@ -40,9 +42,9 @@ export interface AuditEvent {
   /** Who asked: a service account, a ward, a tenant. Not a data subject; that goes into `commitments`. */
   readonly actor: string;
   readonly action: AuditAction;
-  /** What it was done to: a model by its digest, a scope by its name. */
+  /** What it was done to: a model by its digest, a scope by its name, a plugin by name and version. */
   readonly object: {
-    readonly kind: 'model' | 'scope' | 'session' | 'policy' | 'worker' | 'log' | 'key';
+    readonly kind: 'model' | 'plugin' | 'scope' | 'session' | 'policy' | 'worker' | 'log' | 'key';
     readonly id: string;
   };
   /** Whether it was allowed, and the reason code (`SCOPE_EXHAUSTED`); a refusal must have one. */
@@ -54,6 +56,7 @@ export interface AuditEvent {
   /** `sha256:` and 64 hexadecimal digits, here and below. */
   readonly policy?: string | undefined;
   readonly model?: string | undefined;
+  readonly plugin?: string | undefined;
   readonly program?: string | undefined;
   readonly output?: string | undefined;
   /** What a charge did to a scope, in whole micro-epsilon. */
@@ -98,7 +101,7 @@ const EVENT_SHAPE = {
   actor: text(256),
   action: z.enum(ACTIONS),
   object: z.strictObject({
-    kind: z.enum(['model', 'scope', 'session', 'policy', 'worker', 'log', 'key']),
+    kind: z.enum(['model', 'plugin', 'scope', 'session', 'policy', 'worker', 'log', 'key']),
     id: text(512),
   }),
   decision: z
@@ -114,6 +117,7 @@ const EVENT_SHAPE = {
   request: text(128).optional(),
   policy: digest.optional(),
   model: digest.optional(),
+  plugin: digest.optional(),
   program: digest.optional(),
   output: digest.optional(),
   budget: z.strictObject({ scope: text(512), before: count, after: count }).optional(),

@@ -47,6 +47,9 @@ export interface PluginFile {
 /** What a plugin asks of one capability: the options of `sandbox/lending`, by name. */
 export type CapabilityRequest = Readonly<Record<string, string | number | boolean>>;
 
+/** Capabilities by name, and what is asked of each. */
+export type CapabilityRequests = Readonly<Record<string, CapabilityRequest>>;
+
 /** What a manifest says and what a source manifest says alike. */
 interface ManifestBase {
   /** As npm spells names: `lower`, or `@acme/lower`. At most 128 characters. */
@@ -67,7 +70,7 @@ export interface PluginManifest extends ManifestBase {
   /** Every file of the plugin by name, but for manifest and signature. */
   readonly files: Readonly<Record<string, PluginFile>>;
   /** Capabilities that it must be lent, by name, with their options. */
-  readonly capabilities: Readonly<Record<string, CapabilityRequest>>;
+  readonly capabilities: CapabilityRequests;
   /** Limits that differ from the defaults. */
   readonly limits: LimitsInput;
   /** Who signs it: name and id of an Ed25519 key, `NAME+8 hexadecimal digits`. A plugin without one is not signed. */
@@ -77,7 +80,7 @@ export interface PluginManifest extends ManifestBase {
 /** A manifest as its author writes it: files are only named, and what is not asked for may be left out. */
 export interface SourceManifest extends ManifestBase {
   readonly files: readonly string[];
-  readonly capabilities?: Readonly<Record<string, CapabilityRequest>> | undefined;
+  readonly capabilities?: CapabilityRequests | undefined;
   readonly limits?: LimitsInput | undefined;
 }
 
@@ -118,7 +121,8 @@ const limitsInput: z.ZodType<LimitsInput, LimitsInput> = z
     for (const { path, message } of checked.error?.issues ?? []) context.addIssue({ code: 'custom', path, message });
   });
 
-const capabilities = z
+/** What a manifest asks to be lent, and what a policy allows to be lent. */
+export const capabilitiesSchema: z.ZodType<CapabilityRequests, CapabilityRequests> = z
   .record(
     z
       .string()
@@ -177,7 +181,7 @@ export const pluginManifestSchema: z.ZodType<PluginManifest> = z
           context.addIssue({ code: 'custom', message: `${bytes} bytes in all, the limit is ${PLUGIN_BYTES_LIMIT}` });
         }
       }),
-    capabilities,
+    capabilities: capabilitiesSchema,
     limits: limitsInput,
     publisher: z
       .string()
@@ -191,7 +195,7 @@ const sourceManifestSchema: z.ZodType<SourceManifest> = z
   .strictObject({
     ...BASE_SHAPE,
     files: z.array(fileName).superRefine(assertNames),
-    capabilities: capabilities.optional(),
+    capabilities: capabilitiesSchema.optional(),
     limits: limitsInput.optional(),
   })
   .refine(({ entry, files }) => files.includes(entry), { path: ['entry'], message: 'not among the files' });
