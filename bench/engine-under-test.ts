@@ -2,7 +2,7 @@
  * Our side of the engine benches: a model made ready on a backend, in the clear.
  * @module
  */
-import { loadBinding, mapFile, openProgramHost, threadInfo } from '../native/index.ts';
+import { loadBinding, openModelFile, openProgramHost, threadInfo } from '../native/index.ts';
 import {
   type Backend,
   type Executable,
@@ -12,7 +12,10 @@ import {
   referenceBackend,
 } from '../src/engine/index.ts';
 import { bytesSource, parseOnnx, writeOnnx } from '../src/formats/index.ts';
-import { bindSizes, type Graph, inferFacts, optimise } from '../src/graph/index.ts';
+import { bindSizes, type ConstantReader, type Graph, inferFacts, optimise } from '../src/graph/index.ts';
+
+/** Of a graph whose constants are all inline. */
+const NO_BYTES = new Uint8Array(0);
 
 /** A prepared graph that `using` closes. */
 export type Ready = Executable & Disposable;
@@ -39,23 +42,25 @@ export function threadsOnOffer(): number {
 }
 
 /** `graph` on the native backend, or on the reference backend where there is no binary. `bytes`: the file it came from. */
-export function openNative(graph: Graph, bytes?: Uint8Array, { threads = 1 }: ReadyOptions = {}): Ready {
+export function openNative(graph: Graph, bytes: Uint8Array = NO_BYTES, { threads = 1 }: ReadyOptions = {}): Ready {
   if (threads > threadsOnOffer()) throw new Error(`the native backend has no ${threads} threads`);
   const binding = loadBinding();
   return prepare(
     binding === undefined ? referenceBackend : nativeBackend(openProgramHost(binding, { threads })),
     graph,
-    bytes,
+    bytesSource(bytes),
   );
 }
 
-/** The model in the file at `path` on the native backend, as its owner would load it: the file is mapped, and closed with the model. */
+/** The model in the file at `path` on the native backend, as its owner would load it: read in pieces, never held. */
 export function openFile(path: string): Ready {
-  const mapped = mapFile(path);
-  const ready = openNative(parseModel(mapped.bytes), mapped.bytes);
+  const file = openModelFile(path);
+  const binding = loadBinding();
+  const backend = binding === undefined ? referenceBackend : nativeBackend(openProgramHost(binding, { threads: 1 }));
+  const ready = prepare(backend, parseOnnx(file), file);
   const close = (): void => {
     ready.close();
-    mapped.close();
+    file.close();
   };
   return {
     ...ready,
@@ -93,12 +98,12 @@ export function needsOf(bytes: Uint8Array, inputs: NamedTensors): ModelNeeds {
 }
 
 /** `graph` on the reference backend. */
-export function openReference(graph: Graph, bytes?: Uint8Array): Ready {
-  return prepare(referenceBackend, graph, bytes);
+export function openReference(graph: Graph, bytes: Uint8Array = NO_BYTES): Ready {
+  return prepare(referenceBackend, graph, bytesSource(bytes));
 }
 
-function prepare(backend: Backend, graph: Graph, bytes: Uint8Array = new Uint8Array(0)): Ready {
-  const executable = backend.prepare(graph, { constants: bytesSource(bytes) });
+function prepare(backend: Backend, graph: Graph, constants: ConstantReader): Ready {
+  const executable = backend.prepare(graph, { constants });
   return {
     get memory() {
       return executable.memory;

@@ -21,6 +21,7 @@ export {
 } from './kernels.ts';
 export { type Binding, loadBinding, type NativeStatus, nativeStatus } from './loader.ts';
 export { type MappedFile, mapFile } from './map-file.ts';
+export { type ModelFile, openModelFile } from './model-file.ts';
 export {
   type ModelReader,
   type NativeProgram,

@@ -11,6 +11,8 @@ export interface ModelReader {
   readonly size: number;
   /** Exactly `length` bytes from `offset`. */
   read(offset: number, length: number): Uint8Array;
+  /** The same into `target`, for readers that would have to copy. Used where it is there, with one buffer for all pieces. */
+  readInto?(offset: number, target: Uint8Array): void;
 }
 
 /** What a loaded program holds, in bytes. */
@@ -65,7 +67,7 @@ export interface NativeProgramHost {
   readonly info: { readonly isa: string; readonly programVersion: number; readonly gemmPanel: number };
   /**
    * Verifies `program` as if a hostile guest had written it (`executor/INVARIANTS.md`), reads its constants out of
-   * `model`, at most 4 MiB at a time, runs its setup steps. Neither is needed afterwards.
+   * `model`, at most 256 KiB at a time, runs its setup steps. Neither is needed afterwards.
    *
    * @param limitBytes - The most that constants, packed weights, one run's activations and workspace, and what setup
    *   needs besides, may take together. Overlapping runs share what is left of it, or wait for one another.
@@ -148,21 +150,41 @@ export function openProgramHost(binding: Binding, options: ProgramHostOptions = 
     },
     load(program, model, limitBytes) {
       let object: ProgramObject;
-      const { size, read } = readerOf(model);
+      const { size, read, free } = readerOf(model);
       try {
         object = new addon.Program(program, size, read, limitBytes, limitWork, threads, fill, shuffle);
       } catch (error) {
         if (isCloisterError(error)) throw error; // of `read`
         throw toError(error instanceof Error ? error.message : String(error));
+      } finally {
+        free();
       }
       return wrap(object);
     },
   };
 }
 
-function readerOf(model: Uint8Array | ModelReader): ModelReader {
-  if (!(model instanceof Uint8Array)) return { size: model.size, read: (offset, length) => model.read(offset, length) };
-  return { size: model.length, read: (offset, length) => model.subarray(offset, offset + length) };
+/** What the executor reads a model with. `free` gives back what that took. */
+function readerOf(model: Uint8Array | ModelReader): ModelReader & { free(): void } {
+  const free = (): void => {};
+  if (model instanceof Uint8Array) {
+    return { size: model.length, read: (offset, length) => model.subarray(offset, offset + length), free };
+  }
+  if (model.readInto === undefined) {
+    return { size: model.size, read: (offset, length) => model.read(offset, length), free };
+  }
+  let piece = new Uint8Array(0); // the executor copies each piece before it asks for the next
+  return {
+    size: model.size,
+    read(offset, length) {
+      if (piece.length < length) piece = new Uint8Array(length);
+      const target = piece.subarray(0, length);
+      model.readInto!(offset, target);
+      return target;
+    },
+    // At once: what waits for the garbage collector lies between blocks that live on, and models are loaded by the thousand.
+    free: () => void piece.buffer.transfer(0),
+  };
 }
 
 function wrap(object: ProgramObject): NativeProgram {

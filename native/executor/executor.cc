@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kMaxWorkspaces = 16;
 
 // What is asked of the model at a time, so that a large weight is not held twice.
-constexpr uint64_t kReadBytes = uint64_t{4} << 20;
+constexpr uint64_t kReadBytes = uint64_t{256} << 10;
 
 }  // namespace
 

@@ -44,6 +44,8 @@ export interface ModelReader {
   readonly size: number;
   /** Exactly `length` bytes from `offset`. What it throws, loading throws. */
   read(offset: number, length: number): Uint8Array;
+  /** The same into `target`, for readers that would have to copy. Used where it is there. */
+  readInto?(offset: number, target: Uint8Array): void;
 }
 
 /** The native side, as the engine sees it. Implemented by `native/index.ts`; faked in tests. */

@@ -278,7 +278,11 @@ function modelOf(graph: Graph, reader: ConstantReader): ModelReader {
   for (const constant of graph.constants.values()) {
     if (constant.kind === 'range') size = Math.max(size, constant.offset + constant.length);
   }
-  return { size, read: (offset, length) => reader.read(offset, length) };
+  return {
+    size,
+    read: (offset, length) => reader.read(offset, length),
+    ...(reader.readInto && { readInto: (offset: number, target: Uint8Array) => reader.readInto!(offset, target) }),
+  };
 }
 
 function fits(ports: readonly PlannedPort[], inputs: NamedTensors): boolean {

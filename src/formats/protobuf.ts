@@ -37,6 +37,8 @@ const RUN = 4096;
 /** Reads messages out of a source through a small window. */
 export class WireReader {
   readonly #source: ModelSource;
+  /** What a source that writes into it fills again and again: a window each would wait for the garbage collector. */
+  #own: Uint8Array | undefined;
   #window: Uint8Array = new Uint8Array(0);
   #start = 0;
   /** Where the last varint ended. */
@@ -157,13 +159,12 @@ export class WireReader {
     }
   }
 
-  /** The bytes of a range, as a view that the next read may replace, but does not overwrite. */
+  /** The bytes of a range, as a view that holds until the next read. */
   bytes(range: ByteRange): Uint8Array {
     const length = range.end - range.start;
     if (range.start < this.#start || range.end > this.#start + this.#window.length) {
       if (length > WINDOW) return this.#read(range.start, length);
-      this.#window = this.#read(range.start, Math.min(WINDOW, this.#source.size - range.start));
-      this.#start = range.start;
+      this.#move(range.start);
     }
     return this.#window.subarray(range.start - this.#start, range.end - this.#start);
   }
@@ -171,6 +172,19 @@ export class WireReader {
   /** Throws an error that names a byte of the file. */
   fail(message: string, at: number, cause?: unknown): never {
     throw new CloisterError('INVALID_MODEL', `${message} (at byte ${at})`, { at }, { cause });
+  }
+
+  /** Lays the window where `start` is its first byte. */
+  #move(start: number): void {
+    const length = Math.min(WINDOW, this.#source.size - start);
+    if (this.#source.readInto === undefined) this.#window = this.#read(start, length);
+    else {
+      this.#own ??= new Uint8Array(Math.min(WINDOW, this.#source.size));
+      this.#window = new Uint8Array(0); // should the source throw, nothing of what it left is taken for the file
+      this.#source.readInto(start, this.#own.subarray(0, length));
+      this.#window = this.#own.subarray(0, length);
+    }
+    this.#start = start;
   }
 
   #read(offset: number, length: number): Uint8Array {
@@ -212,8 +226,7 @@ export class WireReader {
 
   #byte(at: number): number {
     if (at < this.#start || at >= this.#start + this.#window.length) {
-      this.#window = this.#read(at, Math.min(WINDOW, this.#source.size - at));
-      this.#start = at;
+      this.#move(at);
     }
     return this.#window[at - this.#start]!;
   }

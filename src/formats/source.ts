@@ -55,6 +55,15 @@ export function withExternalData(
 ): ModelSource & ExternalData {
   const files = new Map<string, { readonly offset: number; readonly file: ModelSource }>();
   let end = model.size;
+  /** The file that has the byte at `offset`, and where it starts. */
+  const at = (offset: number, length: number): { readonly start: number; readonly file: ModelSource } => {
+    if (offset < model.size) return { start: 0, file: model };
+    for (const { offset: start, file } of files.values()) {
+      if (offset >= start && offset < start + file.size) return { start, file };
+    }
+    const message = `expected ${length} bytes at ${offset}, no file lies there`;
+    throw new CloisterError('INVALID_MODEL', message, { offset, length });
+  };
   return {
     size: model.size,
     locate(location) {
@@ -68,14 +77,13 @@ export function withExternalData(
       return { offset, size: file.size };
     },
     read(offset, length) {
-      if (offset < model.size) return model.read(offset, length);
-      for (const { offset: start, file } of files.values()) {
-        if (offset >= start && offset < start + file.size) return file.read(offset - start, length);
-      }
-      throw new CloisterError('INVALID_MODEL', `expected ${length} bytes at ${offset}, no file lies there`, {
-        offset,
-        length,
-      });
+      const { start, file } = at(offset, length);
+      return file.read(offset - start, length);
+    },
+    readInto(offset, target) {
+      const { start, file } = at(offset, target.length);
+      if (file.readInto) file.readInto(offset - start, target);
+      else target.set(file.read(offset - start, target.length));
     },
   };
 }

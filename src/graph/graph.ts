@@ -84,4 +84,9 @@ export function isGraph(value: unknown): value is Graph {
 export interface ConstantReader {
   /** Exactly `length` bytes from `offset`. @throws {CloisterError} `INVALID_MODEL` when the file is shorter. */
   read(offset: number, length: number): Uint8Array;
+  /**
+   * Writes the `target.length` bytes from `offset` into `target`. For readers that would have to copy: whoever reads much piece by
+   * piece then needs one buffer. Errors as {@link ConstantReader.read}.
+   */
+  readInto?(offset: number, target: Uint8Array): void;
 }
