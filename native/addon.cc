@@ -10,6 +10,7 @@
 
 #include "kernels/kernels.h"
 
+void InitBlas(Napi::Env env, Napi::Object exports);
 void InitExecutor(Napi::Env env, Napi::Object exports);
 void InitFiles(Napi::Env env, Napi::Object exports);
 void InitPool(Napi::Env env, Napi::Object exports);
@@ -511,6 +512,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("softmax", Napi::Function::New<Softmax>(env));
   exports.Set("reduce", Napi::Function::New<Reduce>(env));
   exports.Set("copyStrided", Napi::Function::New<CopyStrided>(env));
+  InitBlas(env, exports);
   InitExecutor(env, exports);
   InitFiles(env, exports);
   InitPool(env, exports);

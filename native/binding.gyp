@@ -69,6 +69,8 @@
       'include_dirs': ['.'],
       'sources': [
         'addon.cc',
+        'blas/binding.cc',
+        'blas/openblas.cc',
         'dispatch.cc',
         'executor/arena.cc',
         'executor/binding.cc',

@@ -23,6 +23,13 @@ export { type Binding, loadBinding, type NativeStatus, nativeStatus } from './lo
 export { type MappedFile, mapFile } from './map-file.ts';
 export { type ModelFile, openModelFile } from './model-file.ts';
 export {
+  type MatrixOperand,
+  type MatrixProduct,
+  type OpenBlas,
+  type OpenBlasStatus,
+  openBlas,
+} from './openblas.ts';
+export {
   type ModelReader,
   type NativeProgram,
   type NativeProgramHost,

@@ -9,6 +9,7 @@ export {
   type OnnxRuntimeTensor,
   onnxRuntimeBackend,
 } from './adapters/onnxruntime.ts';
+export { type BlasLibrary, type BlasMatrix, openBlasBackend } from './adapters/openblas.ts';
 export { type ArenaPlan, planArena } from './arena.ts';
 export { assignNodes, type CostTable, cutSegments, type NodeChoice, type Segment } from './assignment.ts';
 export type {

@@ -219,10 +219,10 @@ function dataDependent(graph: Graph): ReadonlySet<ValueId> {
   return data;
 }
 
-/** Throws the one error that names every node. */
-export function throwUnsupported(lines: readonly string[]): never {
+/** Throws the one error that names every node. `how`: in which way they are not run. */
+export function throwUnsupported(lines: readonly string[], how = 'natively'): never {
   const rest = lines.length > 8 ? `; and ${lines.length - 8} more` : '';
-  throw new CloisterError('UNSUPPORTED_MODEL', `not run natively: ${lines.slice(0, 8).join('; ')}${rest}`, {
+  throw new CloisterError('UNSUPPORTED_MODEL', `not run ${how}: ${lines.slice(0, 8).join('; ')}${rest}`, {
     nodes: lines.slice(0, 256),
   });
 }

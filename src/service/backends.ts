@@ -2,14 +2,14 @@
  * Which backends this machine has, and which of them is best for what: by running each. The engine is loaded only when asked.
  * @module
  */
-import { kernelInfo, loadBinding, nativeStatus, openProgramHost } from '../../native/index.ts';
+import { kernelInfo, loadBinding, nativeStatus, openBlas, openProgramHost } from '../../native/index.ts';
 import { CloisterError } from '../base/index.ts';
 import type { Backend, OnnxRuntimeModule, SelfTestReport } from '../engine/index.ts';
 import type { Graph, ValueId } from '../graph/index.ts';
 
 /** One backend, found or not. */
 export interface FoundBackend {
-  readonly name: 'native' | 'onnxruntime' | 'reference';
+  readonly name: 'native' | 'openblas' | 'onnxruntime' | 'reference';
   readonly state: 'ok' | 'missing';
   /** What it is, or why it is not there. */
   readonly found: string;
@@ -33,14 +33,14 @@ export interface BackendReport {
 }
 
 /**
- * Returns the backends that this machine has, the best first; the last one runs every operator. onnxruntime is one of them where
- * `onnxruntime-node` is installed beside this package.
+ * Returns the backends that this machine has, the best first; the last one runs every operator. OpenBLAS is one of them where the system
+ * or `CLOISTER_OPENBLAS` has it, onnxruntime where `onnxruntime-node` is installed beside this package.
  */
 export async function findBackends(): Promise<{
   readonly backends: readonly Backend[];
   readonly found: readonly FoundBackend[];
 }> {
-  const { nativeBackend, onnxRuntimeBackend, referenceBackend } = await import('../engine/index.ts');
+  const { nativeBackend, onnxRuntimeBackend, openBlasBackend, referenceBackend } = await import('../engine/index.ts');
   const backends: Backend[] = [];
   const found: FoundBackend[] = [];
   const binding = loadBinding();
@@ -55,6 +55,16 @@ export async function findBackends(): Promise<{
     });
   } else if (status.kind !== 'loaded') {
     found.push({ name: 'native', state: 'missing', found: status.reason, mend: status.mend });
+  }
+  const blas = openBlas();
+  if (blas.kind === 'loaded') {
+    const { path, config, core } = blas.library;
+    backends.push(openBlasBackend(blas.library));
+    const about = `${config || 'of unknown version'}${core && `, core ${core}`} (${path})`;
+    found.push({ name: 'openblas', state: 'ok', found: about });
+  } else {
+    const reason = blas.kind === 'unusable' ? `found but of no use: ${blas.reason}` : blas.reason;
+    found.push({ name: 'openblas', state: 'missing', found: reason, mend: blas.mend });
   }
   const ort = await importOnnxRuntime();
   if (ort !== undefined) {
