@@ -47,11 +47,13 @@ const SOURCES = {
   spilling: product('cblas_sgemm', 'int', 'c[n] = 0;'),
 } as const;
 
-/** Compiles a library into `folder` and returns its path. */
-export function compileStub(folder: string, name: keyof typeof SOURCES): string {
+/** Compiles a library into `folder`, with `flags` besides, and returns its path. */
+export function compileStub(folder: string, name: keyof typeof SOURCES, flags: readonly string[] = []): string {
   const [source, library] = [join(folder, `${name}.c`), join(folder, `${name}.so`)];
   writeFileSync(source, SOURCES[name]);
-  const { status, stderr } = spawnSync('cc', ['-shared', '-fPIC', '-O1', source, '-o', library], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync('cc', ['-shared', '-fPIC', '-O1', ...flags, source, '-o', library], {
+    encoding: 'utf8',
+  });
   if (status !== 0) throw new Error(`cc: ${stderr}`);
   return library;
 }
