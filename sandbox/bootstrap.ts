@@ -5,7 +5,7 @@
  */
 
 /**
- * The source of the bootstrap. After it, a context has:
+ * The source of the bootstrap. Its value is the engine's WebAssembly, for what is lent alone. After it, a context has:
  * - no WebAssembly, SharedArrayBuffer or Atomics, and no resizable or transferable ArrayBuffer: their memory is not counted
  *   against an isolate's limit;
  * - no FinalizationRegistry or WeakRef: their callbacks run outside any timeout;
@@ -18,6 +18,7 @@ export const BOOTSTRAP: string = `'use strict';
   const { apply, construct, ownKeys, getOwnPropertyDescriptor, getPrototypeOf, defineProperty, deleteProperty } = Reflect;
   const { freeze } = Object;
   const global = globalThis;
+  const wasm = global.WebAssembly;
   for (const name of ['WebAssembly', 'SharedArrayBuffer', 'Atomics', 'FinalizationRegistry', 'WeakRef', 'Intl', 'console', 'escape', 'unescape']) {
     deleteProperty(global, name);
   }
@@ -74,6 +75,7 @@ export const BOOTSTRAP: string = `'use strict';
     }
     freeze(item);
   }
+  return wasm;
 
   function replace(name, native, wrapper, length) {
     defineProperty(wrapper, 'name', { value: name });

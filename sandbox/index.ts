@@ -5,6 +5,20 @@
 
 export { bindInputs, type Dims } from './binding.ts';
 export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
+export {
+  CAPABILITIES,
+  type CapabilityName,
+  type CapabilityOptions,
+  type KvChanges,
+  type KvStore,
+  type Lent,
+  type LentInput,
+  lentSchema,
+  memoryKv,
+  parseLent,
+  type Use,
+  type Uses,
+} from './lending/index.ts';
 export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 export type { FixedDims, OpenExternal } from './model-files.ts';

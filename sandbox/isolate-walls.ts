@@ -2,9 +2,11 @@
  * Isolation `isolate`: every guest in an isolate of this process. Its limits stop careless code; hostile code can pass them.
  * @module
  */
+import { evaluateGuest } from './evaluation.ts';
 import { HostedModel, NeedsFiles } from './hosted-model.ts';
-import { evaluateGuest, Guest, loadIsolatedVm } from './isolate.ts';
+import { Guest, loadIsolatedVm } from './isolate.ts';
 import { loadKernels } from './kernels.ts';
+import { changesBetween } from './lending/kv-store.ts';
 import { LocalModel } from './local-model.ts';
 import { addFiles, aloneModel, digestModel, type ModelFiles } from './model-files.ts';
 import { outcomeOf } from './outcome.ts';
@@ -33,13 +35,20 @@ export function openIsolateWalls(plans: PlanNotes | undefined): Walls {
         throw error;
       }
     },
-    async evaluate(source, limits) {
+    async evaluate({ source, limits, lent, seed, entries, model }) {
       const start = performance.now();
-      const verdict = await evaluateGuest(source, limits);
+      const before = new Map(entries);
+      const messages: string[] = [];
+      const given = { lent, seed, entries, model, onLine: (line: string) => void messages.push(line) };
+      const verdict = await evaluateGuest(source, { ...limits, ...given });
       const wallMs = performance.now() - start;
-      const usage = { wallMs, cpuMs: verdict.cpuMs, peakMb: undefined };
-      if (verdict.kind !== 'limit') return Object.freeze({ outcome: verdict.kind, value: verdict.value, ...usage });
-      return Object.freeze({ outcome: outcomeOf(verdict.error), value: verdict.error.message, ...usage });
+      const { cpuMs, uses } = verdict;
+      const [outcome, value] =
+        verdict.kind === 'limit'
+          ? ([outcomeOf(verdict.error), verdict.error.message] as const)
+          : ([verdict.kind, verdict.value] as const);
+      const evaluation = Object.freeze({ outcome, value, messages, uses, wallMs, cpuMs, peakMb: undefined });
+      return { evaluation, changes: changesBetween(before, entries) };
     },
     settled: async () => {},
     async close() {

@@ -17,7 +17,6 @@ import { guestError, isRecord, printable, refuseGuest } from './untrusted.ts';
 const MAX_READ_BYTES = 256 * 1_048_576;
 const MAX_READS = 1_000_000;
 const MAX_ANSWER_HEADER = 4 * 1_048_576;
-const WATCH_MS = 10;
 /** The calls for which a guest has a clock. */
 const MEASURED: ReadonlySet<string> = new Set(['profile', 'passes']);
 /** Steps that a guest's clock makes in a millisecond, where the guest has a process of its own, and where it has not. */
@@ -102,7 +101,7 @@ export class Guest {
     this.#isolate = isolate;
     this.memoryMb = memoryMb;
     const context = isolate.createContextSync();
-    context.evalSync(BOOTSTRAP, { filename: 'bootstrap.js' });
+    context.evalSync(BOOTSTRAP, { filename: 'bootstrap.js', reference: true }).release();
     const read = new ivm.Callback((offset: unknown, length: unknown) => {
       const bytes = this.#read(offset, length);
       return new ivm.ExternalCopy(bytes, { transferOut: true }).copyInto({ release: true, transferIn: true });
@@ -215,96 +214,14 @@ export class Guest {
   }
 }
 
-/** How an evaluation ended inside its isolate. */
-export type GuestVerdict = { readonly cpuMs: number | undefined } & (
-  | { readonly kind: 'ok'; readonly value: string }
-  | { readonly kind: 'error'; readonly value: string }
-  | { readonly kind: 'limit'; readonly error: CloisterError }
-);
-
-/** What an evaluation may use inside its isolate. Without `wallMs`, whoever holds the process stops it. */
-export interface EvaluateOptions {
-  readonly memoryMb: number;
-  readonly outputBytes: number;
-  readonly wallMs?: number;
-  readonly cpuMs?: number;
-}
-
-const OVER_OUTPUT = 'cloister: the value is over outputBytes';
-const DESCRIBE = `'use strict';
-(() => {
-  const { String, RangeError } = globalThis;
-  return (limit) => async value => {
-    const text = String(await value);
-    if (text.length > limit) throw new RangeError('${OVER_OUTPUT}');
-    return text;
-  };
-})()`;
-
-/**
- * Runs `source` as a script in a fresh isolate that is lent nothing, on a thread of its own, waits for the value if it is a
- * promise, and returns it as text.
- */
-export async function evaluateGuest(source: string, options: EvaluateOptions): Promise<GuestVerdict> {
-  const ivm = loadIsolatedVm();
-  const isolate = new ivm.Isolate({ memoryLimit: options.memoryMb });
-  const watch = watchIsolate(isolate, options);
-  try {
-    const value = await Promise.race([runScript(isolate, source, options), watch.stopped]);
-    return { kind: 'ok', value, cpuMs: cpuMs(isolate) };
-  } catch (error) {
-    const failure = isolateFailure(error, isolate, options);
-    if (failure.code === 'LIMIT_EXCEEDED') return { kind: 'limit', error: failure, cpuMs: cpuMs(isolate) };
-    return { kind: 'error', value: failure.message, cpuMs: cpuMs(isolate) };
-  } finally {
-    watch.end();
-    if (!isolate.isDisposed) isolate.dispose();
-  }
-}
-
-async function runScript(isolate: IsolatedVM.Isolate, source: string, options: EvaluateOptions): Promise<string> {
-  const timeout = options.wallMs === undefined ? {} : { timeout: options.wallMs };
-  const context = await isolate.createContext();
-  await context.eval(BOOTSTRAP, { filename: 'bootstrap.js' });
-  const describe = await context.eval(DESCRIBE, { reference: true });
-  const finish = await describe.apply(undefined, [options.outputBytes], { result: { reference: true } });
-  const value = await context.eval(source, { filename: 'guest.js', reference: true, ...timeout });
-  const text: unknown = await finish.apply(undefined, [value.derefInto()], {
-    result: { promise: true, copy: true },
-    ...timeout,
-  });
-  if (typeof text !== 'string' || Buffer.byteLength(text) > options.outputBytes)
-    throw limitError('outputBytes', options.outputBytes);
-  return text;
-}
-
-/** Looks at the clocks of an isolate from outside it, for what its own timeout does not see: promises that never settle. */
-function watchIsolate(isolate: IsolatedVM.Isolate, limits: EvaluateOptions): { stopped: Promise<never>; end(): void } {
-  const { promise: stopped, reject } = Promise.withResolvers<never>();
-  stopped.catch(() => {});
-  const start = performance.now();
-  const timer = setInterval(() => {
-    const wall = performance.now() - start;
-    const cpu = cpuMs(isolate) ?? 0;
-    if (limits.wallMs !== undefined && wall > limits.wallMs) reject(limitError('wallMs', limits.wallMs, wall));
-    if (limits.cpuMs !== undefined && cpu > limits.cpuMs) reject(limitError('cpuMs', limits.cpuMs, cpu));
-  }, WATCH_MS);
-  return { stopped, end: () => clearInterval(timer) };
-}
-
-function cpuMs(isolate: IsolatedVM.Isolate): number | undefined {
-  return isolate.isDisposed ? undefined : Number(isolate.cpuTime) / 1e6;
-}
-
 /** Turns what isolated-vm throws into an error of ours. */
-function isolateFailure(
+export function isolateFailure(
   error: unknown,
   isolate: IsolatedVM.Isolate,
-  limits: { readonly memoryMb: number; readonly wallMs?: number | undefined; readonly outputBytes?: number },
+  limits: { readonly memoryMb: number; readonly wallMs?: number | undefined },
 ): CloisterError {
   if (error instanceof CloisterError) return error;
   const message = error instanceof Error ? String(error.message) : '';
-  if (message === OVER_OUTPUT) return limitError('outputBytes', limits.outputBytes ?? 0);
   if (/^Script execution timed out/.test(message) && limits.wallMs !== undefined)
     return limitError('wallMs', limits.wallMs);
   if (isolate.isDisposed || /^Isolate was disposed|^Isolate is already disposed/.test(message)) {

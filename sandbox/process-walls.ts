@@ -13,7 +13,7 @@ export function openProcessWalls(warm: number, plans: PlanNotes | undefined): Wa
   const pool = new WorkerPool(warm);
   return {
     load: ({ signal, ...request }) => SupervisedModel.open({ pool, plans, ...request }, signal),
-    evaluate: (source, limits, signal) => evaluateInWorker(pool, source, limits, signal),
+    evaluate: request => evaluateInWorker(pool, request),
     settled: () => pool.settled(),
     close: () => pool.close(),
   };

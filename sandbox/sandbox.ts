@@ -6,6 +6,8 @@ import { z } from 'zod';
 import { CloisterError } from '../src/base/index.ts';
 import type { PlanStore } from '../src/engine/index.ts';
 import { type Capabilities, probeCapabilities } from './capabilities.ts';
+import { type KvStore, type LentInput, memoryKv, parseLent } from './lending/index.ts';
+import { keepChanges } from './lending/keep.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 import type { FixedDims, OpenExternal } from './model-files.ts';
 import { PlanNotes } from './plan-notes.ts';
@@ -14,6 +16,8 @@ import type { Evaluation, Isolation, SandboxedModel, Walls } from './walls.ts';
 
 /** Characters of a script. */
 const MAX_SOURCE = 16 * 1_048_576;
+/** Characters of the name of an owner, and of a seed. */
+const MAX_NAME = 1_000;
 
 /** Options of {@link openSandbox}: what is left out takes its default. */
 export interface SandboxOptions {
@@ -31,22 +35,27 @@ export interface SandboxOptions {
    * it, never a guest or worker; programs from it are verified like all others. Only what a load is planned to is kept.
    */
   readonly plans?: PlanStore | undefined;
+  /** Where the keys and values of the capability `kv` are kept. Default: in the memory of this process, until the sandbox is closed. */
+  readonly kv?: KvStore | undefined;
 }
 
 /** The schema of {@link SandboxOptions}, with its defaults. Unknown keys are refused. */
 export const sandboxSchema: z.ZodType<
-  { isolation: Isolation; limits: Limits; warm: number; plans?: PlanStore | undefined },
+  { isolation: Isolation; limits: Limits; warm: number; plans?: PlanStore | undefined; kv?: KvStore | undefined },
   SandboxOptions
 > = z.strictObject({
   isolation: z.enum(['process', 'isolate', 'none']).default('process'),
   limits: limitsSchema.prefault({}),
   warm: z.int().min(0).max(64).default(1),
-  plans: z.custom<PlanStore>(isPlanStore, 'expected a store of plans: get, set, delete').optional(),
+  plans: z.custom<PlanStore>(has('get', 'set', 'delete'), 'expected a store of plans: get, set, delete').optional(),
+  kv: z.custom<KvStore>(has('read', 'apply'), 'expected a store of keys and values: read, apply').optional(),
 });
 
-function isPlanStore(value: unknown): boolean {
-  const store = value as Partial<Record<keyof PlanStore, unknown>> | null;
-  return typeof store === 'object' && [store?.get, store?.set, store?.delete].every(item => typeof item === 'function');
+function has(...methods: readonly string[]): (value: unknown) => boolean {
+  return value => {
+    const store = value as Readonly<Record<string, unknown>> | null;
+    return typeof store === 'object' && methods.every(method => typeof store?.[method] === 'function');
+  };
 }
 
 /** What {@link Sandbox.load} may be told. */
@@ -69,6 +78,17 @@ export interface LoadOptions {
 export interface EvaluationOptions {
   /** Over those of the sandbox. */
   readonly limits?: LimitsInput;
+  /**
+   * What the script is lent, by name, each with its own limits: `log`, `clock`, `random`, `kv`, `readModel`, `kernels`, `wasm`. It finds
+   * them in the global `lent` (`wasm` also as `WebAssembly`). What is not named is not there.
+   */
+  readonly capabilities?: LentInput;
+  /** What `random` gives follows from this text, so that a run can be repeated. Without it, the operating system gives it. */
+  readonly seed?: string;
+  /** Whose keys and values `kv` reaches: nobody else's. Default the empty name. */
+  readonly owner?: string;
+  /** What `readModel` reads and the programs of `kernels` take their constants from. Copied before this returns control. */
+  readonly model?: Uint8Array;
   readonly signal?: AbortSignal;
 }
 
@@ -86,15 +106,22 @@ export interface Sandbox extends AsyncDisposable {
    */
   load(model: Uint8Array, options?: LoadOptions): Promise<SandboxedModel>;
   /**
-   * Runs `source` as a script inside the walls and says how it ended. The script is lent nothing: no host function, no clock, no
-   * randomness, no input or output but its last value, which is awaited if it is a promise, and turned into text inside. A
-   * script that throws, or is stopped, is an outcome and not an exception.
+   * Runs `source` as a script inside the walls and says how it ended. The script is lent nothing that `capabilities` does not name: no
+   * host function, no clock, no randomness, no input or output but its last value, which is awaited if it is a promise, and turned into
+   * text inside. A script that throws, or is stopped, is an outcome and not an exception.
    *
-   * @throws {CloisterError} `INVALID_ARGUMENT` under isolation `none`; `MISSING_DEPENDENCY`, `ABORTED`, `CLOSED`.
+   * @throws {CloisterError} `INVALID_ARGUMENT` under isolation `none`, and on options that do not fit; `MISSING_DEPENDENCY`, `ABORTED`,
+   *   `CLOSED`.
    * @example
    * ```ts
    * await using sandbox = await openSandbox();
    * const { outcome } = await sandbox.evaluate('for (;;);', { limits: { wallMs: 200 } }); // 'limit:wallMs'
+   * ```
+   * A script that is lent a log of ten lines.
+   * ```ts
+   * await using sandbox = await openSandbox();
+   * const { messages } = await sandbox.evaluate("lent.log('hello')", { capabilities: { log: { calls: 10 } } });
+   * messages; // ['hello']
    * ```
    */
   evaluate(source: string, options?: EvaluationOptions): Promise<Evaluation>;
@@ -127,9 +154,9 @@ export async function openSandbox(options: SandboxOptions = {}): Promise<Sandbox
       issues,
     });
   }
-  const { isolation, limits, warm, plans } = result.data;
+  const { isolation, limits, warm, plans, kv = memoryKv() } = result.data;
   const walls = await openWalls(isolation, warm, plans);
-  return new OpenSandbox(isolation, parseLimits(limits), walls);
+  return new OpenSandbox(isolation, parseLimits(limits), walls, kv);
 }
 
 /** Each isolation loads only what it needs. */
@@ -162,36 +189,45 @@ function openerOf(external: LoadOptions['external']): OpenExternal | undefined {
   throw new CloisterError('INVALID_ARGUMENT', 'external: expected a Map of files by path, or a function');
 }
 
+/** @throws {CloisterError} `INVALID_ARGUMENT` when it is no bytes; `MODEL_TOO_LARGE`. */
+function copyOfModel(model: unknown, allowed: number): Uint8Array {
+  if (model === undefined) return new Uint8Array(0);
+  if (!(model instanceof Uint8Array)) {
+    throw new CloisterError('INVALID_ARGUMENT', 'model: expected the bytes of a model as a Uint8Array');
+  }
+  if (model.length > allowed) {
+    const message = `the model has ${model.length} bytes, over the limit modelBytes of ${allowed}`;
+    throw new CloisterError('MODEL_TOO_LARGE', message, { bytes: model.length, allowed });
+  }
+  return new Uint8Array(model);
+}
+
 /** Checks what comes in, once, before any walls. */
 class OpenSandbox implements Sandbox {
   readonly isolation: Isolation;
   readonly limits: Limits;
   readonly #walls: Walls;
+  readonly #kv: KvStore;
+  #keeping: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  constructor(isolation: Isolation, limits: Limits, walls: Walls) {
+  constructor(isolation: Isolation, limits: Limits, walls: Walls, kv: KvStore) {
     this.isolation = isolation;
     this.limits = limits;
     this.#walls = walls;
+    this.#kv = kv;
   }
 
   async load(model: Uint8Array, options: LoadOptions = {}): Promise<SandboxedModel> {
     this.#assertOpen();
     const { name = 'model', limits, signal } = options;
-    if (!(model instanceof Uint8Array)) {
-      throw new CloisterError('INVALID_ARGUMENT', 'load: expected the bytes of a model as a Uint8Array');
-    }
     const allowed = parseLimits(limits, this.limits);
-    if (model.length > allowed.modelBytes) {
-      const message = `the model has ${model.length} bytes, over the limit modelBytes of ${allowed.modelBytes}`;
-      throw new CloisterError('MODEL_TOO_LARGE', message, { bytes: model.length, allowed: allowed.modelBytes });
-    }
+    const bytes = copyOfModel(model ?? null, allowed.modelBytes);
     const aborted = (): CloisterError =>
       new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal?.reason });
     if (signal?.aborted) throw aborted();
     const dims = checkDims(options.dims ?? {});
     const external = openerOf(options.external);
-    const bytes = new Uint8Array(model);
     const opened = await this.#walls.load({ bytes, name, limits: allowed, dims, external, signal });
     if (!signal?.aborted && !this.#closed) return opened;
     await opened.close();
@@ -199,12 +235,30 @@ class OpenSandbox implements Sandbox {
     throw aborted();
   }
 
-  async evaluate(source: string, { limits, signal }: EvaluationOptions = {}): Promise<Evaluation> {
+  async evaluate(source: string, options: EvaluationOptions = {}): Promise<Evaluation> {
     this.#assertOpen();
     if (typeof source !== 'string' || source.length > MAX_SOURCE) {
       throw new CloisterError('INVALID_ARGUMENT', `evaluate: expected a script of at most ${MAX_SOURCE} characters`);
     }
-    return this.#walls.evaluate(source, parseLimits(limits, this.limits), signal);
+    const { seed, owner = '', signal } = options;
+    for (const [name, text] of Object.entries({ seed: seed ?? '', owner })) {
+      if (typeof text !== 'string' || text.length > MAX_NAME) {
+        throw new CloisterError('INVALID_ARGUMENT', `${name}: expected text of at most ${MAX_NAME} characters`);
+      }
+    }
+    const limits = parseLimits(options.limits, this.limits);
+    const lent = parseLent(options.capabilities);
+    const model = copyOfModel(options.model, limits.modelBytes);
+    const entries = new Map(lent.kv === undefined ? [] : await this.#kv.read(owner));
+    const request = { source, limits, lent, seed, entries, model, signal };
+    const { evaluation, changes } = await this.#walls.evaluate(request);
+    if (evaluation.outcome !== 'ok' || lent.kv === undefined || changes.size === 0) return evaluation;
+    const { kv } = lent;
+    // One after the other: each is checked against what the one before left.
+    const kept = this.#keeping.then(() => keepChanges(this.#kv, owner, changes, kv));
+    this.#keeping = kept.catch(() => {});
+    const refused = await kept;
+    return refused === undefined ? evaluation : Object.freeze({ ...evaluation, outcome: 'error', value: refused });
   }
 
   capabilities(): Capabilities {

@@ -5,6 +5,8 @@
 import { CloisterError, decodeUtf8, isCloisterError } from '../src/base/index.ts';
 import type { KernelInfo, NamedTensors, Profile } from '../src/engine/index.ts';
 import { assertOutputs, bindInputs } from './binding.ts';
+import { encodeRequest, Heard, parseAnswer, requestLimits } from './evaluation-frames.ts';
+import type { KvChanges } from './lending/kv-store.ts';
 import type { Limits } from './limits.ts';
 import {
   addFiles,
@@ -28,7 +30,7 @@ import {
   parseReport,
   refuseGuest,
 } from './untrusted.ts';
-import type { Evaluation, ProfileRunOptions, SandboxedModel } from './walls.ts';
+import type { Evaluated, EvaluateRequest, Evaluation, ProfileRunOptions, SandboxedModel } from './walls.ts';
 import { type WorkerAnswer, type WorkerCommand, WorkerProcess } from './worker/process.ts';
 
 /** How many workers a model may end while it is being loaded, in a row, before it is refused. */
@@ -300,23 +302,23 @@ export class SupervisedModel implements SandboxedModel {
 }
 
 /** Runs a script in a worker of its own, which is ended afterwards whatever happened. */
-export async function evaluateInWorker(
-  pool: WorkerPool,
-  source: string,
-  limits: Limits,
-  signal?: AbortSignal,
-): Promise<Evaluation> {
+export async function evaluateInWorker(pool: WorkerPool, request: EvaluateRequest): Promise<Evaluated> {
+  const { limits, lent, signal } = request;
   const worker = pool.take();
+  const heard = new Heard(lent);
   let start = performance.now();
   let outcome: Evaluation['outcome'];
   let value: string | undefined;
+  let changes: KvChanges = new Map();
   try {
     await abortable(worker.greeted(), signal);
     start = performance.now();
-    const header = { op: 'evaluate', memoryMb: limits.memoryMb, outputBytes: limits.outputBytes };
-    const answer = await abortable(worker.request(header, [Buffer.from(source)], limits), signal);
-    outcome = answer.header['kind'] === 'ok' ? 'ok' : 'error';
-    value = Buffer.from(answer.payload).toString('utf8');
+    const { header, parts } = encodeRequest(request);
+    const onMessage = Object.keys(lent).length > 0 ? (message: unknown) => heard.take(message) : undefined;
+    const asked = worker.request(header, parts, requestLimits(limits, lent), onMessage);
+    const answer = await abortable(asked, signal);
+    ({ outcome, value, changes } = parseAnswer(answer.header, answer.payload, limits.outputBytes));
+    heard.uses = answer.header['uses'];
   } catch (error) {
     if (!(error instanceof CloisterError) || error.code === 'ABORTED' || error.code === 'MISSING_DEPENDENCY')
       throw error;
@@ -327,7 +329,9 @@ export async function evaluateInWorker(
     pool.refill();
   }
   const { cpuMs, peakMb } = worker.usage;
-  return Object.freeze({ outcome, value, wallMs: performance.now() - start, cpuMs, peakMb });
+  const { lines: messages, uses } = heard;
+  const wallMs = performance.now() - start;
+  return { evaluation: Object.freeze({ outcome, value, messages, uses, wallMs, cpuMs, peakMb }), changes };
 }
 
 /** Whether the worker is of no further use: its guest passed a limit of the isolate, or does not speak our forms any more. */

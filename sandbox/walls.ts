@@ -3,6 +3,9 @@
  * @module
  */
 import type { MemoryReport, NamedTensors, Profile } from '../src/engine/index.ts';
+import type { KvChanges } from './lending/kv-store.ts';
+import type { Uses } from './lending/lending.ts';
+import type { Lent } from './lending/table.ts';
 import type { LimitName } from './limit-error.ts';
 import type { Limits } from './limits.ts';
 import type { FixedDims, OpenExternal } from './model-files.ts';
@@ -21,6 +24,13 @@ export interface Evaluation {
    * terminal as it is.
    */
   readonly value: string | undefined;
+  /** The lines that it logged, in order; none where `log` was not lent. */
+  readonly messages: readonly string[];
+  /**
+   * How often it used each capability that it was lent. Of a script whose process was killed it is what was heard last: at least half of
+   * the truth.
+   */
+  readonly uses: Uses;
   /** Milliseconds from its start to its end, the end of its process included. */
   readonly wallMs: number;
   /** Milliseconds of processor time. Undefined where the system does not tell. */
@@ -107,10 +117,29 @@ export interface LoadRequest {
   readonly signal: AbortSignal | undefined;
 }
 
+/** A script that is to be run; all of it was checked. */
+export interface EvaluateRequest {
+  readonly source: string;
+  readonly limits: Limits;
+  readonly lent: Lent;
+  readonly seed: string | undefined;
+  /** What `kv` reads. Belongs to the callee. */
+  readonly entries: Map<string, string>;
+  /** What `readModel` and `kernels` read. Not written. */
+  readonly model: Uint8Array;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** How a script ended, and what it would have `kv` keep: to be kept only if it ended well, and then checked first. */
+export interface Evaluated {
+  readonly evaluation: Evaluation;
+  readonly changes: KvChanges;
+}
+
 /** What one isolation provides; `openSandbox` does the rest. */
 export interface Walls {
   load(request: LoadRequest): Promise<SandboxedModel>;
-  evaluate(source: string, limits: Limits, signal: AbortSignal | undefined): Promise<Evaluation>;
+  evaluate(request: EvaluateRequest): Promise<Evaluated>;
   settled(): Promise<void>;
   close(): Promise<void>;
 }

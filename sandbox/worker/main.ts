@@ -8,14 +8,16 @@
  * | `profile` | tensors, runs, warm, wallMs, outputBytes | their elements | the profile, JSON in UTF-8 |
  * | `passes` | | | `passes` and `arena` |
  * | `show` | form, outputBytes | | the model as text or as a picture, UTF-8 |
- * | `evaluate` | memoryMb, outputBytes | a script, UTF-8 | `ok` or `failed`, and the text |
+ * | `evaluate` | see {@link ../evaluation-frames.ts} | a script, what `kv` has, a model | how it ended, and what `kv` is to keep |
  *
  * Any of them may be answered with `error` instead. One that is given `credit` may send messages before its answer (credit.ts).
  * @module
  */
 import { CloisterError } from '../../src/base/index.ts';
+import { type EvaluateOptions, evaluateGuest } from '../evaluation.ts';
+import { decodeRequest, encodeAnswer } from '../evaluation-frames.ts';
 import { type GuestCall, HostedModel, NeedsFiles } from '../hosted-model.ts';
-import { CLOCK_STEPS, evaluateGuest, Guest } from '../isolate.ts';
+import { CLOCK_STEPS, Guest } from '../isolate.ts';
 import { type Kernels, loadKernels } from '../kernels.ts';
 import { limitError } from '../limit-error.ts';
 import { type FixedDims, readFiles } from '../model-files.ts';
@@ -123,14 +125,15 @@ function errorHeader(error: unknown): object {
   return { error: { code: 'GUEST_FAILED', message } };
 }
 
-function handle({ header, payload }: Call): Reply | Promise<Reply> {
+function handle(call: Call): Reply | Promise<Reply> {
+  const { header, payload } = call;
   const { op } = header;
   if (op === 'run') return run(header, payload);
   if (op === 'load') return load(header, payload);
   if (op === 'profile') return profile(header, payload);
   if (op === 'passes') return passes();
   if (op === 'show') return show(header);
-  if (op === 'evaluate') return evaluate(header, payload);
+  if (op === 'evaluate') return evaluate(call);
   throw new CloisterError('INVALID_ARGUMENT', 'a worker has no such request');
 }
 
@@ -199,10 +202,15 @@ function pack(outputs: Parameters<typeof packTensors>[0], allowed: number): Repl
   return { header: { tensors: heads }, parts };
 }
 
-async function evaluate(header: Frame['header'], payload: Uint8Array): Promise<Reply> {
-  const memoryMb = count(header['memoryMb'], 'memoryMb');
-  const outputBytes = count(header['outputBytes'], 'outputBytes');
-  const verdict = await evaluateGuest(Buffer.from(payload).toString('utf8'), { memoryMb, outputBytes });
-  if (verdict.kind === 'limit') throw verdict.error;
-  return { header: { kind: verdict.kind }, parts: [Buffer.from(verdict.value)] };
+async function evaluate({ header, payload, outbox }: Call): Promise<Reply> {
+  const { source, options } = decodeRequest(header, payload);
+  const before = new Map(options.entries);
+  const onUse: EvaluateOptions['onUse'] = (name, uses) => {
+    const { calls, refused } = uses[name]!;
+    if (Number.isInteger(Math.log2(calls + refused))) outbox.send({ uses });
+  };
+  const verdict = await evaluateGuest(source, { ...options, onLine: line => outbox.send({ line }), onUse });
+  if (verdict.kind !== 'limit') return encodeAnswer(verdict, before, options.entries);
+  if (Object.keys(verdict.uses).length > 0) outbox.send({ uses: verdict.uses });
+  throw verdict.error;
 }
