@@ -2,8 +2,8 @@
  * What a guest may use: one record, and the one error that says it was passed.
  * @module
  */
-import { z } from 'zod';
 import { CloisterError } from '../src/base/index.ts';
+import * as z from '../src/base/zod.ts';
 
 const DAY_MS = 86_400_000;
 const MIB = 1_048_576;

@@ -2,8 +2,8 @@
  * The sandbox: one way to load and run a model, whatever walls are around it.
  * @module
  */
-import { z } from 'zod';
 import { CloisterError } from '../src/base/index.ts';
+import * as z from '../src/base/zod.ts';
 import type { PlanStore } from '../src/engine/index.ts';
 import { type Capabilities, probeCapabilities } from './capabilities.ts';
 import { type KvStore, type LentInput, memoryKv, parseLent } from './lending/index.ts';

@@ -158,12 +158,24 @@ function benchImportOfFacade(peerName: string | undefined, report: Report): void
     if (status !== 0) throw new Error(`importing ${url} failed: ${stderr.slice(0, 2000)}`);
     return Number(stdout);
   };
+  /** A process from its start to its end, in milliseconds. */
+  const processOf = (code: string): number => {
+    const start = performance.now();
+    spawnSync(process.execPath, ['--input-type=module', '-e', code]);
+    return performance.now() - start;
+  };
   const require = createRequire(new URL('../peers/package.json', import.meta.url));
   const urls = {
     ours: pathToFileURL(facade).href,
     peer: peerName === undefined ? '' : pathToFileURL(require.resolve('onnxruntime-node')).href,
   };
   const { ours, peer } = alternate(peerName, IMPORT_ROUNDS, side => importing(urls[side]));
+  const bare: number[] = [];
+  const whole: number[] = [];
+  for (let round = 0; round < IMPORT_ROUNDS; round++) {
+    bare.push(processOf(''));
+    whole.push(processOf(`await import(${JSON.stringify(urls.ours)})`));
+  }
   const head = {
     suite: 'memory',
     case: 'import of the facade',
@@ -174,7 +186,8 @@ function benchImportOfFacade(peerName: string | undefined, report: Report): void
     best: Math.min(...ours),
     spread: spreadOf(ours),
   };
-  const note = `median of ${IMPORT_ROUNDS} processes${facade === built ? '' : '; of the sources, as nothing is built: npm run build'}`;
+  const processes = `a process that does nothing else takes ${median(whole).toFixed(0)} ms, without the import ${median(bare).toFixed(0)}`;
+  const note = `median of ${IMPORT_ROUNDS} processes; ${processes}${facade === built ? '' : '; of the sources, as nothing is built: npm run build'}`;
   report.row(amountRow({ ...head, note }, median(ours), peer.length > 0 ? median(peer) : null));
 }
 

@@ -2,8 +2,6 @@
  * Which subjects were seen, in bounded memory for each.
  * @module
  */
-import { hash } from 'node:crypto';
-
 import { osRandom } from '../../src/base/index.ts';
 
 const SALT_BYTES = 16;
@@ -15,6 +13,8 @@ const FIRST_SLOTS = 1024;
  * without knowing the salt.
  */
 export class SubjectSet {
+  // Loaded with the first set of subjects, not with this module.
+  readonly #hash = process.getBuiltinModule('node:crypto').hash;
   readonly #salt = new Uint8Array(SALT_BYTES);
   /** Open addressing: four words for each slot, the first odd when it is taken. */
   #slots = new Uint32Array(4 * FIRST_SLOTS);
@@ -30,7 +30,7 @@ export class SubjectSet {
     const message = Buffer.alloc(SALT_BYTES + 2 * subject.length);
     message.set(this.#salt);
     message.write(subject, SALT_BYTES, 'utf16le');
-    const digest = hash('sha256', message, 'buffer');
+    const digest = this.#hash('sha256', message, 'buffer');
     const [a, b, c, d] = [0, 4, 8, 12].map(at => digest.readUInt32LE(at)) as [number, number, number, number];
     if (!this.#insert((a | 1) >>> 0, b, c, d)) return false;
     this.#size++;

@@ -3,7 +3,9 @@
  * append-only file; tree heads are C2SP checkpoints signed with Ed25519; every append yields a receipt that verifies alone.
  * @module
  */
+export { ACTIONS, type AuditAction } from './actions.ts';
 export { type Checkpoint, type CheckpointVerdict, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
+export { commit } from './commitment.ts';
 export type { Head } from './layout.ts';
 export { type AuditLog, type LogOptions, openLog } from './log.ts';
 export {
@@ -33,13 +35,10 @@ export {
 } from './note.ts';
 export { type RecordQuery, readRecords } from './read.ts';
 export {
-  ACTIONS,
-  type AuditAction,
   type AuditEvent,
   type AuditRecord,
   auditEventSchema,
   auditRecordSchema,
-  commit,
   decodeRecord,
   encodeRecord,
   RECORD_LIMIT_BYTES,

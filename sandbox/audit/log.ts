@@ -2,11 +2,11 @@
  * The log itself: appending, receipts, checkpoints, and starting again after a crash.
  * @module
  */
-import { z } from 'zod';
 import { equalBytes, toHex } from '../../src/base/bytes.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { CloisterError, isCloisterError } from '../../src/base/errors.ts';
 import { osRandom } from '../../src/base/random.ts';
+import * as z from '../../src/base/zod.ts';
 import { signCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 import { type LogDirectory, type LogFile, nodeDirectory } from './directory.ts';
 import { createLogKey, type LogSigner, loadLogKey } from './keys.ts';

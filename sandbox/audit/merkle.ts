@@ -5,9 +5,9 @@
  * Sizes and indexes are safe integers (up to 2^53 - 1), so nothing here uses 32-bit operators on them.
  * @module
  */
-import { sha256 } from '@noble/hashes/sha2.js';
 import { equalBytes } from '../../src/base/bytes.ts';
 import { CloisterError } from '../../src/base/errors.ts';
+import { sha256 } from '../../src/base/sha256.ts';
 
 /** SHA-256 with the two domain prefixes. The writer passes one on node:crypto; the default here is pure. */
 export interface Hasher {

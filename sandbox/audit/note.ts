@@ -11,10 +11,10 @@
  * @module
  * @see https://c2sp.org/signed-note
  */
-import { ed25519 } from '@noble/curves/ed25519.js';
-import { sha256 } from '@noble/hashes/sha2.js';
 import { concatBytes, decodeUtf8, encodeUtf8, equalBytes, fromBase64, toBase64, toHex } from '../../src/base/bytes.ts';
 import { CloisterError } from '../../src/base/errors.ts';
+import { sha256 } from '../../src/base/sha256.ts';
+import { ed25519 } from './ed25519.ts';
 
 /** Signature lines that a note may have. The specification asks for at least 16. */
 export const SIGNATURE_LIMIT = 100;

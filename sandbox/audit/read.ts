@@ -3,9 +3,10 @@
  * @module
  */
 import { CloisterError } from '../../src/base/errors.ts';
+import type { AuditAction } from './actions.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
 import { RECORDS_FILE, TREE_FILE } from './layout.ts';
-import { type AuditAction, type AuditRecord, decodeRecord } from './record.ts';
+import { type AuditRecord, decodeRecord } from './record.ts';
 import { FrameReader, HEADER_BYTES, isTornTail } from './segment.ts';
 import { readFrameEnd } from './tree-file.ts';
 

@@ -2,40 +2,16 @@
  * What one audit record says, and its one spelling. Pure.
  *
  * A record holds who did what to which object, whether it was allowed, and digests; never an input, an output or a raw
- * result. Personal data (a subject's name, say) enters only as a commitment, see {@link commit}.
+ * result. Personal data (a subject's name, say) enters only as a commitment, see `commit`.
  * @module
  */
-import { sha256 } from '@noble/hashes/sha2.js';
-import { z } from 'zod';
-import { concatBytes, toHex } from '../../src/base/bytes.ts';
 import { canonicalJson, type Json } from '../../src/base/canonical.ts';
 import { CloisterError } from '../../src/base/errors.ts';
+import * as z from '../../src/base/zod.ts';
+import { ACTIONS, type AuditAction } from './actions.ts';
 
 /** Bytes that one encoded record may have. */
 export const RECORD_LIMIT_BYTES = 16_384;
-
-/** Everything that a record can report. Closed: a reader knows all of them. */
-export const ACTIONS = [
-  'open', // the service or a session started
-  'recover', // an interrupted write was cut from the end of the log at start
-  'policy', // a policy took effect
-  'load', // a model was read
-  'install', // a plugin was installed, or made the active version
-  'remove', // a plugin was removed
-  'run', // an inference
-  'reserve', // budget was set aside
-  'charge', // budget was spent
-  'release', // a value left
-  'refuse', // a request was turned down
-  'kill', // a guest passed a limit and was stopped
-  'fail', // a stage failed
-  'key', // a key was made, replaced or destroyed
-  'erase', // the key or salt behind a commitment was destroyed
-  'close', // the service or a session ended
-] as const;
-
-/** One of {@link ACTIONS}. */
-export type AuditAction = (typeof ACTIONS)[number];
 
 /** What a caller reports; {@link AuditRecord} adds version, position and time. */
 export interface AuditEvent {
@@ -199,22 +175,4 @@ export function decodeRecord(bytes: Uint8Array): AuditRecord {
       { cause },
     );
   }
-}
-
-/**
- * Commits to a value without showing it: `sha256:` and SHA-256(salt || UTF-8 of value). Destroy the salt, and the commitment
- * says nothing any more, while the log still verifies.
- *
- * @param salt - At least 16 random bytes, fresh for each value; kept outside the log.
- * @throws {CloisterError} `INVALID_ARGUMENT` when the salt is shorter: short values could then be guessed.
- * @example
- * ```ts
- * const salt = crypto.getRandomValues(new Uint8Array(16));
- * commit(salt, 'record 4711').startsWith('sha256:'); // true
- * ```
- */
-export function commit(salt: Uint8Array, value: string): string {
-  if (salt.length < 16)
-    throw new CloisterError('INVALID_ARGUMENT', `a salt needs at least 16 bytes, got ${salt.length}`);
-  return `sha256:${toHex(sha256(concatBytes(salt, encoder.encode(value))))}`;
 }

@@ -23,8 +23,8 @@
  * frame header does (n < 2^16), so no record can hold something that passes for a frame.
  * @module
  */
-import { sha256 } from '@noble/hashes/sha2.js';
 import { encodeUtf8 } from '../../src/base/bytes.ts';
+import { sha256 } from '../../src/base/sha256.ts';
 import { crc32c } from './crc32c.ts';
 import type { LogFile } from './directory.ts';
 import { RECORD_LIMIT_BYTES } from './record.ts';

@@ -2,8 +2,8 @@
  * Verification of what a log hands out: receipts and checkpoints. Pure, so it runs wherever a receipt is received.
  * @module
  */
-import { z } from 'zod';
 import { equalBytes, fromBase64 } from '../../src/base/bytes.ts';
+import * as z from '../../src/base/zod.ts';
 import { verifyCheckpoint } from './checkpoint.ts';
 import { pureHasher, type Verdict, verifyConsistency, verifyInclusion } from './merkle.ts';
 import { NOTE_LIMIT_BYTES, parseVkey } from './note.ts';

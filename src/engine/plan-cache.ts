@@ -2,8 +2,8 @@
  * The plan cache: plans by what they were made from, in memory and, through a store, beyond the process.
  * @module
  */
-import { sha256 } from '@noble/hashes/sha2.js';
 import { CloisterError, canonicalJson, decodeUtf8, encodeUtf8, isCloisterError, toHex } from '../base/index.ts';
+import { sha256 } from '../base/sha256.ts';
 import { DTYPES, type DType, elementCount } from '../tensor/index.ts';
 import type { PlannedMemory, PlannedPort, PlannedProgram } from './plan.ts';
 

@@ -12,9 +12,9 @@
  * @see PKWARE APPNOTE.TXT 6.3.10, https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
  * @module
  */
-import { inflateSync } from 'fflate';
 import { CloisterError, concatBytes, decodeUtf8, encodeUtf8 } from '../base/index.ts';
 import type { Tensor } from '../tensor/index.ts';
+import { inflateSync } from './inflate.ts';
 import { parseNpy, writeNpy } from './npy.ts';
 
 /** What an archive may ask of its reader. */

@@ -2,8 +2,8 @@
  * What a graph is, in 32 bytes: for caches.
  * @module
  */
-import { sha256 } from '@noble/hashes/sha2.js';
 import { encodeUtf8, toHex } from '../base/index.ts';
+import { sha256 } from '../base/sha256.ts';
 import { Tensor } from '../tensor/index.ts';
 import { type Attribute, type Graph, isGraph } from './graph.ts';
 

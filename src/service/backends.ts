@@ -2,7 +2,6 @@
  * Which backends this machine has, and which of them is best for what: by running each. The engine is loaded only when asked.
  * @module
  */
-import { kernelInfo, loadBinding, nativeStatus, openBlas, openProgramHost } from '../../native/index.ts';
 import { CloisterError } from '../base/index.ts';
 import type { Backend, OnnxRuntimeModule, SelfTestReport } from '../engine/index.ts';
 import type { Graph, ValueId } from '../graph/index.ts';
@@ -41,6 +40,7 @@ export async function findBackends(): Promise<{
   readonly found: readonly FoundBackend[];
 }> {
   const { nativeBackend, onnxRuntimeBackend, openBlasBackend, referenceBackend } = await import('../engine/index.ts');
+  const { kernelInfo, loadBinding, nativeStatus, openBlas, openProgramHost } = await import('../../native/index.ts');
   const backends: Backend[] = [];
   const found: FoundBackend[] = [];
   const binding = loadBinding();
@@ -124,6 +124,7 @@ export interface KernelTestReport extends SelfTestReport {
  */
 export async function testKernels(): Promise<KernelTestReport> {
   const { nativeBackend, selfTest } = await import('../engine/index.ts');
+  const { loadBinding, nativeStatus, openProgramHost } = await import('../../native/index.ts');
   const binding = loadBinding();
   const status = nativeStatus();
   if (binding === undefined) {

@@ -2,28 +2,20 @@
  * The service: one directory with its ledger and audit log, one policy, and the models that run under it.
  * @module
  */
-import { randomUUID } from 'node:crypto';
 import { basename } from 'node:path';
-import { type Ledger, openLedger, type ScopeState } from '../../privacy/budget/index.ts';
-import { type AuditEvent, type AuditLog, openLog } from '../../sandbox/audit/index.ts';
-import {
-  type FixedDims,
-  type OpenExternal,
-  openSandbox,
-  type Sandbox,
-  type SandboxedModel,
-} from '../../sandbox/index.ts';
+import type { Ledger, ScopeState } from '../../privacy/budget/index.ts';
+import type { AuditEvent, AuditLog } from '../../sandbox/audit/index.ts';
+import type { FixedDims, OpenExternal, Sandbox, SandboxedModel } from '../../sandbox/index.ts';
 import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
-import {
-  openScheduler,
-  type PriorityClass,
-  type Scheduler,
-  type SchedulerOptionsInput,
-  type SchedulerStatistics,
-  type ServedExecutable,
-  type ServeOptionsInput,
+import type {
+  PriorityClass,
+  Scheduler,
+  SchedulerOptionsInput,
+  SchedulerStatistics,
+  ServedExecutable,
+  ServeOptionsInput,
 } from '../engine/scheduler/index.ts';
-import { makeDirectory, openSqliteStore, type Store } from '../store/index.ts';
+import type { Store } from '../store/index.ts';
 import { openBeside } from './beside.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
 import { readRegularFile } from './files.ts';
@@ -130,6 +122,15 @@ export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' 
  */
 export async function openCloister(options: CloisterOptions): Promise<Cloister> {
   const policy = parsePolicy(options.policy ?? {});
+  // Loaded by whoever opens a cloister, not by everybody who imports the facade.
+  const [{ openScheduler }, { makeDirectory, openSqliteStore }, { openLog }, { openLedger }, { openSandbox }] =
+    await Promise.all([
+      import('../engine/scheduler/index.ts'),
+      import('../store/index.ts'),
+      import('../../sandbox/audit/index.ts'),
+      import('../../privacy/budget/index.ts'),
+      import('../../sandbox/index.ts'),
+    ]);
   const scheduler = options.scheduling && openScheduler(options.scheduling);
   const clock = options.clock ?? systemClock;
   const { ledgerFile, auditDir, plansDir } = paths(options.dir);
@@ -195,7 +196,7 @@ export class Cloister {
   readonly auditKey: string;
   readonly #parts: Parts;
   readonly #policyDigest: string;
-  readonly #session: string = randomUUID();
+  readonly #session: string = crypto.randomUUID();
   #resources: AsyncDisposableStack | undefined;
   readonly #ending = new AbortController();
   #closing: Promise<void> | undefined;
@@ -554,7 +555,7 @@ function failureOf(error: unknown): Pick<AuditEvent, 'action' | 'decision'> {
 }
 
 function originOf({ actor, purpose }: { readonly actor: string; readonly purpose: string }): Origin {
-  return { actor: checkText('actor', actor), purpose: checkText('purpose', purpose), request: randomUUID() };
+  return { actor: checkText('actor', actor), purpose: checkText('purpose', purpose), request: crypto.randomUUID() };
 }
 
 /** What the log takes as an actor or a purpose. */

@@ -5,10 +5,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { kernelInfo, nativeStatus } from '../../native/index.ts';
-import { type Capabilities, openSandbox } from '../../sandbox/index.ts';
+import type { Capabilities } from '../../sandbox/index.ts';
 import { isCloisterError } from '../base/index.ts';
-import { openSqliteStore } from '../store/index.ts';
 import { paths } from './directory.ts';
 import { measurePlanFiles, PLAN_FILES_BYTES } from './plan-files.ts';
 
@@ -43,7 +41,7 @@ const NODE_FLOOR = 24;
 export async function diagnose(options: { readonly dir?: string } = {}): Promise<Diagnosis> {
   const checks = [
     checkNode(),
-    checkKernels(),
+    await checkKernels(),
     await checkIsolate(),
     await checkProcess(),
     await checkStore(),
@@ -64,7 +62,8 @@ function checkNode(): Check {
   };
 }
 
-function checkKernels(): Check {
+async function checkKernels(): Promise<Check> {
+  const { kernelInfo, nativeStatus } = await import('../../native/index.ts');
   const status = nativeStatus();
   if (status.kind !== 'loaded') {
     return { name: 'kernels', state: 'degraded', found: `reference backend: ${status.reason}`, mend: status.mend };
@@ -87,6 +86,7 @@ async function checkProcess(): Promise<Check> {
 }
 
 async function tryGuest(name: string, isolation: 'isolate' | 'process'): Promise<Check> {
+  const { openSandbox } = await import('../../sandbox/index.ts');
   const started = performance.now();
   try {
     await using sandbox = await openSandbox({ isolation, warm: 0 });
@@ -107,6 +107,7 @@ async function tryGuest(name: string, isolation: 'isolate' | 'process'): Promise
 }
 
 async function checkStore(): Promise<Check> {
+  const { openSqliteStore } = await import('../store/index.ts');
   const folder = await mkdtemp(join(tmpdir(), 'cloister-doctor-'));
   try {
     await using store = await openSqliteStore({ path: join(folder, 'store.sqlite') });
@@ -147,6 +148,7 @@ const WALLS = {
 
 /** The walls around a worker, as the sandbox reports them. */
 async function checkWalls(): Promise<readonly Check[]> {
+  const { openSandbox } = await import('../../sandbox/index.ts');
   try {
     await using sandbox = await openSandbox({ isolation: 'process', warm: 0 });
     return Object.entries(sandbox.capabilities().layers).map(([layer, { status, ...more }]) => ({

@@ -1,14 +1,17 @@
 /**
- * The service: policy, pipeline, and the cloister that holds ledger, log and models together.
+ * The service: policy, pipeline, and the cloister that holds ledger, log and models together. Ledger, log, store and sandbox are loaded
+ * by the first call that needs them, not with this room.
  * @module
  */
-export { type CountOptions, count, type HistogramOptions, histogram, type Statistic } from '../../privacy/dp/index.ts';
 export {
-  ACTIONS as AUDIT_ACTIONS,
-  type AuditAction,
-  type AuditRecord,
-  type Receipt,
-} from '../../sandbox/audit/index.ts';
+  type CountOptions,
+  count,
+  type HistogramOptions,
+  histogram,
+  type Statistic,
+} from '../../privacy/dp/statistic.ts';
+export { ACTIONS as AUDIT_ACTIONS } from '../../sandbox/audit/actions.ts';
+export type { AuditAction, AuditRecord, Receipt } from '../../sandbox/audit/index.ts';
 export { type Profile, toTrace } from '../engine/profile.ts';
 export type {
   PriorityClass,

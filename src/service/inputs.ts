@@ -2,7 +2,8 @@
  * What callers pass in as model inputs, and how it becomes tensors of the model's own types.
  * @module
  */
-import { bindInputs, type ValueSummary } from '../../sandbox/index.ts';
+import { bindInputs } from '../../sandbox/binding.ts';
+import type { ValueSummary } from '../../sandbox/index.ts';
 import { CloisterError } from '../base/index.ts';
 import type { NamedTensors } from '../engine/index.ts';
 // Not the index of the room, which brings every operator along: the service starts in a fraction of the time.

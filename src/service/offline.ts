@@ -4,24 +4,11 @@
  */
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { type LedgerEntry, openLedger, type ScopeState } from '../../privacy/budget/index.ts';
-import {
-  type AuditRecord,
-  type LogVerdict,
-  type RecordQuery,
-  readRecords,
-  verifyLog,
-  verifyReceipt,
-} from '../../sandbox/audit/index.ts';
-import {
-  type FixedDims,
-  type ModelSummary,
-  type Optimisation,
-  openSandbox,
-  type ShownForm,
-} from '../../sandbox/index.ts';
+import type { LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
+import type { AuditRecord, LogVerdict, RecordQuery } from '../../sandbox/audit/index.ts';
+import type { FixedDims, ModelSummary, Optimisation, ShownForm } from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
-import { openSqliteStore, type Store } from '../store/index.ts';
+import type { Store } from '../store/index.ts';
 import { openBeside } from './beside.ts';
 import { paths, readAnchor } from './directory.ts';
 import { readRegularFile } from './files.ts';
@@ -40,6 +27,7 @@ import { type PolicyInput, parsePolicy } from './policy.ts';
  * ```
  */
 export async function readBudgets(dir: string): Promise<readonly ScopeState[]> {
+  const { openLedger } = await import('../../privacy/budget/index.ts');
   await using store = await openExisting(dir);
   await using ledger = await openLedger({ store: store.store, clock: systemClock, budgets: [] });
   return await ledger.scopes();
@@ -58,6 +46,7 @@ export async function readBudgets(dir: string): Promise<readonly ScopeState[]> {
  * ```
  */
 export async function readHistory(dir: string, scope: string): Promise<readonly LedgerEntry[]> {
+  const { openLedger } = await import('../../privacy/budget/index.ts');
   await using store = await openExisting(dir);
   await using ledger = await openLedger({ store: store.store, clock: systemClock, budgets: [] });
   return await ledger.history(scope);
@@ -79,6 +68,7 @@ export async function verifyAudit(
   dir: string,
   options: { readonly key?: string; readonly onProgress?: (doneBytes: number, totalBytes: number) => void } = {},
 ): Promise<LogVerdict> {
+  const { verifyLog } = await import('../../sandbox/audit/index.ts');
   const { onProgress } = options;
   const { auditDir, ledgerFile } = paths(dir);
   if (!existsSync(auditDir)) throw new CloisterError('INVALID_ARGUMENT', `there is no audit log in ${dir}`, { dir });
@@ -105,8 +95,9 @@ export async function verifyAudit(
  * actions; // ['open', 'close']
  * ```
  */
-export function readAudit(dir: string, query: RecordQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
-  return readRecords(paths(dir).auditDir, query);
+export async function* readAudit(dir: string, query: RecordQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
+  const { readRecords } = await import('../../sandbox/audit/index.ts');
+  yield* readRecords(paths(dir).auditDir, query);
 }
 
 /** Whether a receipt holds. */
@@ -123,6 +114,7 @@ export async function verifyReceiptFile(
   file: string,
   { dir, key }: { readonly dir: string; readonly key?: string },
 ): Promise<ReceiptFileVerdict> {
+  const { verifyReceipt } = await import('../../sandbox/audit/index.ts');
   let receipt: unknown;
   let vkey: string;
   try {
@@ -180,6 +172,7 @@ export interface InspectOptions {
  * ```
  */
 export async function inspectModel(file: string, options: InspectOptions = {}): Promise<ModelReport> {
+  const { openSandbox } = await import('../../sandbox/index.ts');
   const policy = parsePolicy(options.policy ?? {});
   const { modelBytes: limitBytes } = policy.limits;
   const bytes = await readRegularFile(file, limitBytes, 'MODEL_TOO_LARGE');
@@ -205,6 +198,7 @@ async function readText(file: string): Promise<string> {
 async function openExisting(dir: string): Promise<{ readonly store: Store } & AsyncDisposable> {
   const { ledgerFile } = paths(dir);
   if (!existsSync(ledgerFile)) throw new CloisterError('INVALID_ARGUMENT', `there is no ledger in ${dir}`, { dir });
+  const { openSqliteStore } = await import('../store/index.ts');
   const store = await openSqliteStore({ path: ledgerFile });
   return { store, [Symbol.asyncDispose]: () => store.close() };
 }

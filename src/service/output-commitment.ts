@@ -3,10 +3,11 @@
  * candidate inputs against a digest until one fits; without the salt, which only the caller gets, nothing can be tried.
  * @module
  */
-import { createHash } from 'node:crypto';
-import { type AuditRecord, commit } from '../../sandbox/audit/index.ts';
+import { commit } from '../../sandbox/audit/commitment.ts';
+import type { AuditRecord } from '../../sandbox/audit/index.ts';
 import { canonicalJson, encodeUtf8, fromHex } from '../base/index.ts';
 import type { NamedTensors, Profile } from '../engine/index.ts';
+import { startSha256 } from './sha256.ts';
 
 /**
  * Returns the commitment to `outputs`: `sha256:` over the salt and a digest of name, dtype, shape and little-endian elements of
@@ -15,7 +16,7 @@ import type { NamedTensors, Profile } from '../engine/index.ts';
  * @param salt - At least 16 random bytes, fresh for each run.
  */
 export function commitOutputs(outputs: NamedTensors, salt: Uint8Array): string {
-  const hash = createHash('sha256');
+  const hash = startSha256();
   for (const [name, tensor] of Object.entries(outputs)) {
     hash.update(encodeUtf8(canonicalJson([name, tensor.dtype, [...tensor.shape]]))).update(tensor.toBytes());
   }
@@ -24,7 +25,7 @@ export function commitOutputs(outputs: NamedTensors, salt: Uint8Array): string {
 
 /** Returns the commitment to a profile: `sha256:` over the salt and a digest of its spelling by `JSON.stringify`. */
 export function commitProfile(profile: Profile, salt: Uint8Array): string {
-  return commit(salt, createHash('sha256').update(JSON.stringify(profile)).digest('hex'));
+  return commit(salt, startSha256().update(JSON.stringify(profile)).digest('hex'));
 }
 
 /**

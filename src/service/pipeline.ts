@@ -10,15 +10,13 @@
  * recorded as a failure, with its code and nothing else.
  * @module
  */
-import { createHash, randomBytes } from 'node:crypto';
 import type { Charge, Ledger, Refusal, Replay } from '../../privacy/budget/index.ts';
-import {
-  type LaplaceMechanism,
-  laplaceMechanism,
-  type Released as NoisedRelease,
-  type Prediction,
-  type Private,
-  type Statistic,
+import type {
+  LaplaceMechanism,
+  Released as NoisedRelease,
+  Prediction,
+  Private,
+  Statistic,
 } from '../../privacy/dp/index.ts';
 import type { AuditEvent, AuditLog, Receipt } from '../../sandbox/audit/index.ts';
 import type { ProfileRunOptions, SandboxedModel } from '../../sandbox/index.ts';
@@ -29,6 +27,7 @@ import {
   encodeUtf8,
   type Json,
   type MicroEpsilon,
+  osRandom,
   spendOf,
 } from '../base/index.ts';
 import type { NamedTensors, Profile, RequestOptions, ServedExecutable } from '../engine/index.ts';
@@ -39,6 +38,7 @@ import { type BufferDType, Tensor } from '../tensor/index.ts';
 import { decodeInputs, type InputValues } from './inputs.ts';
 import { commitOutputs, commitProfile } from './output-commitment.ts';
 import type { Policy } from './policy.ts';
+import { startSha256 } from './sha256.ts';
 
 /** One record of a release: whose it is, and what the model is run on. */
 export interface ReleaseRecord {
@@ -267,6 +267,7 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
   }
   const { statistic } = request;
   checkOutputs(context.model, statistic);
+  const { laplaceMechanism } = await import('../../privacy/dp/index.ts');
   const mechanism = laplaceMechanism({ sensitivity: statistic.sensitivity, cells: statistic.cells, cost });
   await probe(context.model);
   if (request.signal?.aborted) throw new CloisterError('ABORTED', 'the release was cancelled; nothing was charged');
@@ -277,7 +278,7 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
     cost,
     ...(Object.keys(context.model.dims ?? {}).length > 0 && { dims: { ...context.model.dims } }),
   });
-  const requestDigest = createHash('sha256').update(canonical).digest('hex');
+  const requestDigest = startSha256().update(canonical).digest('hex');
   return { decoded, rule: { requestDigest, mechanism } } as unknown as Planned;
 }
 
@@ -388,9 +389,9 @@ export async function release(context: PipelineContext, computed: Computed): Pro
   const { raw } = computed;
   if (raw.kind === 'outputs') {
     const maps = mapsOf(context.model, raw.outputs);
-    return { origin, outcome: { ...raw, maps, salt: randomBytes(16) } } as unknown as Released;
+    return { origin, outcome: { ...raw, maps, salt: newSalt() } } as unknown as Released;
   }
-  if (raw.kind === 'profile') return { origin, outcome: { ...raw, salt: randomBytes(16) } } as unknown as Released;
+  if (raw.kind === 'profile') return { origin, outcome: { ...raw, salt: newSalt() } } as unknown as Released;
   if (raw.kind === 'replay') {
     const { scope, output } = raw.replay;
     return { origin, outcome: { kind: 'released', scope, bytes: output, replayed: true } } as unknown as Released;
@@ -537,7 +538,13 @@ function mapsOf(model: SandboxedModel, outputs: NamedTensors): OutputMaps {
 
 /** `sha256:…` over the parts in order. */
 export function digestOf(...parts: readonly (string | Uint8Array)[]): string {
-  const hash = createHash('sha256');
+  const hash = startSha256();
   for (const part of parts) hash.update(part);
   return `sha256:${hash.digest('hex')}`;
+}
+
+function newSalt(): Buffer {
+  const salt = Buffer.alloc(16);
+  osRandom.fill(salt);
+  return salt;
 }

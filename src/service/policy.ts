@@ -2,9 +2,9 @@
  * The policy: what a request may do. Written by the operator, as an object or a JSON file; read once, when a cloister opens.
  * @module
  */
-import { z } from 'zod';
-import { type Limits, type LimitsInput, limitsSchema } from '../../sandbox/index.ts';
+import { type Limits, type LimitsInput, limitsSchema } from '../../sandbox/limits.ts';
 import { CloisterError, canonicalJson, type Json, limitOf } from '../base/index.ts';
+import * as z from '../base/zod.ts';
 
 /** Names of scopes: path-like, printable, at most 200 characters. */
 const scopeName = z

@@ -1,13 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  ACTIONS,
-  type AuditRecord,
-  commit,
-  decodeRecord,
-  encodeRecord,
-  RECORD_LIMIT_BYTES,
-} from '../../sandbox/audit/record.ts';
+import { ACTIONS } from '../../sandbox/audit/actions.ts';
+import { commit } from '../../sandbox/audit/commitment.ts';
+import { type AuditRecord, decodeRecord, encodeRecord, RECORD_LIMIT_BYTES } from '../../sandbox/audit/record.ts';
 import { event } from './events.ts';
 
 const record = (number = 0): AuditRecord => ({ ...event(number), v: 1, seq: number, time: 1_767_225_600_000 });

@@ -2,8 +2,8 @@
  * What a scheduler, a served executable and a request may be told.
  * @module
  */
-import { z } from 'zod';
 import { CloisterError } from '../../base/index.ts';
+import * as z from '../../base/zod.ts';
 
 /** The priority classes, the most urgent first. */
 export const PRIORITY_CLASSES = ['interactive', 'standard', 'batch'] as const;

@@ -2,8 +2,8 @@
  * Common subexpressions: what is computed twice is computed once, and equal constants are one.
  * @module
  */
-import { sha256 } from '@noble/hashes/sha2.js';
 import { toHex } from '../../base/index.ts';
+import { sha256 } from '../../base/sha256.ts';
 import { Tensor } from '../../tensor/index.ts';
 import { type Attribute, type Constant, type Graph, isGraph, type Node, type ValueId } from '../graph.ts';
 import { type PassOptions, type PassResult, Rewriter } from './rewriter.ts';
