@@ -5,8 +5,8 @@
  * meanwhile.
  * @module
  */
-import { z } from 'zod';
 import { CloisterError } from '../../src/base/index.ts';
+import * as z from '../../src/base/zod.ts';
 import { parseVkey } from '../audit/index.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from '../limits.ts';
 import {

@@ -6,8 +6,8 @@
  * @module
  */
 import semver from 'semver';
-import { z } from 'zod';
 import { CloisterError, canonicalJson, decodeUtf8, encodeUtf8, type Json } from '../../src/base/index.ts';
+import * as z from '../../src/base/zod.ts';
 import { type LimitsInput, limitsSchema } from '../limits.ts';
 
 /** Version of the interface between plugins and this library, as `api` of a manifest means it. See `docs/plugins.md`. */

@@ -15,7 +15,6 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
 import {
   CloisterError,
   canonicalJson,
@@ -24,6 +23,7 @@ import {
   isCloisterError,
   type Json,
 } from '../../src/base/index.ts';
+import * as z from '../../src/base/zod.ts';
 import { type LogDirectory, nodeDirectory } from '../audit/directory.ts';
 import type { AuditEvent } from '../audit/index.ts';
 import { type Admission, admit, escalation, type PluginPolicy } from './admission.ts';

@@ -12,8 +12,10 @@ export {
   literal,
   number,
   prettifyError,
+  type RefinementCtx,
   record,
   strictObject,
   string,
+  union,
   type ZodType,
 } from 'zod';
