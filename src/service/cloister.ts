@@ -16,9 +16,7 @@ import type {
   ServeOptionsInput,
 } from '../engine/scheduler/index.ts';
 import type { Store } from '../store/index.ts';
-import { openBeside } from './beside.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
-import { readRegularFile } from './files.ts';
 import type { InputValues } from './inputs.ts';
 import {
   abandon,
@@ -250,8 +248,12 @@ export class Cloister {
     let model: SandboxedModel;
     try {
       const limitBytes = this.policy.limits.modelBytes;
-      bytes = typeof source === 'string' ? await readRegularFile(source, limitBytes, 'MODEL_TOO_LARGE') : source;
-      const beside = typeof source === 'string' ? openBeside(source, { limitBytes, except: [this.dir] }) : undefined;
+      let beside: OpenExternal | undefined;
+      if (typeof source === 'string') {
+        const [{ openBeside }, { readRegularFile }] = await Promise.all([import('./beside.ts'), import('./files.ts')]);
+        bytes = await readRegularFile(source, limitBytes, 'MODEL_TOO_LARGE');
+        beside = openBeside(source, { limitBytes, except: [this.dir] });
+      } else bytes = source;
       const external = options.external ?? beside;
       model = await this.#parts.sandbox.load(bytes, {
         name: typeof source === 'string' ? basename(source) : 'model',

@@ -2,8 +2,6 @@
  * What this machine has, what is missing, and the command that mends it.
  * @module
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Capabilities } from '../../sandbox/index.ts';
 import { isCloisterError } from '../base/index.ts';
@@ -107,6 +105,8 @@ async function tryGuest(name: string, isolation: 'isolate' | 'process'): Promise
 }
 
 async function checkStore(): Promise<Check> {
+  const { mkdtemp, rm } = await import('node:fs/promises');
+  const { tmpdir } = await import('node:os');
   const { openSqliteStore } = await import('../store/index.ts');
   const folder = await mkdtemp(join(tmpdir(), 'cloister-doctor-'));
   try {

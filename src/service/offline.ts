@@ -9,9 +9,7 @@ import type { AuditRecord, LogVerdict, RecordQuery } from '../../sandbox/audit/i
 import type { FixedDims, ModelSummary, Optimisation, ShownForm } from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
 import type { Store } from '../store/index.ts';
-import { openBeside } from './beside.ts';
 import { paths, readAnchor } from './directory.ts';
-import { readRegularFile } from './files.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
 
 /**
@@ -173,6 +171,8 @@ export interface InspectOptions {
  */
 export async function inspectModel(file: string, options: InspectOptions = {}): Promise<ModelReport> {
   const { openSandbox } = await import('../../sandbox/index.ts');
+  const { openBeside } = await import('./beside.ts');
+  const { readRegularFile } = await import('./files.ts');
   const policy = parsePolicy(options.policy ?? {});
   const { modelBytes: limitBytes } = policy.limits;
   const bytes = await readRegularFile(file, limitBytes, 'MODEL_TOO_LARGE');
@@ -191,6 +191,7 @@ export async function inspectModel(file: string, options: InspectOptions = {}): 
 const TEXT_LIMIT_BYTES = 1_048_576;
 
 async function readText(file: string): Promise<string> {
+  const { readRegularFile } = await import('./files.ts');
   return new TextDecoder().decode(await readRegularFile(file, TEXT_LIMIT_BYTES));
 }
 
