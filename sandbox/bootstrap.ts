@@ -58,8 +58,11 @@ export const BOOTSTRAP: string = `'use strict';
   const queue = [
     function* () {}, async function () {}, async function* () {}, new Map()[Symbol.iterator](), new Set()[Symbol.iterator](),
     [][Symbol.iterator](), ''[Symbol.iterator](), ''.matchAll(/(?:)/g), (function* () {})(), (async function* () {})(),
-    Iterator.from({ next() {} }), [].values().map(x => x),
+    Iterator.from({ next() {} }), [].values().map(x => x), getPrototypeOf(global),
   ];
+  // Every error of a context shares these two, which are reached from nowhere else.
+  const stack = getOwnPropertyDescriptor(new Error(), 'stack');
+  queue.push(stack.get, stack.set);
   for (const key of ownKeys(global)) {
     const { value } = getOwnPropertyDescriptor(global, key);
     queue.push(value);

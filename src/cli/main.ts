@@ -13,6 +13,7 @@ import { inspectCommand } from './commands/inspect.ts';
 import { profileCommand } from './commands/profile.ts';
 import { releaseCommand } from './commands/release.ts';
 import { runCommand } from './commands/run.ts';
+import { sandboxCommand } from './commands/sandbox.ts';
 import { EXIT_CODES, EXIT_MEANINGS, type Exit, exitFor } from './exit-codes.ts';
 import { paint, printable, say, toJson } from './output.ts';
 
@@ -46,6 +47,7 @@ function buildProgram(): Command {
     profileCommand(),
     budgetCommand(),
     auditCommand(),
+    sandboxCommand(),
     doctorCommand(),
   ]) {
     program.addCommand(command);

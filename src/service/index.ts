@@ -56,3 +56,4 @@ export { commitOutputs, verifyOutputs } from './output-commitment.ts';
 export type { OutputMaps, ProfileReply, ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
 export { openPlanFiles, type PlanFilesOptions } from './plan-files.ts';
 export { type Policy, type PolicyInput, parsePolicy, policySchema } from './policy.ts';
+export { CAPABILITY_NAMES, runScript, type ScriptOptions } from './scripts.ts';
