@@ -22,19 +22,22 @@ export {
 export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 export type { FixedDims, OpenExternal } from './model-files.ts';
-export { type Admission, type PluginPolicy, type PluginPolicyInput, pluginPolicySchema } from './plugins/admission.ts';
+export type { Admission } from './plugins/admission.ts';
+export { PLUGIN_KINDS, type PluginKind } from './plugins/kinds.ts';
 export {
-  type CapabilityRequest,
-  type CapabilityRequests,
   PLUGIN_API_VERSION,
-  PLUGIN_KINDS,
   type PluginFile,
-  type PluginKind,
   type PluginManifest,
   pluginManifestSchema,
   type SourceManifest,
 } from './plugins/manifest.ts';
 export { type PluginPackage, packPlugin, readPackage } from './plugins/package.ts';
+export {
+  type CapabilityRequests,
+  type PluginPolicy,
+  type PluginPolicyInput,
+  pluginPolicySchema,
+} from './plugins/policy.ts';
 export {
   type AdmittedPlugin,
   type InstalledPlugin,

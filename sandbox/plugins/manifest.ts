@@ -9,18 +9,11 @@ import semver from 'semver';
 import { CloisterError, canonicalJson, decodeUtf8, encodeUtf8, type Json } from '../../src/base/index.ts';
 import * as z from '../../src/base/zod.ts';
 import { type LimitsInput, limitsSchema } from '../limits.ts';
+import { PLUGIN_KINDS, type PluginKind } from './kinds.ts';
+import { type CapabilityRequests, capabilitiesSchema } from './policy.ts';
 
 /** Version of the interface between plugins and this library, as `api` of a manifest means it. See `docs/plugins.md`. */
 export const PLUGIN_API_VERSION = '1.0.0';
-
-/** What a plugin can be. */
-export const PLUGIN_KINDS = ['operator', 'processor', 'policy', 'statistic'] as const;
-
-/**
- * `operator`: operators with a shape rule and a kernel. `processor`: what happens to inputs before a model runs, or to outputs
- * after it. `policy`: which backend runs what. `statistic`: what one record contributes to a release.
- */
-export type PluginKind = (typeof PLUGIN_KINDS)[number];
 
 /** Files that a plugin may have. A plugin is a script with, perhaps, some WebAssembly and tables: no tree of modules. */
 export const PLUGIN_FILES_LIMIT = 64;
@@ -43,12 +36,6 @@ export interface PluginFile {
   /** SHA-256 in hexadecimal. */
   readonly sha256: string;
 }
-
-/** What a plugin asks of one capability: the options of `sandbox/lending`, by name. */
-export type CapabilityRequest = Readonly<Record<string, string | number | boolean>>;
-
-/** Capabilities by name, and what is asked of each. */
-export type CapabilityRequests = Readonly<Record<string, CapabilityRequest>>;
 
 /** What a manifest says and what a source manifest says alike. */
 interface ManifestBase {
@@ -120,21 +107,6 @@ const limitsInput: z.ZodType<LimitsInput, LimitsInput> = z
     const checked = limitsSchema.safeParse(value);
     for (const { path, message } of checked.error?.issues ?? []) context.addIssue({ code: 'custom', path, message });
   });
-
-/** What a manifest asks to be lent, and what a policy allows to be lent. */
-export const capabilitiesSchema: z.ZodType<CapabilityRequests, CapabilityRequests> = z
-  .record(
-    z
-      .string()
-      .regex(/^[a-z][A-Za-z0-9]{0,31}$/, 'a capability is named by letters and digits, the first in lower case'),
-    z
-      .record(
-        z.string().regex(/^[a-z][A-Za-z0-9]{0,31}$/, 'an option is named by letters and digits'),
-        z.union([z.string().max(256), z.number(), z.boolean()]),
-      )
-      .refine(options => Object.keys(options).length <= 16, 'at most 16 options'),
-  )
-  .refine(all => Object.keys(all).length <= 16, 'at most 16 capabilities');
 
 const BASE_SHAPE = {
   name: z

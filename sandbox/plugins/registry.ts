@@ -26,9 +26,10 @@ import {
 import * as z from '../../src/base/zod.ts';
 import { type LogDirectory, nodeDirectory } from '../audit/directory.ts';
 import type { AuditEvent } from '../audit/index.ts';
-import { type Admission, admit, escalation, type PluginPolicy } from './admission.ts';
+import { type Admission, type AdmissionRules, admissionRules, admit, escalation } from './admission.ts';
 import { compareVersions, MANIFEST_LIMIT_BYTES, type PluginManifest, pluginManifestSchema } from './manifest.ts';
 import { PACKAGE_LIMIT_BYTES, type PluginPackage, readPackage, sha256Hex } from './package.ts';
+import type { PluginPolicy } from './policy.ts';
 
 /** What becomes of a plugin, as the audit log has it. */
 export type PluginEvent = Pick<AuditEvent, 'action' | 'object' | 'decision'> & { readonly plugin?: string };
@@ -124,6 +125,7 @@ const indexSchema: z.ZodType<Index> = z.strictObject({
 /**
  * Opens the registry in `directory`. Nothing is read or made until something is asked of it.
  *
+ * @throws {CloisterError} `INVALID_POLICY` when a publisher's key is none, or a capability or option does not exist or is out of range.
  * @example
  * Look at what is installed; nothing is recorded, because nothing changes.
  * ```ts
@@ -139,12 +141,14 @@ export function openPluginRegistry(directory: string, options: RegistryOptions):
 /** The plugins of a directory. Any number of processes may have it open; changes wait for one another. */
 export class PluginRegistry {
   readonly #path: string;
-  readonly #options: RegistryOptions;
+  readonly #rules: AdmissionRules;
+  readonly #record: RegistryOptions['record'];
 
   /** @internal Call {@link openPluginRegistry}. */
-  constructor(directory: string, options: RegistryOptions) {
+  constructor(directory: string, { policy, record }: RegistryOptions) {
     this.#path = directory;
-    this.#options = options;
+    this.#rules = admissionRules(policy);
+    this.#record = record;
   }
 
   /**
@@ -165,7 +169,7 @@ export class PluginRegistry {
       const { manifest, digest } = plugin;
       const { name, version } = manifest;
       seen.id = `${name}@${version}`;
-      const admission = admit(plugin, this.#options.policy);
+      const admission = admit(plugin, this.#rules);
       return await this.#change(async (directory, index) => {
         const entry = ownOf(index.plugins, name);
         const sha256 = digest.slice('sha256:'.length);
@@ -177,7 +181,7 @@ export class PluginRegistry {
           ...(replaced !== undefined && { replaced }),
           downgrade: replaced !== undefined && compareVersions(version, replaced) < 0,
         };
-        await this.#options.record({
+        await this.#record({
           action: 'install',
           object: { kind: 'plugin', id: seen.id },
           decision: { outcome: 'allow' },
@@ -208,7 +212,7 @@ export class PluginRegistry {
         );
         const left = Object.keys(versions).sort(compareVersions);
         const active = left.includes(entry.active) ? entry.active : left.at(-1);
-        await this.#options.record({
+        await this.#record({
           action: 'remove',
           object: { kind: 'plugin', id },
           decision: { outcome: 'allow' },
@@ -286,7 +290,7 @@ export class PluginRegistry {
       const message = `${INDEX_FILE} says of ${id} what its package does not: remove it, and install it again`;
       throw new CloisterError('INVALID_PLUGIN', message, { plugin: id });
     }
-    return { ...plugin, ...admit(plugin, this.#options.policy) };
+    return { ...plugin, ...admit(plugin, this.#rules) };
   }
 
   /** Runs one change at a time, over all processes: what `body` returns becomes the index, then files that nobody names go. */
@@ -325,7 +329,7 @@ export class PluginRegistry {
     } catch (error) {
       const reason = error instanceof CloisterError ? error.code : 'UNEXPECTED';
       const id = seen.id || seen.digest || 'unknown';
-      await this.#options.record({
+      await this.#record({
         action: isCloisterError(error, 'POLICY_REFUSED') ? 'refuse' : 'fail',
         object: { kind: 'plugin', id: id.slice(0, 512) },
         decision: { outcome: 'refuse', reason },

@@ -13,7 +13,7 @@
 
 import { CloisterError, decodeUtf8, encodeUtf8 } from '../../src/base/index.ts';
 import { nodeDirectory } from '../audit/directory.ts';
-import { type NoteSigner, type NoteVerifier, parseVkey, signNote, verifyNote } from '../audit/index.ts';
+import { type NoteSigner, type NoteVerifier, signNote, verifyNote } from '../audit/index.ts';
 import { createLogKey, loadLogKey } from '../audit/keys.ts';
 import { nodeEd25519 } from '../audit/node-crypto.ts';
 import { encodeManifest, type PluginManifest } from './manifest.ts';
@@ -89,12 +89,11 @@ export function signPackage(bytes: Uint8Array, key: PublisherKey): Uint8Array<Ar
 /**
  * Verifies who made a package.
  *
- * @param publishers - The public keys to trust, as vkeys.
- * @throws {CloisterError} `INVALID_ARGUMENT` when one of `publishers` is no vkey.
+ * @param trusted - The public keys to trust.
  */
 export function verifyPublisher(
   { manifest, manifestDigest, signature }: PluginPackage,
-  publishers: readonly string[],
+  trusted: readonly NoteVerifier[],
 ): PublisherVerdict {
   const { publisher } = manifest;
   if (publisher === undefined) {
@@ -103,7 +102,7 @@ export function verifyPublisher(
       : { kind: 'invalid', reason: 'it is signed, and its manifest names no publisher' };
   }
   if (signature === undefined) return { kind: 'invalid', reason: `it names ${publisher}, and is not signed` };
-  const keys = publishers.map(parseVkey).filter(key => publisherOf(key) === publisher);
+  const keys = trusted.filter(key => publisherOf(key) === publisher);
   if (keys.length === 0) return { kind: 'unknown', publisher };
   const verdict = verifyNote(signature, keys, nodeEd25519);
   if (!verdict.ok) return { kind: 'invalid', reason: verdict.reason };

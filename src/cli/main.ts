@@ -10,6 +10,7 @@ import { auditCommand } from './commands/audit.ts';
 import { budgetCommand } from './commands/budget.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { inspectCommand } from './commands/inspect.ts';
+import { pluginCommand } from './commands/plugin.ts';
 import { profileCommand } from './commands/profile.ts';
 import { releaseCommand } from './commands/release.ts';
 import { runCommand } from './commands/run.ts';
@@ -48,6 +49,7 @@ function buildProgram(): Command {
     budgetCommand(),
     auditCommand(),
     sandboxCommand(),
+    pluginCommand(),
     doctorCommand(),
   ]) {
     program.addCommand(command);

@@ -30,30 +30,52 @@ const FLAGS: number = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (consta
 export function openBeside(modelPath: string, { limitBytes, except = [] }: BesideOptions): OpenExternal {
   return async location => {
     const folder = await realpath(dirname(modelPath));
-    const path = join(folder, ...location.split('/'));
     const refuse = (why: string, cause?: unknown): CloisterError =>
       new CloisterError('INVALID_MODEL', `weights are in ${JSON.stringify(location)}: ${why}`, { location }, { cause });
-    let handle: FileHandle;
-    try {
-      handle = await open(path, FLAGS);
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-      throw refuse(
-        code === 'ELOOP' ? 'it is a link; copy the file itself there' : `it cannot be read (${code})`,
-        cause,
-      );
-    }
-    await using file = handle;
-    if (!(await file.stat()).isFile()) throw refuse('it is not a regular file');
-    const real = await placeOf(file, path);
-    if (real === undefined || !isInside(real, folder)) throw refuse("it lies outside of the model's folder");
+    const opened = await openInside(folder, location, refuse);
+    if (opened === undefined) return undefined;
+    await using file = opened.file;
     for (const other of except) {
       const closed = await realpath(other).catch(() => undefined);
-      if (closed !== undefined && isInside(real, closed)) throw refuse('it lies in the directory of the service');
+      if (closed !== undefined && isInside(opened.place, closed)) {
+        throw refuse('it lies in the directory of the service');
+      }
     }
     return await readOpenFile(file, location, limitBytes, 'MODEL_TOO_LARGE');
   };
+}
+
+/**
+ * Opens the regular file at `location` below `folder`, without following a link at its end, and says where it lies; undefined where
+ * there is none.
+ *
+ * @param folder - A path without links.
+ * @param location - Plain names joined by slashes.
+ * @param refuse - Makes the error for a file that is there and may not be read.
+ */
+export async function openInside(
+  folder: string,
+  location: string,
+  refuse: (why: string, cause?: unknown) => CloisterError,
+): Promise<{ readonly file: FileHandle; readonly place: string } | undefined> {
+  const path = join(folder, ...location.split('/'));
+  let file: FileHandle;
+  try {
+    file = await open(path, FLAGS);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw refuse(code === 'ELOOP' ? 'it is a link; copy the file itself there' : `it cannot be read (${code})`, cause);
+  }
+  try {
+    if (!(await file.stat()).isFile()) throw refuse('it is not a regular file');
+    const place = await placeOf(file, path);
+    if (place === undefined || !isInside(place, folder)) throw refuse('it lies outside of the folder');
+    return { file, place };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /** Where an open file lies; undefined where that cannot be told, or it has changed since it was opened. */

@@ -5,7 +5,14 @@
 import { basename } from 'node:path';
 import type { Ledger, ScopeState } from '../../privacy/budget/index.ts';
 import type { AuditEvent, AuditLog } from '../../sandbox/audit/index.ts';
-import type { FixedDims, OpenExternal, Sandbox, SandboxedModel } from '../../sandbox/index.ts';
+import type {
+  FixedDims,
+  OpenExternal,
+  PluginRegistry,
+  RegistryOptions,
+  Sandbox,
+  SandboxedModel,
+} from '../../sandbox/index.ts';
 import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
 import type {
   PriorityClass,
@@ -121,17 +128,25 @@ export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' 
 export async function openCloister(options: CloisterOptions): Promise<Cloister> {
   const policy = parsePolicy(options.policy ?? {});
   // Loaded by whoever opens a cloister, not by everybody who imports the facade.
-  const [{ openScheduler }, { makeDirectory, openSqliteStore }, { openLog }, { openLedger }, { openSandbox }] =
-    await Promise.all([
-      import('../engine/scheduler/index.ts'),
-      import('../store/index.ts'),
-      import('../../sandbox/audit/index.ts'),
-      import('../../privacy/budget/index.ts'),
-      import('../../sandbox/index.ts'),
-    ]);
+  const [
+    { openScheduler },
+    { makeDirectory, openSqliteStore },
+    { openLog },
+    { openLedger },
+    { openSandbox, openPluginRegistry },
+  ] = await Promise.all([
+    import('../engine/scheduler/index.ts'),
+    import('../store/index.ts'),
+    import('../../sandbox/audit/index.ts'),
+    import('../../privacy/budget/index.ts'),
+    import('../../sandbox/index.ts'),
+  ]);
   const scheduler = options.scheduling && openScheduler(options.scheduling);
   const clock = options.clock ?? systemClock;
-  const { ledgerFile, auditDir, plansDir } = paths(options.dir);
+  const { ledgerFile, auditDir, plansDir, pluginsDir } = paths(options.dir);
+  const openPlugins: Parts['openPlugins'] = record =>
+    openPluginRegistry(pluginsDir, { policy: policy.plugins, record });
+  openPlugins(async () => {}); // for what is wrong with the policy, before anything is made
   makeDirectory(options.dir);
   await using opened = new AsyncDisposableStack();
   const store = await openSqliteStore({ path: ledgerFile });
@@ -155,7 +170,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
   const sandbox = opened.use(
     await openSandbox({ isolation: policy.isolation, limits: policy.limits, plans: openPlanFiles(plansDir) }),
   );
-  const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox, scheduler });
+  const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox, scheduler, openPlugins });
   await cloister.start();
   cloister.own(opened.move());
   return cloister;
@@ -184,6 +199,7 @@ interface Parts {
   readonly ledger: Ledger;
   readonly sandbox: Sandbox;
   readonly scheduler: Scheduler | undefined;
+  readonly openPlugins: (record: RegistryOptions['record']) => PluginRegistry;
 }
 
 /** An open cloister. Close it, or hold it with `await using`: closing writes the last checkpoint of the log. */
@@ -299,6 +315,40 @@ export class Cloister {
   async budgets(): Promise<readonly ScopeState[]> {
     this.#assertOpen();
     return this.#parts.ledger.scopes();
+  }
+
+  /**
+   * The plugins of this cloister, under its policy. Each change and each refusal is recorded, as asked for by `actor`.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` when `actor` is not 1 to 256 characters; `CLOSED`.
+   * @example
+   * ```ts
+   * await using cloister = await openCloister({ dir: './cloister-data', policy: { plugins: { unsigned: true } } });
+   * const files = new Map([['main.js', new TextEncoder().encode('define({ after: outputs => outputs });')]]);
+   * const plugin = packPlugin(
+   *   {
+   *     name: 'identity',
+   *     version: '1.0.0',
+   *     api: '^1.0.0',
+   *     kind: 'processor',
+   *     entry: 'main.js',
+   *     licence: 'MIT',
+   *     files: ['main.js'],
+   *   },
+   *   files,
+   * );
+   * const { downgrade } = await cloister.plugins('admin').install(plugin);
+   * downgrade; // false
+   * cloister.plugins().list().length; // 1
+   * ```
+   */
+  plugins(actor = 'service'): PluginRegistry {
+    this.#assertOpen();
+    checkText('actor', actor);
+    return this.#parts.openPlugins(async event => {
+      this.#assertOpen();
+      await this.#append({ ...event, actor });
+    });
   }
 
   /** What the scheduler counted; undefined without the option `scheduling`. Names no actor. */

@@ -5,6 +5,7 @@
  * |---|---|
  * | `ledger.sqlite` (and `-wal`, `-shm`) | budgets, and the anchor of the log |
  * | `plans/` | what models were planned to; may be deleted at any time |
+ * | `plugins/` | the plugins that are installed, see `sandbox/plugins/registry.ts` |
  * | `audit/` | the log: records, tree, checkpoint, public key, private key (mode 0600) |
  * @module
  */
@@ -18,8 +19,14 @@ export function paths(dir: string): {
   readonly ledgerFile: string;
   readonly auditDir: string;
   readonly plansDir: string;
+  readonly pluginsDir: string;
 } {
-  return { ledgerFile: join(dir, 'ledger.sqlite'), auditDir: join(dir, 'audit'), plansDir: join(dir, 'plans') };
+  return {
+    ledgerFile: join(dir, 'ledger.sqlite'),
+    auditDir: join(dir, 'audit'),
+    plansDir: join(dir, 'plans'),
+    pluginsDir: join(dir, 'plugins'),
+  };
 }
 
 const ANCHOR = ['audit', 'head'] as const;

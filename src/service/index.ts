@@ -12,6 +12,14 @@ export {
 } from '../../privacy/dp/statistic.ts';
 export { ACTIONS as AUDIT_ACTIONS } from '../../sandbox/audit/actions.ts';
 export type { AuditAction, AuditRecord, Receipt } from '../../sandbox/audit/index.ts';
+export type {
+  InstalledPlugin,
+  InstallReport,
+  PluginCheck,
+  PluginRegistry,
+  RemoveReport,
+} from '../../sandbox/index.ts';
+export { PLUGIN_KINDS, type PluginKind } from '../../sandbox/plugins/kinds.ts';
 export { type Profile, toTrace } from '../engine/profile.ts';
 export type {
   PriorityClass,
@@ -55,5 +63,16 @@ export {
 export { commitOutputs, verifyOutputs } from './output-commitment.ts';
 export type { OutputMaps, ProfileReply, ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
 export { openPlanFiles, type PlanFilesOptions } from './plan-files.ts';
+export {
+  listPlugins,
+  makePublisherKey,
+  type PackedPlugin,
+  packPluginFolder,
+  parsePluginSource,
+  readPlugin,
+  type SignedPlugin,
+  signPluginFile,
+  verifyPlugins,
+} from './plugins.ts';
 export { type Policy, type PolicyInput, parsePolicy, policySchema } from './policy.ts';
 export { CAPABILITY_NAMES, runScript, type ScriptOptions } from './scripts.ts';

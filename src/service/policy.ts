@@ -3,6 +3,7 @@
  * @module
  */
 import { type Limits, type LimitsInput, limitsSchema } from '../../sandbox/limits.ts';
+import { type PluginPolicy, type PluginPolicyInput, pluginPolicySchema } from '../../sandbox/plugins/policy.ts';
 import { CloisterError, canonicalJson, type Json, limitOf } from '../base/index.ts';
 import * as z from '../base/zod.ts';
 
@@ -44,6 +45,8 @@ export interface Policy {
   readonly rawOutputs: 'allow' | 'refuse';
   /** Privacy budgets by scope (default none). A release names the scope that it spends. */
   readonly budgets: Readonly<Record<string, BudgetPolicy>>;
+  /** Which plugins may be installed, and what they may be lent (default none). */
+  readonly plugins: PluginPolicy;
 }
 
 /** A policy as a person writes it: every key but a budget's epsilon may be left out. */
@@ -54,6 +57,7 @@ export interface PolicyInput {
   readonly budgets?:
     | Readonly<Record<string, { readonly epsilon: number; readonly acknowledgeRaise?: boolean | undefined }>>
     | undefined;
+  readonly plugins?: PluginPolicyInput | undefined;
 }
 
 /** The schema of a policy. Unknown keys are refused: a misspelt protection is worse than none. */
@@ -64,6 +68,7 @@ export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
   budgets: z
     .record(scopeName, z.strictObject({ epsilon: limitSchema, acknowledgeRaise: z.boolean().default(false) }))
     .default({}),
+  plugins: pluginPolicySchema.prefault({}),
 });
 
 /**

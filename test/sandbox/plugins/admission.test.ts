@@ -1,13 +1,21 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseLimits, type SourceManifest } from '../../../sandbox/index.ts';
-import { admit, escalation, type PluginPolicyInput, pluginPolicySchema } from '../../../sandbox/plugins/admission.ts';
+import {
+  type CapabilityRequests,
+  type PluginPolicyInput,
+  parseLent,
+  parseLimits,
+  pluginPolicySchema,
+  type SourceManifest,
+} from '../../../sandbox/index.ts';
+import { admissionRules, admit, escalation } from '../../../sandbox/plugins/admission.ts';
 import { readPackage } from '../../../sandbox/plugins/package.ts';
 import { publisherOf } from '../../../sandbox/plugins/signature.ts';
+import { CloisterError } from '../../../src/base/index.ts';
 import { freshKey, packed, signed } from './packages.ts';
 
 const acme = freshKey('acme');
-const policyOf = (input: PluginPolicyInput) => pluginPolicySchema.parse(input);
+const policyOf = (input: PluginPolicyInput) => admissionRules(pluginPolicySchema.parse(input));
 const OPEN: PluginPolicyInput = { unsigned: true };
 const admitted = (change: Partial<SourceManifest>, policy: PluginPolicyInput = OPEN) =>
   admit(readPackage(packed(change)), policyOf(policy));
@@ -18,7 +26,7 @@ const refused = (reason: RegExp) =>
 describe('a policy on plugins', () => {
   test('admits nothing by default', () => {
     const policy = policyOf({});
-    expect(policy).toMatchObject({ publishers: [], unsigned: false, capabilities: {} });
+    expect(policy).toMatchObject({ keys: [], unsigned: false, lent: {} });
     expect(() => admit(readPackage(packed()), policy)).toThrow(refused(/nobody signed it/));
     expect(() => admit(readPackage(signed(acme)), policy)).toThrow(refused(/publishers/));
   });
@@ -28,7 +36,7 @@ describe('a policy on plugins', () => {
     expect(admit(readPackage(signed(acme)), policy)).toEqual({
       publisher: publisherOf(acme),
       limits: parseLimits(),
-      capabilities: {},
+      lent: {},
     });
     expect(() => admit(readPackage(packed()), policy)).toThrow(refused(/nobody signed it/));
   });
@@ -37,10 +45,24 @@ describe('a policy on plugins', () => {
     expect(() => admit(readPackage(signed(acme)), policyOf(OPEN))).toThrow(refused(/publishers/));
   });
 
-  test('names keys that are keys', () => {
-    for (const publishers of [['acme'], [acme.vkey.slice(0, -4)], [`x${acme.vkey}`]])
-      expect(pluginPolicySchema.safeParse({ publishers }).success).toBe(false);
-    expect(pluginPolicySchema.safeParse({ publishers: [acme.vkey] }).success).toBe(true);
+  test('names keys that are keys, and capabilities and options that there are', () => {
+    const impostor = acme.vkey.replace(/\+\w{8}\+/, '+01234567+');
+    for (const input of [
+      { publishers: ['acme'] },
+      { publishers: [acme.vkey.slice(0, -4)] },
+      { publishers: [impostor] },
+      { capabilities: { files: {} } },
+      { capabilities: { constructor: {} } },
+      { capabilities: { log: { call: 1 } } },
+      { capabilities: { log: { calls: 1e15 } } },
+    ]) {
+      expect(() => {
+        const form = pluginPolicySchema.safeParse(input);
+        if (!form.success) throw new CloisterError('INVALID_POLICY', form.error.message);
+        admissionRules(form.data);
+      }).toThrow(expect.objectContaining({ code: 'INVALID_POLICY' }));
+    }
+    expect(policyOf({ publishers: [acme.vkey], capabilities: { log: { calls: 1 } } }).keys).toHaveLength(1);
     expect(pluginPolicySchema.safeParse({ unsinged: true }).success).toBe(false);
   });
 
@@ -74,22 +96,41 @@ describe('a policy on plugins', () => {
   });
 
   test('lends only what it names, and as much of it as it says', () => {
-    const capabilities = { log: { calls: 10 }, random: { source: 'seeded' } };
-    const policy = { ...OPEN, capabilities };
-    expect(admitted({}, policy).capabilities).toEqual({});
-    expect(admitted({ capabilities: { log: {} } }, policy).capabilities).toEqual({ log: { calls: 10 } });
-    expect(admitted({ capabilities: { log: { calls: 3, lines: 1 } } }, policy).capabilities).toEqual({
-      log: { calls: 3, lines: 1 },
+    const policy = { ...OPEN, capabilities: { log: { calls: 10 }, clock: {} } };
+    const { log } = parseLent({ log: {} });
+    expect(admitted({}, policy).lent).toEqual({});
+    expect(admitted({ capabilities: { log: {} } }, policy).lent).toEqual({ log: { ...log, calls: 10 } });
+    expect(admitted({ capabilities: { log: { calls: 3, bytes: 1 } } }, policy).lent).toEqual({
+      log: { ...log, calls: 3, bytes: 1 },
     });
     for (const [ask, reason] of [
       [{ kv: {} }, /capability kv, which is not/],
-      [{ constructor: {} }, /capability constructor, which is not/],
       [{ log: { calls: 11 } }, /calls 11 .* allows 10/],
-      [{ log: { calls: '9' } }, /calls 9/],
-      [{ random: { source: 'system' } }, /source system .* allows seeded/],
+      // What a policy leaves out is at most what it is by default.
+      [{ log: { bytes: log!.bytes + 1 } }, /bytes/],
+      [{ clock: { calls: 100_000_000 } }, /clock/],
     ] as const) {
       expect(() => admitted({ capabilities: ask }, policy)).toThrow(refused(reason));
     }
+    for (const ask of [{ files: {} }, { constructor: {} }, { log: { call: 1 } }, { log: { calls: 1e15 } }]) {
+      expect(() => admitted({ capabilities: ask as unknown as CapabilityRequests }, policy)).toThrow(
+        expect.objectContaining({ code: 'INVALID_PLUGIN' }),
+      );
+    }
+  });
+
+  test('never lends more than it says, nor more than was asked for', () => {
+    const calls = fc.integer({ min: 0, max: 1_000_000 });
+    fc.assert(
+      fc.property(fc.option(calls), fc.option(calls), (asked, cap) => {
+        const of = (value: number | null) => ({ log: value === null ? {} : { calls: value } });
+        const usual = parseLent({ log: {} }).log!.calls;
+        const policy = { ...OPEN, capabilities: of(cap) };
+        const change = { capabilities: of(asked) };
+        if (asked !== null && asked > (cap ?? usual)) expect(() => admitted(change, policy)).toThrow(refused(/calls/));
+        else expect(admitted(change, policy).lent.log!.calls).toBe(Math.min(asked ?? usual, cap ?? usual));
+      }),
+    );
   });
 });
 
@@ -100,23 +141,24 @@ describe('from one version to the next', () => {
 
   test('what is asked for in addition is told', () => {
     expect(more({}, { capabilities: { kv: {} } })).toEqual(['capability kv']);
-    expect(more({ capabilities: { kv: { keys: 1 } } }, { capabilities: { kv: { keys: 2 } } })).toEqual([
-      'capability kv, keys: 2, was 1',
+    const { entries } = parseLent({ kv: {} }).kv!;
+    expect(more({ capabilities: { kv: { entries: 1 } } }, { capabilities: { kv: { entries: 2 } } })).toEqual([
+      'capability kv, entries: 2, was 1',
     ]);
-    expect(more({ capabilities: { kv: { keys: 1 } } }, { capabilities: { kv: {} } })).toEqual([
-      'capability kv, keys: open, was 1',
+    expect(more({ capabilities: { kv: { entries: 1 } } }, { capabilities: { kv: {} } })).toEqual([
+      `capability kv, entries: ${entries}, was 1`,
     ]);
-    expect(more({ capabilities: { kv: {} } }, { capabilities: { kv: { keys: 1 } } })).toEqual([
-      'capability kv, keys: 1, was open',
+    expect(more({ capabilities: { kv: {} } }, { capabilities: { kv: { entries: entries + 1 } } })).toEqual([
+      `capability kv, entries: ${entries + 1}, was ${entries}`,
     ]);
     expect(more({ limits: { wallMs: 10 } }, {})).toEqual([`limit wallMs: ${parseLimits().wallMs}, was 10`]);
     expect(more({}, { limits: { memoryMb: 600 } })).toEqual(['limit memoryMb: 600, was 512']);
   });
 
   test('less, or the same, is not told', () => {
-    const was = { capabilities: { kv: { keys: 5 }, log: {} }, limits: { wallMs: 100 } };
+    const was = { capabilities: { kv: { entries: 5 }, log: {} }, limits: { wallMs: 100 } };
     expect(more(was, was)).toEqual([]);
-    expect(more(was, { capabilities: { kv: { keys: 4 } }, limits: { wallMs: 99, memoryMb: 16 } })).toEqual([]);
+    expect(more(was, { capabilities: { kv: { entries: 4 } }, limits: { wallMs: 99, memoryMb: 16 } })).toEqual([]);
     expect(more(was, { limits: { wallMs: 1 } })).toEqual([]);
   });
 });

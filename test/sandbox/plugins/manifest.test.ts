@@ -1,12 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { PluginManifest } from '../../../sandbox/index.ts';
+import { PLUGIN_KINDS, type PluginManifest } from '../../../sandbox/index.ts';
 import {
   assertApi,
   compareVersions,
   encodeManifest,
   PLUGIN_API_VERSION,
-  PLUGIN_KINDS,
   parseManifest,
   parseSourceManifest,
 } from '../../../sandbox/plugins/manifest.ts';
@@ -46,7 +45,7 @@ describe('a manifest', () => {
       ),
       capabilities: fc.dictionary(
         fc.stringMatching(/^[a-z][A-Za-z0-9]{0,8}$/),
-        fc.dictionary(fc.stringMatching(/^[a-z][a-z]{0,8}$/), fc.oneof(number, fc.boolean(), fc.string())),
+        fc.dictionary(fc.stringMatching(/^[a-z][a-z]{0,8}$/), number),
         { maxKeys: 4 },
       ),
       limits: fc.record({ wallMs: fc.integer({ min: 1, max: 1000 }) }, { requiredKeys: [] }),
@@ -96,6 +95,8 @@ describe('a manifest', () => {
     ['an entry that is no script', { entry: 'main.wasm' }, /\.js/],
     ['an entry that is no file of it', { entry: 'other.js' }, /entry/],
     ['a capability by the name of a prototype', { capabilities: { constructor: 1 } }, /capabilities/],
+    ['an option that is text', { capabilities: { log: { calls: '1' } } }, /capabilities/],
+    ['an option below nothing', { capabilities: { log: { calls: -1 } } }, /capabilities/],
     ['options that nest', { capabilities: { log: { calls: { least: 1 } } } }, /capabilities/],
     ['a limit that does not exist', { limits: { secondsMs: 1 } }, /limits/],
     ['a limit out of range', { limits: { wallMs: 0 } }, /limits.wallMs/],

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { SourceManifest } from '../../../sandbox/index.ts';
-import { type PluginPolicyInput, pluginPolicySchema } from '../../../sandbox/plugins/admission.ts';
 import { compareVersions } from '../../../sandbox/plugins/manifest.ts';
+import { type PluginPolicyInput, pluginPolicySchema } from '../../../sandbox/plugins/policy.ts';
 import { openPluginRegistry, type PluginEvent, type PluginRegistry } from '../../../sandbox/plugins/registry.ts';
 import { CloisterError, encodeUtf8 } from '../../../src/base/index.ts';
 import { freshFolder, freshKey, packed, signed } from './packages.ts';
@@ -275,7 +275,7 @@ describe('a record', () => {
 const CHILD = `
   import { readFileSync } from 'node:fs';
   import { openPluginRegistry } from ${JSON.stringify(join(import.meta.dirname, '../../../sandbox/plugins/registry.ts'))};
-  import { pluginPolicySchema } from ${JSON.stringify(join(import.meta.dirname, '../../../sandbox/plugins/admission.ts'))};
+  import { pluginPolicySchema } from ${JSON.stringify(join(import.meta.dirname, '../../../sandbox/plugins/policy.ts'))};
   const [folder, rounds, ...files] = process.argv.slice(2);
   const policy = pluginPolicySchema.parse({ unsigned: true });
   const registry = openPluginRegistry(folder, { policy, record: async () => {} });

@@ -24,7 +24,7 @@ function verdictOf(
   publishers: readonly string[] = [acme.vkey, other.vkey],
 ): PublisherVerdict['kind'] {
   try {
-    return verifyPublisher(readPackage(bytes), publishers).kind;
+    return verifyPublisher(readPackage(bytes), publishers.map(parseVkey)).kind;
   } catch (error) {
     if (isCloisterError(error, 'INVALID_PLUGIN')) return 'invalid';
     throw error;
@@ -39,7 +39,7 @@ function withSignature(bytes: Uint8Array, signature: string | undefined): Uint8A
 
 describe('a signature', () => {
   test('says which key signed', () => {
-    const verdict = verifyPublisher(readPackage(signed(acme)), [other.vkey, acme.vkey]);
+    const verdict = verifyPublisher(readPackage(signed(acme)), [other.vkey, acme.vkey].map(parseVkey));
     expect(verdict).toEqual({ kind: 'signed', publisher: publisherOf(acme) });
     expect(publisherOf(acme)).toBe(publisherOf(parseVkey(acme.vkey)));
   });
