@@ -4,6 +4,7 @@
  */
 
 export { bindInputs, type Dims } from './binding.ts';
+export type { BreakerState } from './breaker.ts';
 export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
 export {
   CAPABILITIES,
@@ -67,4 +68,12 @@ export type {
   PassSummary,
   ValueSummary,
 } from './untrusted.ts';
-export type { Evaluation, Isolation, ProfileRunOptions, SandboxedModel } from './walls.ts';
+export type {
+  Evaluation,
+  Isolation,
+  ModelHealth,
+  ProfileRunOptions,
+  ReloadOptions,
+  RunOptions,
+  SandboxedModel,
+} from './walls.ts';

@@ -3,11 +3,12 @@
  * @module
  */
 import { evaluateGuest } from './evaluation.ts';
+import type { GivenModel } from './given-model.ts';
 import { HostedModel, NeedsFiles } from './hosted-model.ts';
 import { Guest, loadIsolatedVm } from './isolate.ts';
 import { loadKernels } from './kernels.ts';
 import { changesBetween } from './lending/kv-store.ts';
-import { LocalModel } from './local-model.ts';
+import { LocalModel, type LocalVersion } from './local-model.ts';
 import { addFiles, aloneModel, digestModel, type ModelFiles } from './model-files.ts';
 import { outcomeOf } from './outcome.ts';
 import type { PlanNotes } from './plan-notes.ts';
@@ -19,21 +20,19 @@ export function openIsolateWalls(plans: PlanNotes | undefined): Walls {
   const models = new Set<LocalModel>();
   return {
     async load(request) {
-      const { bytes, name, limits, dims } = request;
-      const guest = Guest.open({ memoryMb: limits.memoryMb });
-      try {
-        const { hosted, files } = await openHosted(guest, aloneModel(bytes), request, plans);
-        const release = (): void => {
-          models.delete(model);
+      const load = async (given: GivenModel): Promise<LocalVersion> => {
+        const guest = Guest.open({ memoryMb: request.limits.memoryMb });
+        try {
+          const { hosted, files } = await openHosted(guest, aloneModel(given.bytes), { ...request, ...given }, plans);
+          return { executable: hosted, files, dims: given.dims, release: () => guest.close() };
+        } catch (error) {
           guest.close();
-        };
-        const model: LocalModel = new LocalModel({ name, limits, files, dims, executable: hosted, release });
-        models.add(model);
-        return model;
-      } catch (error) {
-        guest.close();
-        throw error;
-      }
+          throw error;
+        }
+      };
+      const model = await LocalModel.open({ ...request, load, closed: model => models.delete(model) }, request);
+      models.add(model);
+      return model;
     },
     async evaluate({ source, limits, lent, seed, entries, model }) {
       const start = performance.now();

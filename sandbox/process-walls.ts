@@ -4,8 +4,9 @@
  */
 import { assertIsolatedVm } from './isolate.ts';
 import type { PlanNotes } from './plan-notes.ts';
-import { evaluateInWorker, SupervisedModel, WorkerPool } from './supervisor.ts';
+import { evaluateInWorker, SupervisedModel } from './supervisor.ts';
 import type { Walls } from './walls.ts';
+import { WorkerPool } from './worker/pool.ts';
 
 /** @throws {CloisterError} `MISSING_DEPENDENCY` when the workers would not find isolated-vm. */
 export function openProcessWalls(warm: number, plans: PlanNotes | undefined): Walls {

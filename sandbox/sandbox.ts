@@ -6,13 +6,13 @@ import { CloisterError } from '../src/base/index.ts';
 import * as z from '../src/base/zod.ts';
 import type { PlanStore } from '../src/engine/index.ts';
 import { type Capabilities, probeCapabilities } from './capabilities.ts';
+import { copyOfModel, takeModel } from './given-model.ts';
 import { type KvStore, type LentInput, memoryKv, parseLent } from './lending/index.ts';
 import { keepChanges } from './lending/keep.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
-import type { FixedDims, OpenExternal } from './model-files.ts';
 import { PlanNotes } from './plan-notes.ts';
 import { isSafeName } from './untrusted.ts';
-import type { Evaluation, Isolation, SandboxedModel, Walls } from './walls.ts';
+import type { Evaluation, Isolation, ReloadOptions, SandboxedModel, Walls } from './walls.ts';
 
 /** Characters of a script. */
 const MAX_SOURCE = 16 * 1_048_576;
@@ -59,19 +59,16 @@ function has(...methods: readonly string[]): (value: unknown) => boolean {
 }
 
 /** What {@link Sandbox.load} may be told. */
-export interface LoadOptions {
+export interface LoadOptions extends ReloadOptions {
   /** For messages. Default `model`. */
   readonly name?: string;
+  /**
+   * Whose model it is, and whose inputs it will see. Each loaded model has processes of its own under isolation `process`, and none
+   * of them ever serves another tenant or another model, so load a model once for each tenant. Default the empty text.
+   */
+  readonly tenant?: string;
   /** Over those of the sandbox. */
   readonly limits?: LimitsInput;
-  /** Sizes of symbolic dimensions of the inputs, by name, that are fixed for good. Some models need it: the error says so. */
-  readonly dims?: FixedDims;
-  /**
-   * The files beside the model that it keeps weights in, by path relative to the model's folder; or what opens one of them. A model
-   * chooses what is opened, by plain names inside its folder. Model and files together keep to the limit `modelBytes`.
-   */
-  readonly external?: ReadonlyMap<string, Uint8Array> | OpenExternal;
-  readonly signal?: AbortSignal;
 }
 
 /** What {@link Sandbox.evaluate} may be told. */
@@ -167,41 +164,6 @@ async function openWalls(isolation: Isolation, warm: number, plans: PlanStore | 
   return (await import('./no-walls.ts')).openNoWalls(plans);
 }
 
-/** @throws {CloisterError} `INVALID_ARGUMENT` when `dims` is no record of sizes by name. */
-function checkDims(dims: unknown): FixedDims {
-  const wrong = (what: string): CloisterError => new CloisterError('INVALID_ARGUMENT', `dims: ${what}`);
-  if (typeof dims !== 'object' || dims === null || Array.isArray(dims)) throw wrong('expected sizes by name');
-  const entries = Object.entries(dims);
-  if (entries.length > 1_000) throw wrong(`expected at most 1000 sizes, got ${entries.length}`);
-  for (const [name, size] of entries) {
-    if (!isSafeName(name)) throw wrong('a name is not printable, longer than 1000 characters, or __proto__');
-    if (!Number.isSafeInteger(size) || (size as number) < 0) {
-      throw wrong(`${JSON.stringify(name.slice(0, 80))}: expected a size, got ${String(size).slice(0, 40)}`);
-    }
-  }
-  return Object.freeze(Object.fromEntries(entries)) as FixedDims;
-}
-
-function openerOf(external: LoadOptions['external']): OpenExternal | undefined {
-  if (external === undefined) return undefined;
-  if (external instanceof Map) return location => external.get(location);
-  if (typeof external === 'function') return external;
-  throw new CloisterError('INVALID_ARGUMENT', 'external: expected a Map of files by path, or a function');
-}
-
-/** @throws {CloisterError} `INVALID_ARGUMENT` when it is no bytes; `MODEL_TOO_LARGE`. */
-function copyOfModel(model: unknown, allowed: number): Uint8Array {
-  if (model === undefined) return new Uint8Array(0);
-  if (!(model instanceof Uint8Array)) {
-    throw new CloisterError('INVALID_ARGUMENT', 'model: expected the bytes of a model as a Uint8Array');
-  }
-  if (model.length > allowed) {
-    const message = `the model has ${model.length} bytes, over the limit modelBytes of ${allowed}`;
-    throw new CloisterError('MODEL_TOO_LARGE', message, { bytes: model.length, allowed });
-  }
-  return new Uint8Array(model);
-}
-
 /** Checks what comes in, once, before any walls. */
 class OpenSandbox implements Sandbox {
   readonly isolation: Isolation;
@@ -220,19 +182,17 @@ class OpenSandbox implements Sandbox {
 
   async load(model: Uint8Array, options: LoadOptions = {}): Promise<SandboxedModel> {
     this.#assertOpen();
-    const { name = 'model', limits, signal } = options;
+    const { name = 'model', tenant = '', limits, signal } = options;
     const allowed = parseLimits(limits, this.limits);
-    const bytes = copyOfModel(model ?? null, allowed.modelBytes);
-    const aborted = (): CloisterError =>
-      new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal?.reason });
-    if (signal?.aborted) throw aborted();
-    const dims = checkDims(options.dims ?? {});
-    const external = openerOf(options.external);
-    const opened = await this.#walls.load({ bytes, name, limits: allowed, dims, external, signal });
+    if (!isSafeName(tenant)) {
+      throw new CloisterError('INVALID_ARGUMENT', 'tenant: expected printable text of at most 1000 characters');
+    }
+    const given = takeModel(model, options, allowed, {});
+    const opened = await this.#walls.load({ ...given, name, tenant, limits: allowed, signal });
     if (!signal?.aborted && !this.#closed) return opened;
     await opened.close();
     this.#assertOpen();
-    throw aborted();
+    throw new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal?.reason });
   }
 
   async evaluate(source: string, options: EvaluationOptions = {}): Promise<Evaluation> {
@@ -248,7 +208,7 @@ class OpenSandbox implements Sandbox {
     }
     const limits = parseLimits(options.limits, this.limits);
     const lent = parseLent(options.capabilities);
-    const model = copyOfModel(options.model, limits.modelBytes);
+    const model = options.model === undefined ? new Uint8Array(0) : copyOfModel(options.model, limits);
     const entries = new Map(lent.kv === undefined ? [] : await this.#kv.read(owner));
     const request = { source, limits, lent, seed, entries, model, signal };
     const { evaluation, changes } = await this.#walls.evaluate(request);

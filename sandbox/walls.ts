@@ -3,6 +3,8 @@
  * @module
  */
 import type { MemoryReport, NamedTensors, Profile } from '../src/engine/index.ts';
+import type { BreakerState } from './breaker.ts';
+import type { GivenModel } from './given-model.ts';
 import type { KvChanges } from './lending/kv-store.ts';
 import type { Uses } from './lending/lending.ts';
 import type { Lent } from './lending/table.ts';
@@ -49,9 +51,50 @@ export interface ProfileRunOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+/** What {@link SandboxedModel.run} may be told. */
+export interface RunOptions {
+  readonly signal?: AbortSignal;
+  /**
+   * The answer is not to depend on what earlier requests did: inputs are not refused because equal ones ended workers, and while the
+   * model is refused because of others, this waits. For releases under differential privacy, where whether one record is answered must
+   * not depend on another record. Default false.
+   */
+  readonly independent?: boolean;
+}
+
+/** What {@link SandboxedModel.reload} may be told. */
+export interface ReloadOptions {
+  /**
+   * Sizes of symbolic dimensions of the inputs, by name, that are fixed for good. Some models need it: the error says so.
+   * A reload without them keeps those of before.
+   */
+  readonly dims?: FixedDims;
+  /**
+   * The files beside the model that it keeps weights in, by path relative to the model's folder; or what opens one of them. A model
+   * chooses what is opened, by plain names inside its folder. Model and files together keep to the limit `modelBytes`.
+   */
+  readonly external?: ReadonlyMap<string, Uint8Array> | OpenExternal;
+  readonly signal?: AbortSignal;
+}
+
+/** How a model has fared since it was loaded or reloaded. */
+export interface ModelHealth {
+  /**
+   * `closed`: requests are served. `open`: five workers were ended in a row, or the model could not be loaded again; requests are
+   * refused with `GUEST_REFUSED` for `retryAfterMs`. `half-open`: the next request decides.
+   */
+  readonly breaker: BreakerState;
+  /** How many inputs are refused with `REQUEST_QUARANTINED`, because they ended two workers in a row. */
+  readonly quarantined: number;
+  /** Workers that took the place of one that died. */
+  readonly restarts: number;
+}
+
 /** A model that was loaded. Behaves alike under every isolation; the walls differ. */
 export interface SandboxedModel extends AsyncDisposable {
   readonly name: string;
+  /** Whose it is: see `LoadOptions.tenant`. */
+  readonly tenant: string;
   /** What the model is, as its file says: checked for form, not for truth. */
   readonly summary: ModelSummary;
   readonly backend: 'native' | 'reference';
@@ -71,12 +114,31 @@ export interface SandboxedModel extends AsyncDisposable {
    * Computes all outputs of the model. The inputs are read, and may be changed when the promise has settled, not before; the
    * outputs belong to the caller. Concurrent runs are served one after the other.
    *
-   * When the worker was stopped or died, the next run is served by a fresh one, which loads the model again by itself.
+   * When the worker was stopped or died, a fresh one takes its place, which loads the model again by itself. Runs that waited behind
+   * are served by it unnoticed, and so is the run under which the worker died, once: inputs that end a second worker are refused from
+   * then on (`REQUEST_QUARANTINED`), as far as the model is kept in memory. A run that was stopped at a limit is not tried again.
    *
    * @throws {CloisterError} `INPUT_MISMATCH`, `DTYPE_MISMATCH`, `SHAPE_MISMATCH` before anything runs; `LIMIT_EXCEEDED`
-   *   (`detail.limit`), `WORKER_CRASHED`, `GUEST_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, `CLOSED`.
+   *   (`detail.limit`), `WORKER_CRASHED`, `GUEST_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, `CLOSED`; `GUEST_REFUSED` (`detail.retryAfterMs`)
+   *   while the model is refused because it ended one worker after the other.
    */
-  run(inputs: NamedTensors, options?: { readonly signal?: AbortSignal }): Promise<NamedTensors>;
+  run(inputs: NamedTensors, options?: RunOptions): Promise<NamedTensors>;
+  /**
+   * Puts another version in the place of the model. It is loaded beside the old one, which serves until the new one is ready; runs that
+   * began before are answered by the old one, which is closed after them. When the new version does not load, the old one goes on.
+   * Concurrent reloads are made one after the other. Inputs, outputs and the digest are the new version's from then on.
+   *
+   * @throws {CloisterError} what `Sandbox.load` throws, about the new version.
+   * @example
+   * ```ts
+   * await using sandbox = await openSandbox();
+   * const model = await sandbox.load(await readFile('digits.onnx'));
+   * await model.reload(await readFile('digits.onnx'));
+   * ```
+   */
+  reload(model: Uint8Array, options?: ReloadOptions): Promise<void>;
+  /** How it has fared. Under isolations without workers there is nothing that could fail apart from the caller. */
+  health(): ModelHealth;
   /**
    * The model as text for reading (`text`), as a picture (`svg`), or for Graphviz (`dot`): drawn inside the walls, and checked
    * outside. Names are escaped; there are no weights in it.
@@ -107,13 +169,10 @@ export interface SandboxedModel extends AsyncDisposable {
 }
 
 /** A model that is to be loaded; all of it was checked. */
-export interface LoadRequest {
-  /** Belongs to the callee. */
-  readonly bytes: Uint8Array;
+export interface LoadRequest extends GivenModel {
   readonly name: string;
+  readonly tenant: string;
   readonly limits: Limits;
-  readonly dims: FixedDims;
-  readonly external: OpenExternal | undefined;
   readonly signal: AbortSignal | undefined;
 }
 

@@ -74,6 +74,7 @@ export class WorkerProcess {
   /** The call that was sent and may send messages; nothing is sent behind it, so that the worker finds its credit at once. */
   #talking: number | undefined;
   readonly #unsent: (() => void)[] = [];
+  #domain: string | undefined;
   #greeted = false;
   #nextId = 1;
   #stderr = '';
@@ -109,7 +110,7 @@ export class WorkerProcess {
     this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     const lost = (): void => {
       // Mostly it has died, and its exit says more; if it has not, a worker without a channel is of no use.
-      setTimeout(() => this.kill(this.#crash('it closed its channel')), EXIT_GRACE_MS).unref();
+      setTimeout(() => this.#stop(this.#crash('it closed its channel')), EXIT_GRACE_MS).unref();
     };
     this.#socket.on('error', lost);
     this.#socket.on('end', lost);
@@ -138,6 +139,22 @@ export class WorkerProcess {
     });
     track(this.#child);
     this.#reference();
+  }
+
+  /**
+   * Gives the worker to one trust domain for the rest of its life.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT` when it has been given away before, to whomever.
+   */
+  claim(domain: string): void {
+    if (this.#domain !== undefined)
+      throw new CloisterError('INVALID_ARGUMENT', 'a worker serves one trust domain in its life');
+    this.#domain = domain;
+  }
+
+  /** The one trust domain that it serves; undefined while it waits for one. */
+  get domain(): string | undefined {
+    return this.#domain;
   }
 
   /** Whether requests can still be made. */
@@ -206,12 +223,20 @@ export class WorkerProcess {
     return answer;
   }
 
-  /** Ends the process at once. Pending and later requests fail with `reason`. */
+  /**
+   * Ends the process at once, for a reason that lies in no pending request: they fail as those do that waited behind another. Later
+   * requests fail with `reason`.
+   */
   kill(reason: CloisterError): void {
+    this.#stop(reason, false);
+  }
+
+  /** @param blamed - The request that is being served is the reason. */
+  #stop(reason: CloisterError, blamed = true): void {
     this.#end ??= reason;
     this.#record();
     this.#child.kill('SIGKILL');
-    this.#finish();
+    this.#finish(blamed);
   }
 
   /** {@link kill}, and waits until nothing of the process is left. */
@@ -276,7 +301,7 @@ export class WorkerProcess {
       frames = this.#decoder.push(chunk);
     } catch (error) {
       if (!(error instanceof ProtocolViolation)) throw error;
-      this.kill(this.#crash(`it broke the protocol: ${error.message}`));
+      this.#stop(this.#crash(`it broke the protocol: ${error.message}`));
       return;
     }
     for (const frame of frames) this.#take(frame);
@@ -287,11 +312,11 @@ export class WorkerProcess {
     const { id, header, payload } = frame;
     if (id === 0) {
       if (this.#greeted) {
-        this.kill(this.#crash('it broke the protocol: it greeted twice'));
+        this.#stop(this.#crash('it broke the protocol: it greeted twice'));
         return;
       }
       if (header['error'] !== undefined) {
-        this.kill(guestError(header['error']));
+        this.#stop(guestError(header['error']));
         return;
       }
       this.#greeted = true;
@@ -303,7 +328,7 @@ export class WorkerProcess {
     // In order, so that no request can be kept waiting past its limits while others are answered.
     const [[first, pending] = []] = this.#pending;
     if (pending === undefined || first !== id) {
-      this.kill(this.#crash(`it broke the protocol: an answer to request ${id}, whose turn it is not`));
+      this.#stop(this.#crash(`it broke the protocol: an answer to request ${id}, whose turn it is not`));
       return;
     }
     if (header['message'] !== undefined) {
@@ -337,7 +362,7 @@ export class WorkerProcess {
       inbox.take(frame);
     } catch (error) {
       if (!(error instanceof ProtocolViolation)) throw error;
-      this.kill(this.#crash(`it broke the protocol: ${error.message}`));
+      this.#stop(this.#crash(`it broke the protocol: ${error.message}`));
     }
   }
 
@@ -356,7 +381,7 @@ export class WorkerProcess {
     setImmediate(() => {
       this.#checking = false;
       const [still] = this.#pending.values();
-      if (still === head) this.kill(excess);
+      if (still === head) this.#stop(excess);
     });
   }
 
@@ -384,14 +409,14 @@ export class WorkerProcess {
   }
 
   /** Answers whoever still waits. The request that was being served hears the reason; those behind it hear that the worker is gone. */
-  #finish(): void {
+  #finish(blamed = true): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#record();
     this.#meter.close();
     const reason = this.#end!;
     this.#greeting.reject(reason);
-    let first = true;
+    let first = blamed;
     for (const pending of this.#pending.values()) {
       if (first || reason.code === 'CLOSED') pending.reject(reason);
       else {

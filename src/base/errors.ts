@@ -38,6 +38,10 @@ export const ERROR_CODES = {
   LIMIT_EXCEEDED: 'a limit was exceeded and the work was stopped',
   /** A worker process died (crash, kill, or protocol violation). A fresh one serves the next call. */
   WORKER_CRASHED: 'the worker process died',
+  /** A guest has ended one worker after the other and is refused for a while. `detail.retryAfterMs` says when to try again. */
+  GUEST_REFUSED: 'the guest failed too often and is refused for a while',
+  /** These inputs have ended several workers in a row; others are served. */
+  REQUEST_QUARANTINED: 'these inputs ended several workers and are refused',
   /** Guest code threw, or answered with something that is not of the agreed form. */
   GUEST_FAILED: 'sandboxed code failed',
   /** The caller's signal was aborted. */

@@ -51,6 +51,8 @@ const BY_CODE = {
   OUT_OF_MEMORY: 'sandbox',
   LIMIT_EXCEEDED: 'sandbox',
   WORKER_CRASHED: 'sandbox',
+  GUEST_REFUSED: 'sandbox',
+  REQUEST_QUARANTINED: 'sandbox',
   GUEST_FAILED: 'sandbox',
   ABORTED: 'failed',
   OVERLOADED: 'failed',

@@ -364,9 +364,10 @@ export async function compute(context: PipelineContext, reserved: Reserved): Pro
     if (request.signal?.aborted)
       throw new CloisterError('ABORTED', 'the release was cancelled; its charge stays spent');
   };
+  const going = AbortSignal.any([context.closed, ...(request.signal ? [request.signal] : [])]);
   for await (const entry of request.records) {
     assertGoing();
-    const { subject, prediction } = await predict(context.model, entry);
+    const { subject, prediction } = await predict(context.model, entry, going);
     assertGoing(); // a model that was closed under a record has not failed on it
     statistic.accumulate(tally, subject as string, prediction);
   }
@@ -513,11 +514,13 @@ async function probe(model: SandboxedModel): Promise<void> {
 async function predict(
   model: SandboxedModel,
   record: ReleaseRecord,
+  signal: AbortSignal,
 ): Promise<{ readonly subject: unknown; readonly prediction: Prediction | undefined }> {
   let subject: unknown;
   try {
     subject = record.subject;
-    const outputs = await model.run(decodeInputs(record.inputs, model.summary.inputs), {});
+    // Whether this record is answered must not depend on what another one did to the model.
+    const outputs = await model.run(decodeInputs(record.inputs, model.summary.inputs), { independent: true, signal });
     const output = Object.values(outputs)[0];
     // A label in words is no number to aggregate: the record contributes nothing.
     return { subject, prediction: output?.dtype === 'string' ? undefined : (output as Tensor<BufferDType>)?.values() };
