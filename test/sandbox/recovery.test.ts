@@ -44,13 +44,13 @@ describe.skipIf(!linux)('a worker that is killed', () => {
   afterAll(() => sandbox.close());
 
   it('in the middle of a run is replaced, and that run and those behind it are answered by the fresh one', async () => {
-    await using model = await sandbox.load(slowModel(512, 400), { name: 'slow' });
-    const big = Tensor.zeros('f32', [512, 512]);
+    await using model = await sandbox.load(slowModel(256, 300), { name: 'slow' });
+    const big = Tensor.zeros('f32', [256, 256]);
     const running = [model.run({ x: big }), model.run({ x: big })];
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await new Promise(resolve => setTimeout(resolve, 20));
     const [pid] = children();
     process.kill(pid!, 'SIGKILL');
-    for (const { y } of await Promise.all(running)) expect(y!.shape).toEqual([512, 512]);
+    for (const { y } of await Promise.all(running)) expect(y!.shape).toEqual([256, 256]);
     expect(children()).not.toContain(pid);
     expect(model.health()).toEqual({ breaker: { kind: 'closed', failures: 0 }, quarantined: 0, restarts: 1 });
   });
