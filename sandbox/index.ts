@@ -50,7 +50,15 @@ export {
   type RegistryOptions,
   type RemoveReport,
 } from './plugins/registry.ts';
-export { type PublisherKey, type PublisherVerdict, signPackage, verifyPublisher } from './plugins/signature.ts';
+export {
+  createPublisherKey,
+  loadPublisherKey,
+  type PublisherKey,
+  type PublisherVerdict,
+  publisherOf,
+  signPackage,
+  verifyPublisher,
+} from './plugins/signature.ts';
 export {
   type EvaluationOptions,
   type LoadOptions,
