@@ -23,7 +23,17 @@ export interface ProgramMemory {
   readonly temporaryBytes: number;
   /** Kernel workspace of one run. */
   readonly scratchBytes: number;
-  /** High-water mark: the most that was held at once so far, setup and overlapping runs included. */
+  /** Inputs and outputs of one run, each rounded up to 64 bytes. The caller holds them, and the limit counts them. */
+  readonly portBytes: number;
+  /**
+   * Copies of inputs and outputs, `portBytes` for each asynchronous run that has not ended, and those of ended runs that are kept, wiped,
+   * for the next: at most 64 MiB, and what `limitBytes` leaves. They are freed before memory is refused to any program.
+   */
+  readonly blockBytes: number;
+  /**
+   * High-water mark of what `limitBytes` counts: arenas, setup, what the callers of overlapping runs hold, kept blocks. A load on one
+   * thread passes with a limit of its `peakBytes`, and with no less.
+   */
   readonly peakBytes: number;
 }
 
@@ -69,8 +79,8 @@ export interface NativeProgramHost {
    * Verifies `program` as if a hostile guest had written it (`executor/INVARIANTS.md`), reads its constants out of
    * `model`, at most 256 KiB at a time, runs its setup steps. Neither is needed afterwards.
    *
-   * @param limitBytes - The most that constants, packed weights, one run's activations and workspace, and what setup
-   *   needs besides, may take together. Overlapping runs share what is left of it, or wait for one another.
+   * @param limitBytes - The most that constants, packed weights, one run's activations, workspace, inputs and outputs, and
+   *   what setup needs besides, may take together. Overlapping runs share what is left of it, or wait for one another.
    * @throws {CloisterError} `INVALID_PROGRAM` with the first violation: the step, the operand, what was expected, what
    *   came and the invariant's name; `OUT_OF_MEMORY` over `limitBytes`, before anything is allocated, or when the
    *   system refuses; `INVALID_ARGUMENT` when an argument is no such thing.

@@ -6,6 +6,7 @@
 
 import type { NativeProgram, NativeProgramHost } from '../native/index.ts';
 import { CloisterError, decodeUtf8, type ErrorCode, encodeUtf8, isCloisterError } from '../src/base/index.ts';
+import { NO_MEMORY } from '../src/engine/backend.ts';
 import type { NamedTensors, PlannedPort, Profile } from '../src/engine/index.ts';
 import { decodePlan, encodePlan } from '../src/engine/plan-cache.ts';
 import { evaluateDim, namesOf } from '../src/graph/dimension.ts';
@@ -132,7 +133,7 @@ export class HostedModel {
     if (planned?.kind === 'reference') {
       return HostedModel.#interpreted(options, summary, planned.why, known ? undefined : encodeRefusal(planned.why));
     }
-    const memory = planned?.variant.program.memory ?? { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 };
+    const memory = planned?.variant.program.memory ?? NO_MEMORY;
     const report = parseReport({ summary, backend: 'native', why, memory });
     return new HostedModel(options, report, planned?.variant, dims, planned?.variant.fresh);
   }

@@ -3,7 +3,7 @@
  * @module
  */
 import { CloisterError, type ErrorCode, errorFromJson } from '../src/base/index.ts';
-import type { Profile, ProfiledNode, ProfiledOperator } from '../src/engine/index.ts';
+import type { MemoryReport, Profile, ProfiledNode, ProfiledOperator } from '../src/engine/index.ts';
 import type { Dim } from '../src/graph/index.ts';
 import { DTYPES, type DType } from '../src/tensor/index.ts';
 
@@ -51,7 +51,7 @@ export interface ModelReport {
   readonly backend: 'native' | 'reference';
   /** Why this backend and not the other. */
   readonly why: string;
-  readonly memory: { readonly permanentBytes: number; readonly temporaryBytes: number; readonly scratchBytes: number };
+  readonly memory: MemoryReport;
 }
 
 /** What the activations of a model need in memory, where all its sizes are known. */
@@ -195,6 +195,8 @@ export function parseReport(value: unknown): ModelReport {
       permanentBytes: count(memory['permanentBytes'], 'report.memory.permanentBytes'),
       temporaryBytes: count(memory['temporaryBytes'], 'report.memory.temporaryBytes'),
       scratchBytes: count(memory['scratchBytes'], 'report.memory.scratchBytes'),
+      portBytes: count(memory['portBytes'], 'report.memory.portBytes'),
+      blockBytes: count(memory['blockBytes'], 'report.memory.blockBytes'),
     }),
   });
 }

@@ -33,7 +33,7 @@ bool is_mapped(uint64_t bytes) {
 }
 
 // memset that a compiler may not drop because the bytes are freed next.
-void wipe(uint8_t* data, uint64_t bytes) {
+void zero(uint8_t* data, uint64_t bytes) {
   std::memset(data, 0, bytes);
 #if defined(__GNUC__)
   __asm__ __volatile__("" : : "r"(data) : "memory");
@@ -83,6 +83,10 @@ Arena& Arena::operator=(Arena&& other) noexcept {
   return *this;
 }
 
+void Arena::wipe() {
+  if (data_ != nullptr) zero(data_, bytes_);
+}
+
 Arena::~Arena() {
   if (data_ == nullptr) return;
 #if defined(CLOISTER_MAPS)
@@ -91,7 +95,7 @@ Arena::~Arena() {
     return;
   }
 #endif
-  wipe(data_, bytes_);
+  zero(data_, bytes_);
   std::free(block_);
 }
 

@@ -15,6 +15,8 @@ class Arena {
   ~Arena();
   uint8_t* data() const { return data_; }
   uint64_t bytes() const { return bytes_; }
+  // Zeros, which a compiler may not leave out.
+  void wipe();
   // False only when bytes were asked for and the system refused them.
   bool ok() const { return data_ != nullptr || bytes_ == 0; }
 

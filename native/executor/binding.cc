@@ -179,43 +179,43 @@ struct Buffers {
   std::vector<Back> back_;
 };
 
-// One run on a thread of the pool. It works on its own copy of the inputs and its own block for the outputs, so
-// whatever JavaScript does to its buffers meanwhile (write, transfer, drop) cannot reach the kernels.
+// One run on a thread of the pool. It works on its own copy of the inputs and its own bytes for the outputs, so
+// whatever JavaScript does to its buffers meanwhile (write, transfer, drop) cannot reach the kernels. They are one block
+// of the executor's, which it gets back wiped.
 class RunWorker final : public Napi::AsyncWorker {
  public:
   RunWorker(Napi::Env env, std::shared_ptr<Executor> executor, uint8_t* const* inputs, const napi_value* targets)
       : AsyncWorker(env, "cloister.run"), executor_(std::move(executor)) {
     napi_create_promise(env, &deferred_, &promise_);
     const Program& program = executor_->program();
-    for (const Port& port : program.inputs) input_blocks_.emplace_back(port.length);
-    for (const Port& port : program.outputs) output_blocks_.emplace_back(port.length);
+    block_ = executor_->take_block();
+    if (!block_.ok()) return;
+    uint8_t* at = block_.data();
     for (size_t i = 0; i < program.inputs.size(); i++) {
-      if (complete() && program.inputs[i].length > 0)
-        std::memcpy(input_blocks_[i].data(), inputs[i], program.inputs[i].length);
+      const uint64_t bytes = program.inputs[i].length;
+      if (bytes > 0) std::memcpy(at, inputs[i], bytes);
+      inputs_.push_back(at);
+      at += aligned(bytes);
+    }
+    for (const Port& port : program.outputs) {
+      outputs_.push_back(at);
+      at += aligned(port.length);
     }
     for (size_t i = 0; i < program.outputs.size(); i++) {
       targets_.push_back(Napi::Persistent(Napi::Object(env, targets[i])));
     }
   }
 
-  bool complete() const {
-    for (const Arena& block : input_blocks_) {
-      if (!block.ok()) return false;
-    }
-    for (const Arena& block : output_blocks_) {
-      if (!block.ok()) return false;
-    }
-    return true;
+  ~RunWorker() override {
+    if (block_.ok()) executor_->give_block(std::move(block_));
   }
+
+  bool complete() const { return block_.ok(); }
 
   napi_value promise() const { return promise_; }  // until the scope in which the worker was made closes
 
   void Execute() override {
-    std::vector<const uint8_t*> inputs;
-    std::vector<uint8_t*> outputs;
-    for (const Arena& block : input_blocks_) inputs.push_back(block.data());
-    for (const Arena& block : output_blocks_) outputs.push_back(block.data());
-    good_ = executor_->run(inputs.data(), outputs.data());
+    good_ = executor_->run(inputs_.data(), outputs_.data());
   }
 
   void OnOK() override {
@@ -229,7 +229,7 @@ class RunWorker final : public Napi::AsyncWorker {
     const std::string wrong = take(env, targets.data(), "output", ports, data.data());  // they may have changed
     if (!wrong.empty()) return resolve(Napi::String::New(env, wrong));
     for (size_t i = 0; i < ports.size(); i++) {
-      if (ports[i].length > 0) std::memcpy(data[i], output_blocks_[i].data(), ports[i].length);
+      if (ports[i].length > 0) std::memcpy(data[i], outputs_[i], ports[i].length);
     }
     resolve(env.Undefined());
   }
@@ -242,7 +242,9 @@ class RunWorker final : public Napi::AsyncWorker {
   napi_deferred deferred_ = nullptr;
   napi_value promise_ = nullptr;
   std::vector<Napi::ObjectReference> targets_;
-  std::vector<Arena> input_blocks_, output_blocks_;
+  Arena block_;
+  std::vector<const uint8_t*> inputs_;  // into the block
+  std::vector<uint8_t*> outputs_;
   bool good_ = true;
 };
 
@@ -352,7 +354,8 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     if (!wrong.empty()) return text(env, wrong);
     auto worker = std::make_unique<RunWorker>(env, executor, buffers.inputs.data(), buffers.targets.data());
     if (!worker->complete())
-      return text(env, "OUT_OF_MEMORY: the system refused the copies of the run's inputs and outputs");
+      return text(env, "OUT_OF_MEMORY: the system refused " + std::to_string(executor->memory().port_bytes) +
+                           " bytes for copies of the run's inputs and outputs, after all kept blocks were freed");
     const Napi::Value promise(env, worker->promise());
     worker.release()->Queue();  // deletes itself when done
     return promise;
@@ -388,6 +391,8 @@ class ProgramObject final : public Napi::ObjectWrap<ProgramObject> {
     result.Set("permanentBytes", static_cast<double>(use.permanent_bytes));
     result.Set("temporaryBytes", static_cast<double>(use.temporary_bytes));
     result.Set("scratchBytes", static_cast<double>(use.scratch_bytes));
+    result.Set("portBytes", static_cast<double>(use.port_bytes));
+    result.Set("blockBytes", static_cast<double>(use.block_bytes));
     result.Set("peakBytes", static_cast<double>(use.peak_bytes));
     return result;
   }

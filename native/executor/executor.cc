@@ -15,7 +15,38 @@ constexpr size_t kMaxWorkspaces = 16;
 // What is asked of the model at a time, so that a large weight is not held twice.
 constexpr uint64_t kReadBytes = uint64_t{256} << 10;
 
+// The most bytes of blocks that a program keeps for later runs, whatever the limit leaves.
+constexpr uint64_t kMostKeptBytes = uint64_t{64} << 20;
+
+// All executors there are. Its mutex is locked before that of any of them, never after.
+struct Everyone {
+  std::mutex mutex;
+  std::vector<Executor*> executors;
+};
+
+Everyone& everyone() {
+  static Everyone* const all = new Everyone;  // outlives whatever the end of the process still closes
+  return *all;
+}
+
+uint64_t bytes_of(const std::vector<Port>& ports) {
+  uint64_t bytes = 0;
+  for (const Port& port : ports) bytes += aligned(port.length);  // verified to be within the limit
+  return bytes;
+}
+
 }  // namespace
+
+Executor::Executor(const Kernels& row) : row_(row) {
+  std::lock_guard<std::mutex> lock(everyone().mutex);
+  everyone().executors.push_back(this);
+}
+
+Executor::~Executor() {
+  std::lock_guard<std::mutex> lock(everyone().mutex);
+  std::vector<Executor*>& all = everyone().executors;
+  all.erase(std::find(all.begin(), all.end(), this));
+}
 
 std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_bytes, const ModelReader& model,
                                          uint64_t model_bytes, uint64_t limit_bytes, uint64_t limit_work,
@@ -26,11 +57,13 @@ std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_
   if (!verdict->ok()) return nullptr;
 
   executor->fill_ = options.fill;
+  executor->limit_bytes_ = limit_bytes;
+  executor->port_bytes_ = bytes_of(loaded.inputs) + bytes_of(loaded.outputs);
   executor->choose_threads(limit_bytes, options);
-  executor->permanent_ = Arena(loaded.permanent_bytes);
+  executor->permanent_ = allocate(loaded.permanent_bytes);
   if (!executor->set_up(program, model, verdict)) return nullptr;
 
-  const uint64_t one = std::max<uint64_t>(executor->workspace_bytes(), 1);
+  const uint64_t one = std::max<uint64_t>(executor->workspace_bytes() + executor->port_bytes_, 1);
   const uint64_t room = (limit_bytes - aligned(loaded.permanent_bytes)) / one;
   executor->most_workspaces_ = static_cast<size_t>(std::clamp<uint64_t>(room, 1, kMaxWorkspaces));
   executor->free_.reserve(kMaxWorkspaces);
@@ -39,13 +72,17 @@ std::shared_ptr<Executor> Executor::load(const uint8_t* program, size_t program_
 
 // Runs the setup steps, and leaves one workspace behind.
 bool Executor::set_up(const uint8_t* program, const ModelReader& model, Verdict* verdict) {
-  Arena staging(program_.staging_bytes);
+  Arena staging = allocate(program_.staging_bytes);
   std::unique_ptr<Workspace> first = make_workspace();
+  if (first == nullptr) drop_all_blocks(), first = make_workspace();
   if (!permanent_.ok() || !staging.ok() || first == nullptr) {
-    *verdict = {"OUT_OF_MEMORY", "the system refused the program's arenas"};
+    *verdict = {"OUT_OF_MEMORY", "the system refused the program's arenas: permanent " +
+                                     std::to_string(program_.permanent_bytes) + " bytes, staging " +
+                                     std::to_string(program_.staging_bytes) + ", workspace " +
+                                     std::to_string(workspace_bytes())};
     return false;
   }
-  note_use(aligned(program_.permanent_bytes) + aligned(program_.staging_bytes) + workspace_bytes());
+  note_use(held_bytes(1, 0) + aligned(program_.staging_bytes));
   uint8_t* const slots[] = {nullptr, nullptr, permanent_.data(), staging.data()};
   const Frame frame(row_, slots, first->scratch.data(), &first->fault);
   for (size_t i = 0; i < program_.setup.size(); i++) {
@@ -185,7 +222,9 @@ void Executor::execute(const Step& step, const Frame& frame) const {
 
 MemoryUse Executor::memory() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return {program_.permanent_bytes, program_.temporary_bytes, scratch_bytes(), peak_bytes_};
+  return {program_.permanent_bytes, program_.temporary_bytes,
+          scratch_bytes(),          port_bytes_,
+          (blocks_in_use_ + kept_.size()) * port_bytes_, peak_bytes_};
 }
 
 uint64_t Executor::workspace_bytes() const {
@@ -207,7 +246,7 @@ void Executor::choose_threads(uint64_t limit_bytes, const ExecutorOptions& optio
   seats_ = Job::seats_for(*schedule_.graph, threads);
   const uint64_t each = aligned(program_.scratch_bytes);
   const uint64_t used = aligned(program_.permanent_bytes) + aligned(program_.staging_bytes) +
-                        aligned(program_.temporary_bytes);
+                        aligned(program_.temporary_bytes) + port_bytes_;
   const uint64_t room = limit_bytes > used ? limit_bytes - used : 0;
   if (each > 0) seats_ = static_cast<uint32_t>(std::clamp<uint64_t>(room / each, 1, seats_));
   if (seats_ == 1) schedule_ = Schedule();
@@ -230,6 +269,7 @@ std::unique_ptr<Executor::Workspace> Executor::make_workspace() const {
 
 Executor::Workspace* Executor::acquire() {
   std::unique_lock<std::mutex> lock(mutex_);
+  bool dropped = false;
   for (;;) {
     if (!free_.empty()) {
       Workspace* workspace = free_.back();
@@ -237,11 +277,19 @@ Executor::Workspace* Executor::acquire() {
       return workspace;
     }
     if (workspaces_.size() < most_workspaces_) {
+      while (!kept_.empty() && held_bytes(workspaces_.size() + 1, kept_.size()) > limit_bytes_) kept_.pop_back();
       std::unique_ptr<Workspace> more = make_workspace();
       if (more != nullptr) {
         workspaces_.push_back(std::move(more));
-        note_use(aligned(program_.permanent_bytes) + workspaces_.size() * workspace_bytes());
+        note_use(held_bytes(workspaces_.size(), kept_.size()));
         return workspaces_.back().get();
+      }
+      if (!dropped) {
+        dropped = true;
+        lock.unlock();
+        drop_all_blocks();
+        lock.lock();
+        continue;
       }
       most_workspaces_ = workspaces_.size();  // the system has no more: wait, as under a lower limit
     }
@@ -255,6 +303,57 @@ void Executor::release(Workspace* workspace) {
     free_.push_back(workspace);
   }
   freed_.notify_one();
+}
+
+Arena Executor::take_block() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!kept_.empty()) {
+      Arena block = std::move(kept_.back());
+      kept_.pop_back();
+      blocks_in_use_++;
+      return block;
+    }
+  }
+  Arena block = allocate(port_bytes_);
+  if (block.ok()) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    blocks_in_use_++;
+  }
+  return block;
+}
+
+void Executor::give_block(Arena block) {
+  block.wipe();
+  std::lock_guard<std::mutex> lock(mutex_);
+  blocks_in_use_--;
+  const size_t kept = kept_.size() + 1;
+  const uint64_t bytes = held_bytes(workspaces_.size(), kept);
+  if (kept * port_bytes_ > kMostKeptBytes || bytes > limit_bytes_) return;
+  kept_.push_back(std::move(block));
+  note_use(bytes);
+}
+
+Arena Executor::allocate(uint64_t bytes) {
+  Arena arena(bytes);
+  if (arena.ok()) return arena;
+  drop_all_blocks();
+  return Arena(bytes);
+}
+
+void Executor::drop_all_blocks() {
+  std::lock_guard<std::mutex> lock(everyone().mutex);
+  for (Executor* executor : everyone().executors) executor->drop_blocks();
+}
+
+void Executor::drop_blocks() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  kept_.clear();
+}
+
+// What the limit counts, where so many runs overlap and so many blocks are kept.
+uint64_t Executor::held_bytes(size_t workspaces, size_t kept) const {
+  return aligned(program_.permanent_bytes) + workspaces * (workspace_bytes() + port_bytes_) + kept * port_bytes_;
 }
 
 }  // namespace cloister

@@ -21,7 +21,9 @@ struct MemoryUse {
   uint64_t permanent_bytes;  // constants and packed weights
   uint64_t temporary_bytes;  // activations, of one run
   uint64_t scratch_bytes;    // kernel workspace, of one run: as much for each thread as one task asks for
-  uint64_t peak_bytes;       // the most that was held at once so far, setup included
+  uint64_t port_bytes;       // inputs and outputs of one run, which the caller holds
+  uint64_t block_bytes;      // copies of them for asynchronous runs: in use, and kept for the next
+  uint64_t peak_bytes;       // the most so far of all that the limit counts, setup included
 };
 
 constexpr int kNoFill = -1;
@@ -41,6 +43,9 @@ struct ExecutorOptions {
 // its own.
 class Executor {
  public:
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
   // Verifies `program`, allocates, runs the setup steps. `model` and `program` are not needed afterwards. Null, and the
   // reason in `verdict`, when the program is refused, memory is, or the model cannot be read.
   static std::shared_ptr<Executor> load(const uint8_t* program, size_t program_bytes, const ModelReader& model,
@@ -52,6 +57,12 @@ class Executor {
   // no workspace free. `step_ns`, unless null, receives one duration for each run step; such a run is this thread's alone. False when data asked for what
   // is not there; the outputs are then undefined.
   bool run(const uint8_t* const* inputs, uint8_t* const* outputs, uint64_t* step_ns = nullptr);
+
+  // A block for copies of all inputs and outputs, each at a multiple of kArenaAlignment in the order of the ports: zeros.
+  // Not ok() when the system refuses it even after every program has given up the blocks that it keeps.
+  Arena take_block();
+  // Takes it back, wiped: for the next run where the limit leaves room, else for the system.
+  void give_block(Arena block);
 
   const Program& program() const { return program_; }
   MemoryUse memory() const;
@@ -69,7 +80,12 @@ class Executor {
     Workspace* workspace;
   };
 
-  explicit Executor(const Kernels& row) : row_(row) {}
+  explicit Executor(const Kernels& row);
+  // As Arena(bytes), but where the system refuses, all programs give up the blocks that they keep, and it is asked again.
+  static Arena allocate(uint64_t bytes);
+  static void drop_all_blocks();
+  void drop_blocks();
+  uint64_t held_bytes(size_t workspaces, size_t kept) const;
   Workspace* acquire();
   void release(Workspace* workspace);
   std::unique_ptr<Workspace> make_workspace() const;
@@ -92,11 +108,15 @@ class Executor {
   uint32_t seats_ = 1;
   std::atomic<uint32_t> shuffle_{0};
   size_t most_workspaces_ = 1;
+  uint64_t limit_bytes_ = 0;
+  uint64_t port_bytes_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable freed_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;  // all there are
   std::vector<Workspace*> free_;
+  std::vector<Arena> kept_;  // blocks, wiped
+  uint64_t blocks_in_use_ = 0;
   uint64_t peak_bytes_ = 0;
 };
 

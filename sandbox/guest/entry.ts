@@ -94,8 +94,10 @@ export function connect(read: Read, now: () => number): Dispatch {
       return { header: { inputs: planned.inputs, outputs: planned.outputs }, payload: planned.program };
     },
     prepare({ limitBytes }) {
-      const { permanentBytes, temporaryBytes, scratchBytes } = prepared(limitBytes as number).memory;
-      return { header: { memory: { permanentBytes, temporaryBytes, scratchBytes } } };
+      const { permanentBytes, temporaryBytes, scratchBytes, portBytes, blockBytes } = prepared(
+        limitBytes as number,
+      ).memory;
+      return { header: { memory: { permanentBytes, temporaryBytes, scratchBytes, portBytes, blockBytes } } };
     },
     run({ tensors }, payload) {
       if (executable === undefined) throw new CloisterError('INVALID_ARGUMENT', 'run comes after prepare');

@@ -16,7 +16,7 @@ export interface PrepareOptions {
   readonly sourceDigest?: string;
   /** Sizes of the graph's symbolic dimensions, by name, where they are known in advance. */
   readonly dims?: Readonly<Record<string, number>>;
-  /** The most bytes that one run may need (weights, activations and workspace together). */
+  /** The most bytes that one run may need: weights, activations, workspace, inputs and outputs together. */
   readonly limitBytes?: number;
 }
 
@@ -28,7 +28,20 @@ export interface MemoryReport {
   readonly temporaryBytes: number;
   /** Kernel workspace. */
   readonly scratchBytes: number;
+  /** Inputs and outputs of one run, which the caller holds and the limit counts; 0 where their sizes are not known yet. */
+  readonly portBytes: number;
+  /** Copies of inputs and outputs: of asynchronous runs that have not ended, and kept, wiped, for the next. They come and go. */
+  readonly blockBytes: number;
 }
+
+/** The report of what is not loaded. */
+export const NO_MEMORY: MemoryReport = Object.freeze({
+  permanentBytes: 0,
+  temporaryBytes: 0,
+  scratchBytes: 0,
+  portBytes: 0,
+  blockBytes: 0,
+});
 
 /** One node of a running graph. */
 export interface NodeEvent {

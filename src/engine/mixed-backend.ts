@@ -98,10 +98,13 @@ class Mixed implements MixedExecutable {
   get memory(): MemoryReport {
     const reports = (this.#latest?.parts ?? []).map(({ executable }) => executable.memory);
     const total = (key: keyof MemoryReport): number => reports.reduce((sum, report) => sum + report[key], 0);
+    const most = (key: keyof MemoryReport): number => Math.max(0, ...reports.map(report => report[key]));
     return {
       permanentBytes: total('permanentBytes'),
-      temporaryBytes: Math.max(0, ...reports.map(report => report.temporaryBytes)),
-      scratchBytes: Math.max(0, ...reports.map(report => report.scratchBytes)),
+      temporaryBytes: most('temporaryBytes'),
+      scratchBytes: most('scratchBytes'),
+      portBytes: most('portBytes'),
+      blockBytes: total('blockBytes'),
     };
   }
 

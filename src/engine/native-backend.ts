@@ -5,7 +5,15 @@
 import { CloisterError, isCloisterError } from '../base/index.ts';
 import { bindSizes, type ConstantReader, type Graph, graphDigest, inferFacts, type ValueId } from '../graph/index.ts';
 import { DTYPES, Tensor } from '../tensor/index.ts';
-import type { Backend, Executable, ExecuteOptions, MemoryReport, NamedTensors, PrepareOptions } from './backend.ts';
+import {
+  type Backend,
+  type Executable,
+  type ExecuteOptions,
+  type MemoryReport,
+  type NamedTensors,
+  NO_MEMORY,
+  type PrepareOptions,
+} from './backend.ts';
 import type { LoadedProgram, ModelReader, ProgramHost } from './kernel-host.ts';
 import { refusal } from './lowering/index.ts';
 import { checkOutputs } from './outputs.ts';
@@ -125,10 +133,9 @@ class NativeExecutable implements Executable {
 
   /** Of the program that ran last; zeros until sizes are known. */
   get memory(): MemoryReport {
-    const none = { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 };
-    if (this.#closed || this.#latest === undefined) return none;
-    const { permanentBytes, temporaryBytes, scratchBytes } = this.#latest.program.memory;
-    return { permanentBytes, temporaryBytes, scratchBytes };
+    if (this.#closed || this.#latest === undefined) return NO_MEMORY;
+    const { permanentBytes, temporaryBytes, scratchBytes, portBytes, blockBytes } = this.#latest.program.memory;
+    return { permanentBytes, temporaryBytes, scratchBytes, portBytes, blockBytes };
   }
 
   async run(inputs: NamedTensors, { signal }: ExecuteOptions = {}): Promise<NamedTensors> {

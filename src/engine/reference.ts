@@ -25,7 +25,14 @@ import {
   type ValueId,
 } from '../graph/index.ts';
 import { DTYPES, elementCount, formatShape, Tensor } from '../tensor/index.ts';
-import type { Backend, Executable, ExecuteOptions, NamedTensors, PrepareOptions } from './backend.ts';
+import {
+  type Backend,
+  type Executable,
+  type ExecuteOptions,
+  type NamedTensors,
+  NO_MEMORY,
+  type PrepareOptions,
+} from './backend.ts';
 import { fillOutputs } from './outputs.ts';
 
 /**
@@ -96,7 +103,9 @@ class ReferenceExecutable implements Executable {
     this.#constants = constants;
     this.#steps = planReleases({ ...this.#graph, nodes });
     const permanentBytes = [...constants.values()].reduce((sum, tensor) => sum + bytesOf(tensor), inner.bytes);
-    this.memory = Object.freeze({ permanentBytes, temporaryBytes: 0, scratchBytes: 0 });
+    const { inputs, outputs, values } = this.#graph;
+    const portBytes = [...inputs, ...outputs].reduce((sum, id) => sum + leastBytes(values[id]!.facts), 0);
+    this.memory = Object.freeze({ ...NO_MEMORY, permanentBytes, portBytes });
   }
 
   async run(inputs: NamedTensors, { signal, onNode }: ExecuteOptions = {}): Promise<NamedTensors> {

@@ -417,8 +417,8 @@ export class Model {
   }
 
   /**
-   * What the model holds where it runs, in bytes: weights and constants as they are kept, activations of one run at planned offsets,
-   * workspace of kernels. Known when it is loaded; zeros where sizes are known to runs only.
+   * What the model needs where it runs, in bytes: weights and constants as they are kept, activations of one run at planned offsets,
+   * workspace of kernels, inputs and outputs of one run. Known when it is loaded; zeros where sizes are known to runs only.
    * @example
    * ```ts
    * await using cloister = await openCloister({ dir: './cloister-data' });

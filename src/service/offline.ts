@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
 import type { AuditRecord, LogVerdict, RecordQuery } from '../../sandbox/audit/index.ts';
-import type { FixedDims, ModelSummary, Optimisation, ShownForm } from '../../sandbox/index.ts';
+import type { FixedDims, ModelSummary, Optimisation, SandboxedModel, ShownForm } from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
 import type { Store } from '../store/index.ts';
 import { paths, readAnchor } from './directory.ts';
@@ -142,7 +142,7 @@ export interface ModelReport extends ModelSummary {
   readonly backend: 'native' | 'reference';
   /** Why this backend and not the other. */
   readonly why: string;
-  readonly memory: { readonly permanentBytes: number; readonly temporaryBytes: number; readonly scratchBytes: number };
+  readonly memory: SandboxedModel['memory'];
   /** The model in the forms that were asked for. */
   readonly shown: Readonly<Partial<Record<ShownForm, string>>>;
 }

@@ -375,7 +375,7 @@ describe('admission', () => {
 
   test('takes the need from what the executable says of its memory', async () => {
     const world = open({ limitBytes: 1_000 });
-    const memory = { permanentBytes: 5_000, temporaryBytes: 900, scratchBytes: 80 };
+    const memory = { permanentBytes: 5_000, temporaryBytes: 900, scratchBytes: 80, portBytes: 0, blockBytes: 0 };
     const model = world.scheduler.serve({ run: inputs => world.executable.run(inputs), memory });
     watch(model.run(world.executable.input(0)));
     expect(world.scheduler.statistics().running.bytes).toBe(900 + 80 + 16);

@@ -383,11 +383,10 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('program executor', () => {
     const graph = digits(8);
     const { program: bytes } = planProgram(graph, { kernel: host.info, constants: noFile, modelBytes: 0 });
     const measured = host.load(bytes, new Uint8Array(0), 64 * LIMIT);
-    const { permanentBytes, temporaryBytes, scratchBytes, peakBytes } = measured.memory;
-    // The limit also covers what the caller holds of one run: its inputs and outputs.
-    const limit = peakBytes + aligned(measured.inputBytes[0]!) + aligned(measured.outputBytes[0]!);
-    expect(limit).toBeLessThan(permanentBytes + 2 * (temporaryBytes + scratchBytes));
-    const program = host.load(bytes, new Uint8Array(0), limit);
+    const { permanentBytes, temporaryBytes, scratchBytes, portBytes, peakBytes } = measured.memory;
+    expect(portBytes).toBe(aligned(measured.inputBytes[0]!) + aligned(measured.outputBytes[0]!));
+    expect(peakBytes).toBeLessThan(permanentBytes + 2 * (temporaryBytes + scratchBytes + portBytes));
+    const program = host.load(bytes, new Uint8Array(0), peakBytes);
     const inputs = Array.from({ length: 12 }, (_, i) => new Uint8Array(filled([8, 1, 28, 28], i + 1).data.buffer));
     const outputs = inputs.map(() => new Uint8Array(program.outputBytes[0]!));
     await Promise.all(inputs.map((input, i) => program.runAsync([input], [outputs[i]!])));
@@ -396,7 +395,27 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('program executor', () => {
       program.run([input], [alone]);
       expect(Buffer.compare(alone, outputs[i]!)).toBe(0);
     });
-    expect(program.memory.peakBytes).toBeLessThanOrEqual(peakBytes);
+    expect(program.memory.peakBytes).toBe(peakBytes);
+    expect(program.memory.blockBytes).toBe(0); // no room to keep one
+  });
+
+  test('the peak that a load reports is the least limit that it passes with', () => {
+    const alone = openProgramHost(loadBinding()!, { threads: 1 });
+    const none = new Uint8Array(0);
+    for (const batch of [1, 3, 8]) {
+      const { program } = planProgram(digits(batch), { kernel: alone.info, constants: noFile, modelBytes: 0 });
+      const loaded = alone.load(program, none, 64 * LIMIT);
+      const { permanentBytes, temporaryBytes, scratchBytes, portBytes, peakBytes } = loaded.memory;
+      expect(peakBytes).toBeGreaterThanOrEqual(permanentBytes + temporaryBytes + scratchBytes + portBytes);
+      const least = alone.load(program, none, peakBytes);
+      expect(least.memory.peakBytes).toBe(peakBytes);
+      expect(() => alone.load(program, none, peakBytes - 1)).toThrow(/\[total-memory\]/);
+      least.run(
+        least.inputBytes.map(bytes => new Uint8Array(bytes)),
+        least.outputBytes.map(bytes => new Uint8Array(bytes)),
+      );
+      expect(least.memory.peakBytes).toBe(peakBytes);
+    }
   });
 
   test('times each run step', () => {

@@ -182,7 +182,7 @@ describe('a worker that lies about its outputs', () => {
       summary: { ...summary, operators: [], nodes: 1, outline: [], parameters: 0, parameterBytes: 0 },
       backend: 'native',
       why: 'so it says',
-      memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 },
+      memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0, portBytes: 0, blockBytes: 0 },
     };
     const script = `const fs = require('node:fs');
       const say = (id, text, size) => {

@@ -39,6 +39,6 @@ function report(bytes: number): object {
     summary: { name: '', bytes, ...io, operators: [], nodes: 1, outline: [], parameters: 0, parameterBytes: 0 },
     backend: 'native',
     why: 'so it says',
-    memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 },
+    memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0, portBytes: 0, blockBytes: 0 },
   };
 }

@@ -293,7 +293,11 @@ describe('what a guest measured', () => {
         ...{ name: '', bytes: 1, inputs: [], operators: [], nodes: 0, outline: [], parameters: 0, parameterBytes: 0 },
         outputs: [{ name: 'y', dtype: 'f32', shape, labels }],
       },
-      ...{ backend: 'reference', why: '', memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 } },
+      ...{
+        backend: 'reference',
+        why: '',
+        memory: { permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0, portBytes: 0, blockBytes: 0 },
+      },
     });
     expect(parseReport(report(['a', 7])).summary.outputs[0]!.labels).toEqual(['a', 7]);
     for (const labels of [['a'], ['a', '\u001b'], ['a', 1.5], 'ab', { length: 2 }, ['a', null]]) {

@@ -5,7 +5,15 @@
 import { CloisterError } from '../../base/index.ts';
 import { type Constant, type ConstantReader, findVersion, type Graph, isGraph, OPERATORS } from '../../graph/index.ts';
 import { fromTensor, MEMORY_TYPES, Tensor, toTensor } from '../../tensor/index.ts';
-import type { Backend, Executable, ExecuteOptions, MemoryReport, NamedTensors, PrepareOptions } from '../backend.ts';
+import {
+  type Backend,
+  type Executable,
+  type ExecuteOptions,
+  type MemoryReport,
+  type NamedTensors,
+  NO_MEMORY,
+  type PrepareOptions,
+} from '../backend.ts';
 import { checkInputs } from '../reference.ts';
 
 /** What is used of the module `onnxruntime-node`. */
@@ -61,7 +69,7 @@ const DOMAINS: ReadonlySet<string> = new Set(['', 'ai.onnx.ml', 'com.microsoft']
 const MEMORY = MEMORY_TYPES.find(({ name }) => name === 'onnxruntime')!;
 
 class Session implements Executable {
-  readonly memory: MemoryReport = Object.freeze({ permanentBytes: 0, temporaryBytes: 0, scratchBytes: 0 });
+  readonly memory: MemoryReport = NO_MEMORY;
   readonly #ort: OnnxRuntimeModule;
   readonly #graph: Graph;
   readonly #session: Promise<OnnxRuntimeSession>;
