@@ -14,6 +14,7 @@ void InitBlas(Napi::Env env, Napi::Object exports);
 void InitExecutor(Napi::Env env, Napi::Object exports);
 void InitFiles(Napi::Env env, Napi::Object exports);
 void InitPool(Napi::Env env, Napi::Object exports);
+void InitSharedMemory(Napi::Env env, Napi::Object exports);
 
 namespace {
 
@@ -516,6 +517,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitExecutor(env, exports);
   InitFiles(env, exports);
   InitPool(env, exports);
+  InitSharedMemory(env, exports);
   return exports;
 }
 

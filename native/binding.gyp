@@ -81,6 +81,8 @@
         'executor/step_reader.cc',
         'files/binding.cc',
         'files/mapping.cc',
+        'os/shared_memory.cc',
+        'os/shared_memory_binding.cc',
         'pool/binding.cc',
         'pool/cpus.cc',
         'pool/pool.cc',

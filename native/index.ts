@@ -37,4 +37,5 @@ export {
   type ProgramHostOptions,
   type ProgramMemory,
 } from './program-host.ts';
+export { createSharedMemory, mapSharedMemory, type SharedMemory } from './shared-memory.ts';
 export { type ThreadInfo, threadInfo } from './threads.ts';

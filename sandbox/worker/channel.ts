@@ -4,7 +4,7 @@
  * @module
  */
 import { readSync, writeSync, writevSync } from 'node:fs';
-import { encodeHead, type Frame, PREFIX_BYTES, type Prefix, parseHeader, parsePrefix } from './frames.ts';
+import { encodeHead, type Frame, freshBytes, PREFIX_BYTES, type Prefix, parseHeader, parsePrefix } from './frames.ts';
 
 const BUFFER_BYTES = 65_536;
 /** Up to here head and payload are joined and leave in one write; beyond, in one vectored write without a copy. */
@@ -71,7 +71,7 @@ export class BlockingChannel {
 
   /** The next `length` bytes, alone in a fresh buffer. */
   #exactly(length: number): Uint8Array<ArrayBuffer> | undefined {
-    const bytes = new Uint8Array(length);
+    const bytes = freshBytes(length);
     let filled = Math.min(length, this.#end - this.#start);
     bytes.set(this.#buffer.subarray(this.#start, this.#start + filled));
     this.#start += filled;

@@ -101,6 +101,11 @@ export function parseHeader(bytes: Buffer): Readonly<Record<string, unknown>> {
   return value as Readonly<Record<string, unknown>>;
 }
 
+/** Bytes alone in their buffer, **not yet zeros**: for whoever writes all of them at once. */
+export function freshBytes(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
+}
+
 /**
  * Puts frames together from the pieces in which they arrive. Holds at most one frame, and allocates for it only after
  * `allow` said how large its payload may be.
@@ -143,7 +148,7 @@ export class FrameDecoder {
         const bytes = this.#head.finish(this.#prefix.headerBytes);
         if (bytes === undefined) return frames;
         this.#header = parseHeader(bytes);
-        this.#payload = new Uint8Array(this.#prefix.payloadBytes);
+        this.#payload = freshBytes(this.#prefix.payloadBytes);
         this.#filled = 0;
       }
       const payload = this.#payload!;

@@ -27,6 +27,7 @@ import { count, printable } from '../untrusted.ts';
 import { BlockingChannel } from './channel.ts';
 import { isCredit, Outbox } from './credit.ts';
 import type { Frame } from './frames.ts';
+import { mapLane, SHARED_BYTES } from './shared.ts';
 
 const CHANNEL_FD = 3;
 /** MiB of the heap of the guest that is opened before it is known for whom. */
@@ -57,15 +58,23 @@ let hosted: HostedModel | undefined;
 let measureMs = 0;
 const { kernels, guest: warmGuest } = start();
 let guest = warmGuest;
-channel.write(0, { isa: kernels.host?.info.isa ?? null, kernel: kernels.host?.info ?? null });
+const lane = process.argv[3] === undefined ? undefined : mapLane(Number(process.argv[3]));
+channel.write(0, {
+  ...(lane && { shared: SHARED_BYTES }),
+  isa: kernels.host?.info.isa ?? null,
+  kernel: kernels.host?.info ?? null,
+});
 
 for (let served = 1; ; served++) {
   const frame = readFrame();
   if (isCredit(frame.header)) continue; // of a call that was answered meanwhile
   const outbox = new Outbox(channel, frame, error => exceed(frame.id, error));
-  const reply = await answer({ ...frame, outbox });
+  const { header, parts = [] } = await answer({ ...frame, payload: payloadOf(frame), outbox });
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+  const shared = frame.header['shared'] === undefined ? 0 : lane!.put(parts, bytes);
   try {
-    channel.write(frame.id, reply.header, reply.parts);
+    if (shared > 0) channel.write(frame.id, { ...header, shared });
+    else channel.write(frame.id, header, parts);
   } catch {
     end();
   }
@@ -92,6 +101,11 @@ function readFrame(): Frame {
   } catch {
     return end();
   }
+}
+
+/** The payload of a request, from where it lies; what the supervisor may still write is copied. */
+function payloadOf({ header, payload }: Frame): Frame['payload'] {
+  return header['shared'] === undefined || header['shared'] === 0 ? payload : (lane?.take(header['shared']) ?? end());
 }
 
 /** At once and without exit handlers: an isolate may still be running on its thread. */

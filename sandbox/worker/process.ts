@@ -7,12 +7,14 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { SharedMemory } from '../../native/index.ts';
 import { CloisterError } from '../../src/base/index.ts';
 import { limitError } from '../limit-error.ts';
 import type { Limits } from '../limits.ts';
 import { guestError, printable } from '../untrusted.ts';
 import { type Credit, Inbox, type OnMessage } from './credit.ts';
 import { encodeHead, type Frame, FrameDecoder, ProtocolViolation } from './frames.ts';
+import { Lane, openShared, SHARED_BYTES, SHARED_FD } from './shared.ts';
 
 const TICK_MS = 10;
 const EXIT_GRACE_MS = 100;
@@ -75,6 +77,10 @@ export class WorkerProcess {
   #talking: number | undefined;
   readonly #unsent: (() => void)[] = [];
   #domain: string | undefined;
+  readonly #shared: SharedMemory | undefined;
+  /** The shared memory, once the worker has said that it has mapped it, and the request that has it. */
+  #lane: Lane | undefined;
+  #laneHolder: number | undefined;
   #greeted = false;
   #nextId = 1;
   #stderr = '';
@@ -89,15 +95,19 @@ export class WorkerProcess {
   #baseCpuMs = 0;
   #usage: WorkerUsage = { cpuMs: undefined, peakMb: undefined };
 
-  constructor(command: WorkerCommand = ownCommand()) {
+  constructor(command?: WorkerCommand) {
+    const shared = openShared();
+    command ??= ownCommand(shared !== undefined);
     this.#child = spawn(command.file, [...command.args], {
       cwd: process.platform === 'win32' ? undefined : '/',
       env: workerEnvironment(),
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...(shared ? [shared.descriptor] : [])],
       windowsHide: true,
       detached: false,
     });
     this.pid = this.#child.pid ?? 0;
+    shared?.closeDescriptor();
+    this.#shared = shared;
     // Without a free descriptor there are no pipes at all; the error event that follows says why.
     this.#socket = (this.#child.stdio?.[3] as Socket | undefined) ?? new Socket();
     this.#errors = (this.#child.stderr as Socket | null | undefined) ?? new Socket();
@@ -106,6 +116,7 @@ export class WorkerProcess {
     this.#greeting.promise.catch(() => {}); // whoever asks hears of it; nobody has to ask
     const reaped = Promise.withResolvers<void>();
     this.exited = reaped.promise;
+    void this.exited.then(() => shared?.close());
 
     this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     const lost = (): void => {
@@ -196,11 +207,15 @@ export class WorkerProcess {
       return Promise.reject(new CloisterError('OUT_OF_MEMORY', `${MAX_PENDING} requests wait for one worker`));
     }
     const id = this.#nextId;
-    const payloadBytes = parts.reduce((sum, part) => sum + part.length, 0);
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    const lane = this.#laneHolder === undefined ? this.#lane : undefined;
+    const shared = lane?.put(parts, bytes);
+    const sent = shared ? [] : parts;
+    const payloadBytes = shared ? 0 : bytes;
     let head: Buffer;
     try {
       const messages = onMessage && Inbox.header(limits);
-      head = encodeHead(id, { ...header, ...messages }, payloadBytes);
+      head = encodeHead(id, { ...header, ...messages, ...(lane && { shared }) }, payloadBytes);
     } catch (error) {
       if (!(error instanceof ProtocolViolation)) throw error;
       return Promise.reject(
@@ -208,6 +223,7 @@ export class WorkerProcess {
       );
     }
     this.#nextId = this.#nextId === 0xffff_ffff ? 1 : this.#nextId + 1;
+    if (lane !== undefined) this.#laneHolder = id;
     const answer = new Promise<WorkerAnswer>((resolve, reject) => {
       const inbox = onMessage && this.#inbox(id, limits, onMessage, reject);
       this.#pending.set(id, { limits, inbox, resolve, reject, start: performance.now(), cpuStart: undefined });
@@ -216,7 +232,7 @@ export class WorkerProcess {
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref();
     const send = (): void => {
       if (onMessage !== undefined) this.#talking = id;
-      this.#send(head, parts, payloadBytes);
+      this.#send(head, sent, payloadBytes);
     };
     if (this.#talking === undefined) send();
     else this.#unsent.push(send);
@@ -309,7 +325,7 @@ export class WorkerProcess {
 
   #take(frame: Frame): void {
     if (this.#end !== undefined) return;
-    const { id, header, payload } = frame;
+    const { id, header } = frame;
     if (id === 0) {
       if (this.#greeted) {
         this.#stop(this.#crash('it broke the protocol: it greeted twice'));
@@ -320,6 +336,7 @@ export class WorkerProcess {
         return;
       }
       this.#greeted = true;
+      if (this.#shared && header['shared'] === SHARED_BYTES) this.#lane = new Lane(this.#shared.bytes, 'supervisor');
       this.#baseMb = this.#meter.memory()?.rssMb ?? 0;
       this.#baseCpuMs = this.#meter.cpuMs() ?? 0;
       this.#greeting.resolve(header);
@@ -335,6 +352,12 @@ export class WorkerProcess {
       this.#deliver(frame, pending);
       return;
     }
+    const payload = this.#payloadOf(frame, pending);
+    if (payload === undefined) {
+      this.#stop(this.#crash('it broke the protocol: a payload that is not in the shared memory'));
+      return;
+    }
+    if (this.#laneHolder === id) this.#laneHolder = undefined;
     this.#pending.delete(id);
     if (this.#talking === id) {
       this.#talking = undefined;
@@ -354,6 +377,14 @@ export class WorkerProcess {
     };
     if (pending.inbox === undefined || pending.inbox.isSettled) settle();
     else void this.#wait(pending.inbox.settled()).then(settle);
+  }
+
+  /** The payload of an answer, from where it lies. Copied before it is looked at; undefined when it cannot be where the worker says. */
+  #payloadOf({ id, header, payload }: Frame, { limits }: Pending): Uint8Array<ArrayBuffer> | undefined {
+    const { shared } = header;
+    if (shared === undefined) return payload;
+    const allowed = id === this.#laneHolder && payload.length === 0 && Number(shared) <= limits.outputBytes;
+    return allowed ? this.#lane?.take(shared) : undefined;
   }
 
   #deliver(frame: Frame, { inbox }: Pending): void {
@@ -446,14 +477,21 @@ export class WorkerProcess {
   }
 }
 
-/** The command that starts our worker, from source or from the build alike. */
-export function ownCommand(): WorkerCommand {
+/**
+ * The command that starts our worker, from source or from the build alike.
+ *
+ * @param shared - Whether it inherits shared memory.
+ */
+export function ownCommand(shared: boolean): WorkerCommand {
   const here = fileURLToPath(import.meta.url);
   const main = join(dirname(here), `main${extname(here)}`);
   return {
     file: process.execPath,
     // isolated-vm asks for the first flag. The heap of the worker itself holds no model and no tensor.
-    args: ['--no-node-snapshot', '--max-old-space-size=192', '--no-warnings', main, String(process.pid)],
+    args: [
+      ...['--no-node-snapshot', '--max-old-space-size=192', '--no-warnings'],
+      ...[main, String(process.pid), ...(shared ? [String(SHARED_FD)] : [])],
+    ],
   };
 }
 
