@@ -98,6 +98,18 @@ const UNARY_OPS = [
   'reciprocal',
   'clip',
   'leakyRelu',
+  'round',
+  'sign',
+  'gelu',
+  'geluTanh',
+  'swish',
+  'hardSigmoid',
+  'hardSwish',
+  'softplus',
+  'softsign',
+  'elu',
+  'celu',
+  'mish',
 ] as const;
 const BINARY_OPS = ['add', 'sub', 'mul', 'div', 'min', 'max', 'pow'] as const;
 const REDUCE_OPS = ['sum', 'mean', 'max', 'min'] as const;

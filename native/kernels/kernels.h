@@ -6,10 +6,10 @@
 //
 // Accuracy, of every row: a sum of k products (gemm, conv) is within g * sum|a*b| of the exact one, where g =
 // k*u/(1-k*u) and u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 3.1), with k one more
-// where there is a bias; exp, log, tanh, sigmoid and erf are within 2 ulp, gelu, swish, softplus, elu and mish within 8
-// where e^x is a normal number, gelu by tanh within 2 ulp of its value at an argument that is off by 2; the arithmetic
-// operators, sqrt, floor and ceil are rounded once. NaN goes through everything, activations, clip, min, max and pooling
-// included, but for thresholds, which it is not above. Which zero comes of min or max of two is left open.
+// where there is a bias; exp, log, tanh, sigmoid, erf, both forms of gelu, swish, softplus, elu and mish are within 2 ulp,
+// where an ulp is never less than 2^-149; the arithmetic operators, sqrt, floor and ceil are rounded once. NaN goes through
+// everything, activations, clip, min, max and pooling included, but for thresholds, which it is not above. Which zero comes
+// of min or max of two is left open, and whether a zero or NaN comes of gelu, swish and mish at -infinity.
 //
 // A convolution in blocks with a 3x3 kernel, a stride of 1 and one group may go through a transformed domain, in tiles of
 // m x m outputs (m = 2 or 4; blocked/simd.cc says when, which depends on its sizes alone). It is then within

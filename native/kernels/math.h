@@ -14,15 +14,34 @@ inline F horner(F x, F sum, float next, Rest... rest) {
   return horner(x, fma(sum, x, broadcast(next)), rest...);
 }
 
-// e^v. With n = round(v / ln 2) and r = v - n ln 2 (ln 2 in two parts, the first with 9 zero bits at its end, so that n
-// times it is exact): e^v = 2^n (1 + r + r^2 q(r)). Polynomial: 3e-9 relative on |r| <= 0.3475.
-inline F exp_within(F x) {
-  const F n = round_even(x * broadcast(1.44269504f));
-  F r = fma(n, broadcast(-0.693145752f), x);
-  r = fma(n, broadcast(-1.42860677e-6f), r);
+// e^x as 2^n (1 + m), where 1 + m is not rounded yet. With n = round(x / ln 2) and r = x - n ln 2 (ln 2 in two parts, the
+// first with 9 zero bits at its end, so that n times it is exact): m = r + r^2 q(r). Polynomial: 3e-9 relative on
+// |r| <= 0.3475.
+struct Power {
+  F n, r, q, m;
+};
+constexpr float kLn2 = 0.693145752f, kLn2Rest = 1.42860677e-6f;
+
+inline F halvings(F x) { return round_even(x * broadcast(1.44269504f)); }
+inline Power power_from(F n, F r) {
   const F q = horner(r, broadcast(1.381869894e-03f), 8.368715644e-03f, 4.166829214e-02f, 1.666652113e-01f,
       4.999999404e-01f);
-  return scale(broadcast(1) + fma(r * r, q, r), n);
+  return {n, r, q, fma(r * r, q, r)};
+}
+inline Power power_of(F x) {
+  const F n = halvings(x);
+  return power_from(n, fma(n, broadcast(-kLn2Rest), fma(n, broadcast(-kLn2), x)));
+}
+// The same of x + rest, where rest is what the rounding of x lost.
+inline Power power_of(F x, F rest) {
+  const F n = halvings(x);
+  return power_from(n, fma(n, broadcast(-kLn2Rest), rest) + fma(n, broadcast(-kLn2), x));
+}
+
+// e^x.
+inline F exp_within(F x) {
+  const Power e = power_of(x);
+  return scale(broadcast(1) + e.m, e.n);
 }
 
 // Beyond these bounds everything is infinite or rounds to zero; a NaN is the second operand of both, and stays one.
@@ -86,47 +105,95 @@ inline F erf_of(F v) {
   return copy_sign(size < broadcast(0.925f) ? small : large, v);
 }
 
-// e^v - 1 = 2^n (e^r - 1) + (2^n - 1) with n and r as in exp_of; 2^n - 1 is exact where it matters.
-inline F expm1_of(F v) {
-  const F x = min_second(broadcast(89.0f), max_second(broadcast(-30.0f), v));  // below: -1
-  const F n = round_even(x * broadcast(1.44269504f));
-  F r = fma(n, broadcast(-0.693145752f), x);
-  r = fma(n, broadcast(-1.42860677e-6f), r);
+// e^v - 1 for v <= 0: 2^n (e^r - 1) + (2^n - 1) with n and r as in power_of; 2^n - 1 is exact where it matters.
+inline F expm1_below(F v) {
+  const F x = max_second(broadcast(-30.0f), v), n = halvings(x);  // below: -1
+  const F r = fma(n, broadcast(-kLn2Rest), fma(n, broadcast(-kLn2), x));
   const F q = horner(r, broadcast(1.974563056e-04f), 1.393546234e-03f, 8.333564736e-03f, 4.166645929e-02f,
       1.666666567e-01f, 0.5f);
-  const F rest = fma(r * r, q, r);
-  // 2^128 is no float: one halving less, and one doubling more.
-  const F half = scale(broadcast(0.5f), n);
-  const F value = fma(half, rest, half - broadcast(0.5f));
-  return v == broadcast(0) ? v : value + value;
+  const F power = scale(broadcast(1), n);
+  const F value = fma(power, fma(r * r, q, r), power - broadcast(1));
+  return v == broadcast(0) ? v : value;
 }
 
-// ln(1 + v) for 0 <= v <= 1: the rounding of 1 + v is put back as the first term of the series.
-inline F log1p_of(F v) {
-  const F sum = broadcast(1) + v, lost = v - (sum - broadcast(1));
-  return log_of(sum) + lost / sum;
+// ln(1 + e^v). With t = e^-|v|: ln(1 + t) = t + t^2 q(t) (polynomial: 2e-10 relative), and v more where v is above 0.
+inline F softplus_of(F v) {
+  const F t = exp_below(-absolute(v));
+  const F q = horner(t, broadcast(-1.230503549e-03f), 8.816656657e-03f, -2.957477793e-02f, 6.325159967e-02f,
+      -1.006584242e-01f, 1.339812577e-01f, -1.644438058e-01f, 1.996385753e-01f, -2.499650419e-01f, 3.333316147e-01f,
+      -4.999999702e-01f);
+  return max_second(broadcast(0), v) + fma(t * t, q, t);
 }
 
-// v sigmoid(a v); what the rounding of a v loses comes back by the derivative of sigmoid.
+// Beyond these bounds v e^x and the like are zero: what they multiply counts as no more, so that nothing infinite meets it.
+constexpr float kFar = 170, kLarge = 1e27f;
+
+// v / (1 + e^-x), where |x| is `size` and what its rounding lost. With t = e^-|x| it is w + w p, where w is v and
+// p = -t / (1 + t), or, lest p be large, w is v / 2 and p = (1 - t) / (1 + t); and t times that where x is below 0; v is then
+// at most kLarge in size.
+inline F gate(F v, I below, F size, F lost) {
+  const Power e = power_of(-size, -lost);
+  const F t = scale(broadcast(1) + e.m, e.n);
+  const I small = (I)(t < broadcast(0.33f));
+  const F p = (small ? -t : broadcast(1) - t) / (broadcast(1) + t), u = v * (small ? broadcast(1) : broadcast(0.5f));
+  const F w = below ? fma(u, e.m, u) : u, most = broadcast(3.40282347e38f);
+  // An infinity times a p of 0 is none.
+  return copy_sign(scale(fma(clip(w, -most, most), p, w), below ? e.n : broadcast(0)), v);
+}
+
+// v sigmoid(a v).
 inline F swish_of(F v, F a) {
-  const F u = a * v, rest = fma(a, v, -u), s = sigmoid_of(u);
-  return v * fma(s * rest, broadcast(1) - s, s);
+  const F x = a * v, size = min_second(broadcast(kFar), absolute(x));
+  const F lost = fma(absolute(a), absolute(v), -size);
+  const I below = (I)(x < broadcast(0));
+  const F bounded = below ? clip(v, broadcast(-kLarge), broadcast(kLarge)) : v;
+  return gate(bounded, below, size, size < broadcast(kFar) ? lost : broadcast(0));
 }
 
-// v P(v), P the distribution function of the standard normal. With t = |v|, P(-t) = e^(-t^2/2) g / (t + 3.5), where g is
-// a polynomial in (t - 3.5) / (t + 3.5) (2.4e-8 relative up to t = 14.5, beyond which P(-t) rounds to zero). The square
-// is kept in two parts.
+// v (1 + tanh(sqrt(2 / pi) (v + 0.044715 v^3))) / 2, which is v sigmoid(x) with x = v (a + b v^2). The first part of a has
+// so few bits that what the rounding of a + b v^2 lost is found exactly.
+inline F gelu_tanh_of(F v) {
+  const F a = broadcast(1.595768929f), b = broadcast(0.0713548139f);
+  const F a_rest = broadcast(1.93077890e-7f), b_rest = broadcast(2.39883240e-9f);
+  const F t = min_second(broadcast(12.7f), absolute(v)), square = t * t;
+  const F p = fma(b, square, a), x = t * p;
+  const F lost = fma(b, square, a - p) + fma(fma(t, t, -square), b, fma(square, b_rest, a_rest));
+  return gate(max_second(broadcast(-kLarge), v), (I)(v < broadcast(0)), x, fma(t, lost, fma(t, p, -x)));
+}
+
+// v tanh(ln(1 + e^v)). With e = e^v and h = e + e^2 / 2 it is w + w p, where w is v / 2 and p = (h - 1) / (h + 1). Below 0 it is e
+// times that with p = (1 - e^2 / 2) / (h + 1), or, lest p be large, with w = v and p = -(e + e^2) / 2 / (h + 1).
+inline F mish_of(F v) {
+  const I below = (I)(v < broadcast(0));
+  const Power power = power_of(min_second(broadcast(20), max_second(broadcast(-kFar), v)));  // from 20 on it is v
+  const F e = scale(broadcast(1) + power.m, power.n), e_half = e * broadcast(0.5f), h = fma(e_half, e, e);
+  const I small = (I)(e < broadcast(0.33f));
+  const F top = small ? fma(-e_half, e, -e_half) : (below ? fma(-e_half, e, broadcast(1)) : h - broadcast(1));
+  const F p = top / (h + broadcast(1));
+  const F u = max_second(broadcast(-kLarge), v) * (small ? broadcast(1) : broadcast(0.5f));
+  const F w = below ? fma(u, power.m, u) : u, rest = below ? fma(u, power.m, u - w) : broadcast(-0.0f);
+  return copy_sign(scale(w + fma(w, p, rest), below ? power.n : broadcast(0)), v);
+}
+
+// v P(v), P the distribution function of the standard normal. With t = |v|, r = 1 / (t + c) and q = 2 c r, P(-t) is
+// e^(-t^2/2) g q, where g is a polynomial in 1 - q (4e-9 relative up to t = 14.5, beyond which P(-t) rounds to zero). A
+// rounded q belongs to another t, which a term of the exponent brings back: the derivative of ln(g q) is near -r (0.7 + 10.8 r).
+// Products are kept in two parts up to the last.
 inline F gelu_of(F v) {
+  const F c = broadcast(4.234375f), twice = broadcast(8.46875f);
   const F t = min_second(broadcast(14.5f), absolute(v));
-  const F square = t * t, rest = fma(t, t, -square);
-  const F power = exp_below(square * broadcast(-0.5f));
-  const F r = broadcast(1) / (t + broadcast(3.5f)), y = (t - broadcast(3.5f)) * r;
-  const F g = horner(y, broadcast(9.443544695e-05f), 4.061796062e-04f, -4.733428359e-04f, -3.155598883e-03f,
-      6.483577192e-03f, 1.739894040e-02f, -1.160513684e-01f, 3.154259324e-01f, -5.655618310e-01f, 7.444160581e-01f);
-  const F rough = t * power * (g * r);  // in this order nothing is denormal before the result is
-  const F tail = fma(rough, rest * broadcast(-0.5f), rough);
-  const F value = v > broadcast(0) ? v - tail : -tail;
-  return v == v ? value : v;
+  const F sum = t + c, r = broadcast(1) / sum, q = twice * r, y = broadcast(1) - q;
+  const F shift = fma(fma(-sum, q, twice), broadcast(0.118081181f), (sum - c - t) * r);  // relative to t + c
+  const F half = t * broadcast(-0.5f), x = half * t;
+  const Power e = power_of(x, fma(shift, fma(broadcast(10.8f), r, broadcast(0.7f)), fma(half, t, -x)));
+  const F first = broadcast(8.965974301e-02f);
+  const F p = horner(y, broadcast(-2.703568862e-05f), -3.842830847e-05f, 2.556600957e-04f, -1.170035757e-04f,
+      -2.189391525e-03f, 9.880513884e-03f, -2.579227276e-02f, 4.916555807e-02f, -7.369657606e-02f);
+  const F g = fma(y, p, first), g_rest = fma(y, p, first - g);
+  const F h = g * q, h_rest = fma(g_rest, q, fma(g, q, -h));
+  const F f = t * h, f_rest = fma(t, h_rest, fma(t, h, -f));
+  const F more = fma(f, e.r, fma(f * e.q, e.r * e.r, f_rest));  // f m, whose m is not rounded
+  return max_second(broadcast(-0.0f), v) - scale(f + more, e.n);
 }
 
 }  // namespace

@@ -221,3 +221,11 @@ export function erf(x: number): number {
   }
   return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
+
+/** 1 - erf(x) in float64, without cancelling: from 2 on by its continued fraction (DLMF 7.9.1). */
+export function erfc(x: number): number {
+  if (!(x >= 2)) return 1 - erf(x);
+  let fraction = x;
+  for (let n = 80; n > 0; n--) fraction = x + n / 2 / fraction;
+  return Math.exp(-x * x) / Math.sqrt(Math.PI) / fraction;
+}

@@ -234,7 +234,7 @@ __attribute__((noinline)) void activate_span(float* y, size_t count, const Block
     case kBlockedHardSwish:
       return map_span(y, count, [&](F v) { return v * clip(v * a + b, zero, one); });
     case kBlockedSwish:
-      return map_span(y, count, [&](F v) { return v * sigmoid_of(v * a); });
+      return map_span(y, count, [&](F v) { return swish_of(v, a); });
     default:
       return;
   }

@@ -13,6 +13,8 @@ constexpr double kSqrt2 = 1.4142135623730951;
 // A NaN passes through.
 float clamp(double v, double lo, double hi) { return static_cast<float>(v < lo ? lo : v > hi ? hi : v); }
 
+double softplus(double v) { return v > 0 ? v + log1p(exp(-v)) : log1p(exp(v)); }
+
 float apply(UnaryOp op, float v, float p0, float p1) {
   switch (op) {
     case kRelu: return v < 0 ? 0 : v;
@@ -39,11 +41,11 @@ float apply(UnaryOp op, float v, float p0, float p1) {
     case kSwish: return static_cast<float>(v / (1 + exp(-static_cast<double>(p0) * v)));
     case kHardSigmoid: return clamp(p0 * static_cast<double>(v) + p1, 0, 1);
     case kHardSwish: return static_cast<float>(v * static_cast<double>(clamp(v / 6.0 + 0.5, 0, 1)));
-    case kSoftplus: return static_cast<float>(v > 0 ? v + log1p(exp(-static_cast<double>(v))) : log1p(exp(v)));
+    case kSoftplus: return static_cast<float>(softplus(v));
     case kSoftsign: return v / (1 + __builtin_fabsf(v));
-    case kElu: return p1 * (v < 0 ? static_cast<float>(p0 * expm1(v)) : v);
+    case kElu: return static_cast<float>(p1 * (v < 0 ? p0 * expm1(static_cast<double>(v)) : v));
     case kCelu: return v < 0 ? static_cast<float>(p0 * expm1(v / static_cast<double>(p0))) : v;
-    case kMish: return static_cast<float>(v * tanh(v > 0 ? v + log1p(exp(-static_cast<double>(v))) : log1p(exp(v))));
+    case kMish: return static_cast<float>(v * tanh(softplus(v)));
     case kThresholdedRelu: return v > p0 ? v : 0;
     case kShrink: return v < -p1 ? v + p0 : v > p1 ? v - p0 : 0;
     case kNot: return v == 0;

@@ -42,27 +42,24 @@ void unary(UnaryOp op, size_t count, const float* x, float* y, float p0, float p
     case kRound: return map_all(count, x, y, round_even);
     case kSign: return map_all(count, x, y, [=](F v) { return v < zero ? -one : (v > zero ? one : v); });
     case kGelu: return map_all(count, x, y, gelu_of);
-    // 0.5 (1 + tanh u) is sigmoid(2u).
-    case kGeluTanh: return map_all(count, x, y, [](F v) {
-      const F cube = v * v * v;
-      return v * sigmoid_of(broadcast(1.595769122f) * fma(broadcast(0.044715f), cube, v));
-    });
+    case kGeluTanh: return map_all(count, x, y, gelu_tanh_of);
     case kSwish: return map_all(count, x, y, [=](F v) { return swish_of(v, first); });
     case kHardSigmoid: return map_all(count, x, y, [=](F v) { return clip(fma(first, v, second), zero, one); });
     case kHardSwish: return map_all(count, x, y, [=](F v) {
       return v * (clip(v + broadcast(3), zero, broadcast(6)) / broadcast(6));
     });
-    case kSoftplus: return map_all(count, x, y, [=](F v) {
-      return max_second(zero, v) + log1p_of(exp_of(-absolute(v)));
-    });
+    case kSoftplus: return map_all(count, x, y, softplus_of);
     case kSoftsign: return map_all(count, x, y, [=](F v) { return v / (one + absolute(v)); });
-    case kElu: return map_all(count, x, y, [=](F v) { return second * (v < zero ? first * expm1_of(v) : v); });
-    case kCelu: return map_all(count, x, y, [=](F v) { return v < zero ? first * expm1_of(v / first) : v; });
-    // tanh(ln(1 + e)) = n / (n + 2) with n = e (e + 2); from 20 on it is 1.
-    case kMish: return map_all(count, x, y, [=](F v) {
-      const F e = exp_of(min_second(broadcast(20), v)), n = e * (e + broadcast(2));
-      return v * (n / (n + broadcast(2)));
-    });
+    case kElu: {
+      // The product of both factors in two parts.
+      const F factor = first * second, rest = fma(first, second, -factor);
+      return map_all(count, x, y, [=](F v) {
+        const F below = expm1_below(v);
+        return v < zero ? fma(below, factor, below * rest) : second * v;
+      });
+    }
+    case kCelu: return map_all(count, x, y, [=](F v) { return v < zero ? first * expm1_below(v / first) : v; });
+    case kMish: return map_all(count, x, y, mish_of);
     case kThresholdedRelu: return map_all(count, x, y, [=](F v) { return v > first ? v : zero; });
     case kShrink: return map_all(count, x, y, [=](F v) {
       return v < -second ? v + first : (v > second ? v - first : zero);
