@@ -500,6 +500,21 @@ describe.skipIf(rows.length === 0)('kernels', () => {
     });
 
     describe('softmax', () => {
+      test('of short rows is the same to the bit wherever a row stands', () => {
+        for (const n of [1, 2, 3, 7, 8, 10, 16]) {
+          const x = floats(37 * n, n, 1);
+          const [whole, apart] = [new Float32Array(37 * n), new Float32Array(37 * n)];
+          for (const log of [false, true]) {
+            native.softmax({ outer: 37, n, inner: 1, log }, x, whole);
+            for (let row = 0; row < 37; row++) {
+              const part = (of: Float32Array): Float32Array => of.subarray(row * n, (row + 1) * n);
+              native.softmax({ outer: 1, n, inner: 1, log }, part(x), part(apart));
+            }
+            expect(apart).toEqual(whole);
+          }
+        }
+      });
+
       test.each([false, true])('is close to exact, with log %s', log => {
         fc.assert(
           fc.property(size(4), size(200), size(40), seed, fc.constantFrom(1, 30), (outer, n, inner, hash, spread) => {

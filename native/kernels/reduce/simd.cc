@@ -202,7 +202,31 @@ inline void softmax_columns(size_t n, size_t inner, bool log, const float* x, si
   }
 }
 
+// Rows of at most kLanes elements, kLanes rows side by side, each in a lane of its own.
+template <bool kLog>
+void softmax_short(size_t outer, size_t n, const float* x, float* y) {
+  for (size_t o = 0; o < outer; o += kLanes, x += kLanes * n, y += kLanes * n) {
+    const size_t rows = smaller(outer - o, kLanes);
+    F v[kLanes];
+    for (size_t r = 0; r < kLanes; r++) v[r] = r < rows ? load_first(x + r * n, n) : broadcast(0);
+    transpose_square(v, uint32_t());
+    F top = v[0];
+    for (size_t j = 1; j < n; j++) top = max_second(top, v[j]);
+    F total = broadcast(0);
+    for (size_t j = 0; j < n; j++) {
+      const F shifted = v[j] - top, power = exp_below(shifted);
+      v[j] = kLog ? shifted : power;
+      total += power;
+    }
+    const F by = kLog ? log_of(total) : broadcast(1) / total;
+    for (size_t j = 0; j < n; j++) v[j] = kLog ? v[j] - by : v[j] * by;
+    transpose_square(v, uint32_t());
+    for (size_t r = 0; r < rows; r++) store_first(y + r * n, v[r], n);
+  }
+}
+
 void softmax(size_t outer, size_t n, size_t inner, bool log, const float* x, float* y, bool stream) {
+  if (inner == 1 && n <= kLanes) return log ? softmax_short<true>(outer, n, x, y) : softmax_short<false>(outer, n, x, y);
   if (inner == 1) return log ? softmax_rows<true>(outer, n, x, y, stream) : softmax_rows<false>(outer, n, x, y, stream);
   for (size_t o = 0; o < outer; o++, x += n * inner, y += n * inner) {
     for (size_t i = 0; i < inner; i += kLanes) {
