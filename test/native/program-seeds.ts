@@ -91,6 +91,7 @@ export function seedGraphs(): Readonly<Record<string, Graph>> {
     normal: normal(),
     blocks: blocks(),
     rows: rows(),
+    up: up(),
     attention: attention(),
     wave: wave(),
     wires: wires(),
@@ -239,6 +240,16 @@ function blocks(): Graph {
   const wide = g.op('Conv', [g.op('Mul', [sum, mean]), g.weight(32, 20, 1, 1)]);
   const groups = g.op('LeakyRelu', [g.op('Conv', [wide, g.weight(32, 16, 1, 1)], { group: 2 })]);
   return g.build(g.op('Concat', [wide, groups], { axis: 1 }));
+}
+
+/** Transposed convolutions: in blocks, within strides, of few channels, and with weights that a run brings. */
+function up(): Graph {
+  const g = new Sketch('up');
+  const x = g.input('x', [1, 16, 5, 4]);
+  const wide = g.op('Relu', [g.op('ConvTranspose', [x, g.weight(16, 16, 3, 3), g.weight(16)], { strides: [2, 2] })]);
+  const picture = g.op('ConvTranspose', [wide, g.weight(16, 3, 4, 4)], { strides: [2, 2], pads: [1, 1, 1, 1] });
+  const own = g.op('ConvTranspose', [g.op('Tanh', [picture]), g.input('w', [3, 2, 2, 2])], { strides: [3, 1] });
+  return g.build(picture, own);
 }
 
 function attention(): Graph {

@@ -39,19 +39,25 @@ export function blockedForm(d: Draft, x: ValueId, w: Window): keyof typeof BLOCK
   return w.inC >= CHANNEL_BLOCK ? 'full' : 'fromPlain';
 }
 
+/** What follows a convolution in blocks and is computed with it. */
+export interface BlockedTail {
+  readonly out: ValueId;
+  readonly bias: View | undefined;
+  readonly residual: ValueId | undefined;
+  readonly activation: readonly number[];
+}
+
 /**
- * One convolution in blocks, with what follows it: `bias`, or an Add of a constant per channel; an Add of another value of the same shape
- * that is there by now; an activation. What it takes along is absorbed.
+ * Follows the only consumers of `conv`, of `channels` channels: an Add of a constant per channel, where there is no bias yet; an Add of
+ * another value of the same shape that is there by now, where `adds` is set; an activation. What it takes along is absorbed.
  */
-export function emitBlockedConv(
+export function followBlocked(
   d: Draft,
-  form: keyof typeof BLOCKED_FORMS,
-  window: Window,
-  x: ValueId,
-  weights: View,
-  given: View | undefined,
   conv: ValueId,
-): void {
+  channels: number,
+  given: View | undefined,
+  adds: boolean,
+): BlockedTail {
   let bias = given;
   let residual: ValueId | undefined;
   let out = conv;
@@ -62,7 +68,7 @@ export function emitBlockedConv(
     const sum = next.outputs[0]!;
     if (other === undefined || formatShape(d.shape(sum)) !== formatShape(d.shape(out))) break;
     const perChannel = [
-      window.outC,
+      channels,
       ...d
         .shape(out)
         .slice(2)
@@ -76,6 +82,7 @@ export function emitBlockedConv(
     ) {
       bias = d.read(other);
     } else if (
+      adds &&
       residual === undefined &&
       d.inBlocks(other) &&
       formatShape(d.shape(other)) === formatShape(d.shape(out))
@@ -95,10 +102,37 @@ export function emitBlockedConv(
       out = next.outputs[0]!;
     }
   }
+  return { out, bias, residual, activation };
+}
+
+/** One convolution in blocks, with what follows it. */
+export function emitBlockedConv(
+  d: Draft,
+  form: keyof typeof BLOCKED_FORMS,
+  window: Window,
+  x: ValueId,
+  weights: View,
+  given: View | undefined,
+  conv: ValueId,
+): void {
+  const tail = followBlocked(d, conv, window.outC, given, true);
+  emitBlockedInto(d, form, window, x, weights, tail, () => d.writeBlocks(tail.out));
+}
+
+/** The step of a convolution in blocks, into what `write` gives. */
+export function emitBlockedInto(
+  d: Draft,
+  form: keyof typeof BLOCKED_FORMS,
+  window: Window,
+  x: ValueId,
+  weights: View,
+  { bias, residual, activation }: Omit<BlockedTail, 'out'>,
+  write: () => View,
+): void {
   const operands = [
     form === 'fromPlain' ? d.read(x) : d.readBlocks(x),
     { packed: d.pack(weights, { layout: LAYOUTS[form], words: windowWords(window) }) },
-    d.writeBlocks(out),
+    write(),
     ...(bias === undefined ? [] : [bias]),
     ...(residual === undefined ? [] : [d.readBlocks(residual)]),
   ];

@@ -10,10 +10,16 @@ import { blockedForm, blockedVector, emitBlockedConv, emitBlockedPool, emitBlock
 import { attribute, emitBinary, type Lowerings, number, numbers, refuseTraining } from './lowering.ts';
 import { lowerPadding } from './movement.ts';
 import { followTail } from './tail.ts';
+import { lowerConvTranspose, refuseTransposed } from './transposed.ts';
 
 /** Lowerings of `src/graph/ops/vision`. */
 export const VISION: Lowerings = {
   Conv: { float: true, refuses: refuseWindow, lower: (d, node) => lowerConv(d, node) },
+  ConvTranspose: {
+    float: true,
+    refuses: refuseTransposed,
+    lower: (d, node) => lowerConvTranspose(d, node, foldBatchNormalization),
+  },
   MaxPool: { float: true, refuses: refuseWindow, lower: (d, node) => lowerPool(d, node, 'max') },
   AveragePool: { float: true, refuses: refuseAveragePool, lower: lowerAveragePool },
   GlobalAveragePool: { float: true, lower: (d, node) => lowerGlobalPool(d, node, 'mean') },
@@ -100,7 +106,7 @@ function lowerConv(d: Draft, node: Node, source: Source = ownInput(node)): void 
   const weights = d.shape(wId);
   const outC = weights[0]!;
   const window = windowOf(d, node, source, weights.slice(2), outC, number(node, 'group', 1));
-  const folded = foldBatchNormalization(d, node, outC);
+  const folded = foldBatchNormalization(d, node, () => d.read(wId), outC);
   const out = folded?.out ?? node.outputs[0]!;
   const constant = d.isConstant(wId) && (node.inputs[2] === undefined || d.isConstant(node.inputs[2]));
   const form = constant && !d.inSetup && d.bytes(wId) > 0 && d.bytes(out) > 0 ? blockedForm(d, xId, window) : undefined;
@@ -134,10 +140,11 @@ function scaleAndShift(d: Draft, node: Node, channels: number): { scale: View; s
   return { scale, shift: d.vector('sub', beta, d.vector('mul', mean, scale, channels), channels) };
 }
 
-/** A BatchNormalization that alone follows the Conv `node`, multiplied into its weights at setup. */
+/** A BatchNormalization that alone follows the convolution `node`, multiplied at setup into `kernel`, its weights by output channel. */
 function foldBatchNormalization(
   d: Draft,
   node: Node,
+  kernel: () => View,
   channels: number,
 ): { weights: View; bias: View; out: ValueId } | undefined {
   const next = d.soleConsumer(node.outputs[0]!);
@@ -149,7 +156,7 @@ function foldBatchNormalization(
   d.absorb(next);
   return d.atSetup(() => {
     const { scale, shift } = scaleAndShift(d, next, channels);
-    const source = d.read(wId);
+    const source = kernel();
     const weights = d.temporary(source.length);
     const each = source.length / 4 / channels;
     d.emit('binary', [source, scale, weights], [BINARY_OPS.mul, 2, channels, each, each, 1, 1, 0]);

@@ -126,6 +126,24 @@ const depthwise: DrawCase = draw => {
   };
 };
 
+const transposed: DrawCase = draw => {
+  const groups = oneOf(draw, [1, 1, 2]);
+  const [inC, perGroup] = [groups * between(draw, 1, 20), oneOf(draw, [16, between(draw, 1, 9)])];
+  const kernel = [between(draw, 1, 4), between(draw, 1, 4)];
+  const pads = [...kernel, ...kernel].map(size => between(draw, 0, Math.floor((size - 1) / 2)));
+  return {
+    op: 'ConvTranspose',
+    inputs: [
+      f32(draw, [between(draw, 1, 2), inC, between(draw, 1, 9), between(draw, 1, 9)]),
+      f32(draw, [inC, perGroup, ...kernel]),
+      draw() < 0.5 ? f32(draw, [groups * perGroup]) : undefined,
+    ],
+    weights: draw() < 0.8 ? [1, 2] : [],
+    attributes: { group: groups, strides: [between(draw, 1, 3), between(draw, 1, 3)], pads },
+    ...sumBound((inC / groups) * kernel[0]! * kernel[1]!),
+  };
+};
+
 const pool =
   (op: string): DrawCase =>
   draw => {
@@ -271,6 +289,7 @@ export const CASES: Readonly<Record<string, DrawCase>> = {
   Gemm: gemm,
   Conv: convolution,
   'Conv, depthwise': depthwise,
+  ConvTranspose: transposed,
   MaxPool: pool('MaxPool'),
   AveragePool: pool('AveragePool'),
   GlobalAveragePool: globalPool('GlobalAveragePool'),
