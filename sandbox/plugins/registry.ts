@@ -155,14 +155,18 @@ export class PluginRegistry {
    * Installs a package, if the policy admits it, and makes it the active version of its name. When this resolves, it is durable and
    * recorded. To install the active version again changes nothing; to install another one that is there makes it active.
    *
-   * @param bytes - The package; it is not trusted, and nothing of it is run.
+   * @param source - The package (copied); it is not trusted, and nothing of it is run.
    * @param options.allowEscalation - Install it also where it asks for capabilities or limits that the active version did not.
-   * @throws {CloisterError} `INVALID_PLUGIN` when it is malformed, does not verify, is for another version of the plugin interface, or
-   *   the same version is installed with other content; `POLICY_REFUSED` when the policy does not admit it, it asks for more than the
+   * @throws {CloisterError} `INVALID_ARGUMENT` when it is no bytes; `INVALID_PLUGIN` when it is malformed, does not verify, is for another
+   *   version of the plugin interface, or the same version is installed with other content; `POLICY_REFUSED` when the policy does not admit it, it asks for more than the
    *   active version without `allowEscalation`, or another publisher signed the versions that are there; `LOCKED`, `STORE_FAILED`;
    *   what the log throws. Each is recorded.
    */
-  async install(bytes: Uint8Array, options: { readonly allowEscalation?: boolean } = {}): Promise<InstallReport> {
+  async install(source: Uint8Array, options: { readonly allowEscalation?: boolean } = {}): Promise<InstallReport> {
+    if (!(source instanceof Uint8Array)) {
+      throw new CloisterError('INVALID_ARGUMENT', `install: expected the bytes of a package, got ${typeof source}`);
+    }
+    const bytes = source.slice(); // what is checked is what is kept, whatever the caller does meanwhile
     const seen = { digest: `sha256:${sha256Hex(bytes)}`, id: '' };
     return await this.#recorded(seen, async () => {
       const plugin = readPackage(bytes);

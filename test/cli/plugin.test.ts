@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { PLUGIN_KINDS, readPackage } from '../../sandbox/index.ts';
 import { pluginTemplate } from '../../src/cli/plugin-templates.ts';
-import { freshFolder } from '../sandbox/plugins/packages.ts';
+import { openCloister } from '../../src/service/index.ts';
+import { freshFolder, packed } from '../sandbox/plugins/packages.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'cli', 'main.ts');
 const folders: string[] = [];
@@ -117,6 +118,20 @@ describe('cloister plugin', () => {
     const changed = install('--json');
     expect(changed.status).toBe(3);
     expect(json(changed)).toMatchObject({ error: { code: 'INVALID_PLUGIN' } });
+  });
+
+  test('waits for nobody who has the cloister open, and may be looked at beside it', async () => {
+    await using cloister = await openCloister({
+      dir: at('data'),
+      policy: { isolation: 'isolate', plugins: { unsigned: true } },
+    });
+    policy({ unsigned: true });
+    await cloister.plugins().install(packed());
+    pack('a.cloister-plugin');
+    const busy = plugin('install', 'a.cloister-plugin', '--policy', 'policy.json', '--json');
+    expect(busy.status).toBe(7);
+    expect(json(busy)).toMatchObject({ error: { code: 'LOCKED' } });
+    expect(json(plugin('list', '--json'))).toMatchObject([{ name: '@acme/lower' }]);
   });
 
   test('writes nothing over what is there', () => {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { linkSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { readPackage, type SourceManifest } from '../../sandbox/index.ts';
@@ -132,6 +132,22 @@ describe('a cloister', () => {
 });
 
 describe('the policy', () => {
+  test('is refused before anything is made, where it names a key that is none or a capability that is not there', async () => {
+    const dir = join(outside, 'data');
+    const { vkey } = await makePublisherKey(join(outside, 'keys'), 'acme');
+    const misspelt = vkey.replace('acme', 'acne');
+    for (const plugins of [
+      { publishers: [misspelt] },
+      { capabilities: { logs: {} } },
+      { capabilities: { log: { call: 1 } } },
+    ]) {
+      const refused = { code: 'INVALID_POLICY', message: expect.stringContaining('plugins.') };
+      await expect(openCloister({ dir, policy: { plugins } })).rejects.toMatchObject(refused);
+      await expect(verifyPlugins(dir, { plugins })).rejects.toMatchObject(refused);
+    }
+    expect(existsSync(dir)).toBe(false);
+  });
+
   test('holds what it says of plugins, and refuses what it does not know', () => {
     expect(parsePolicy({}).plugins).toMatchObject({ publishers: [], unsigned: false, capabilities: {} });
     for (const plugins of [{ publisher: [] }, { publishers: ['acme'] }, { unsigned: 'yes' }, { limits: { wallMs: 0 } }])

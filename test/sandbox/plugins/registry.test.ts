@@ -199,6 +199,20 @@ describe('an upgrade', () => {
   });
 });
 
+describe('what is installed', () => {
+  test('is what was passed, whatever becomes of it meanwhile', async () => {
+    const { registry } = world();
+    const bytes = version('1.0.0');
+    const installing = registry.install(bytes);
+    bytes.fill(0);
+    const { digest } = await installing;
+    expect(registry.open('@acme/lower').digest).toBe(digest);
+    await expect(registry.install('a path' as unknown as Uint8Array)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
+  });
+});
+
 describe('what lies in the folder', () => {
   test('is verified again: a package that was changed, cut, replaced or lost is told, and not opened', async () => {
     const { registry, folder } = world();
