@@ -3,7 +3,7 @@
  * @module
  */
 import { type Capability, type Crossing, type LendingHost, type Method, Refusal } from './capability.ts';
-import { CAPABILITIES, CAPABILITY_LIST, type CapabilityName, type Lent } from './table.ts';
+import { CAPABILITY_LIST, type CapabilityName, type Lent } from './table.ts';
 
 /** How often a capability was used, and what crossed the bridge for it. */
 export interface Use {
@@ -196,9 +196,4 @@ function deepFreeze(value) {
 const loans = { __proto__: null };
 ${parts.join('\n')}
 defineProperty(globalThis, 'lent', { value: freeze(loans) });`;
-}
-
-/** Whether this is the name of a capability. */
-export function isCapabilityName(name: string): name is CapabilityName {
-  return Object.hasOwn(CAPABILITIES, name);
 }

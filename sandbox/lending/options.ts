@@ -2,8 +2,8 @@
  * Which capabilities are lent, checked. Apart from the capabilities, so that a worker starts without loading the schema.
  * @module
  */
-import { z } from 'zod';
 import { CloisterError } from '../../src/base/index.ts';
+import * as z from '../../src/base/zod.ts';
 import type { Bound } from './capability.ts';
 import { CAPABILITY_LIST, type Lent, type LentInput } from './table.ts';
 
