@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -286,22 +286,44 @@ describe('a record', () => {
   });
 });
 
-const CHILD = `
-  import { readFileSync } from 'node:fs';
+const IMPORTS = `
+  import fs, { readFileSync } from 'node:fs';
+  import { syncBuiltinESMExports } from 'node:module';
   import { openPluginRegistry } from ${JSON.stringify(join(import.meta.dirname, '../../../sandbox/plugins/registry.ts'))};
   import { pluginPolicySchema } from ${JSON.stringify(join(import.meta.dirname, '../../../sandbox/plugins/policy.ts'))};
-  const [folder, rounds, ...files] = process.argv.slice(2);
   const policy = pluginPolicySchema.parse({ unsigned: true });
-  const registry = openPluginRegistry(folder, { policy, record: async () => {} });
+  const open = folder => openPluginRegistry(folder, { policy, record: async () => {} });
+`;
+
+/** Installs packages in turn. */
+const INSTALLER = `${IMPORTS}
+  const [folder, rounds, ...files] = process.argv.slice(2);
+  const registry = open(folder);
   const packages = files.map(file => readFileSync(file));
   process.stdout.write('ready\\n');
   for (let i = 0; i < Number(rounds); i++) await registry.install(packages[i % packages.length]);
 `;
 
+/** Installs or removes one version, and kills itself before the call number `last` to the file system that changes something. */
+const DOOMED = `${IMPORTS}
+  const [folder, last, change] = process.argv.slice(2);
+  let calls = 0;
+  for (const name of ['openSync', 'writeFileSync', 'fchmodSync', 'fsyncSync', 'closeSync', 'renameSync', 'unlinkSync', 'rmSync', 'mkdirSync']) {
+    const call = fs[name];
+    fs[name] = (...given) => {
+      if (++calls === Number(last)) process.kill(process.pid, 'SIGKILL');
+      return call(...given);
+    };
+  }
+  syncBuiltinESMExports();
+  if (change === 'remove') await open(folder).remove('@acme/lower', '1.1.0');
+  else await open(folder).install(readFileSync(change));
+`;
+
 /** Starts a process that installs `files` in turn. */
 async function installer(folder: string, rounds: number, files: readonly string[]) {
   const script = join(freshFolder(), 'install.mjs');
-  writeFileSync(script, CHILD);
+  writeFileSync(script, INSTALLER);
   const child = spawn(process.execPath, [script, folder, String(rounds), ...files], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -319,14 +341,47 @@ function filesOf(packed: readonly Uint8Array[]): readonly string[] {
 }
 
 describe('processes', () => {
+  test('that die before any call to the file system leave what was before or what is after', {
+    timeout: 240_000,
+  }, async () => {
+    const script = join(freshFolder(), 'doomed.mjs');
+    writeFileSync(script, DOOMED);
+    const [older, newer] = [version('1.0.0'), version('1.1.0')];
+    const [file] = filesOf([newer]);
+    const [one, two] = ['@acme/lower@1.0.0 active', '@acme/lower@1.1.0 active,@acme/lower@1.0.0'];
+    for (const change of ['install', 'remove'] as const) {
+      const states: string[] = [];
+      for (let last = 1, alive = false; !alive; last++) {
+        const { registry, folder } = world();
+        await registry.install(older);
+        if (change === 'remove') await registry.install(newer);
+        const what = change === 'remove' ? change : file!;
+        const { signal } = spawnSync(process.execPath, [script, folder, String(last), what], { stdio: 'inherit' });
+        alive = signal !== 'SIGKILL';
+        states.push(shown(registry).join());
+        expect(registry.verify().filter(check => !check.ok)).toEqual([]);
+        // What is left by the dead stands in nobody's way, and is gone after the next change.
+        await registry.install(newer);
+        expect(shown(registry).join()).toBe(two);
+        expect(readdirSync(folder).sort()).toEqual([...packages(folder), 'installed.json', 'lock'].sort());
+        expect(packages(folder)).toHaveLength(2);
+      }
+      // One moment at which it changes, neither the first nor the last.
+      const [before, after] = change === 'install' ? [one, two] : [two, one];
+      const at = states.indexOf(after);
+      expect(at).toBeGreaterThan(3);
+      expect(states).toEqual([...Array(at).fill(before), ...Array(states.length - at).fill(after)]);
+    }
+  });
+
   test('killed at any moment leave what was before or what is after', { timeout: 120_000 }, async () => {
     const { registry, folder } = world();
     const versions = ['1.0.0', '1.1.0', '1.2.0', '1.3.0'];
     const files = filesOf(versions.map(text => version(text)));
     let seen = 0;
-    for (let round = 0; round < 15; round++) {
+    for (let round = 0; round < 6; round++) {
       const child = await installer(folder, 1_000_000, files);
-      await sleep(5 + 7 * round);
+      await sleep(5 + 17 * round);
       child.kill('SIGKILL');
       await once(child, 'exit');
       const list = registry.list();
