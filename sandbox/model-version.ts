@@ -136,14 +136,19 @@ export class ModelVersion {
 
   /**
    * Asks a worker, and another one where the first was ended before it came to this request, or crashed on it for the first time.
-   * A worker that answered in another form is ended.
+   * A worker that answered in another form is ended. What was let in once is not refused for what happens to others meanwhile, but
+   * waits for `wallMs` at most, where something that is independent of others waits as long as it takes.
    */
   async #serve<T>(ask: Ask<T>): Promise<T> {
+    const { wallMs } = this.#loading.limits;
+    let waitsUntil = ask.independent ? Number.POSITIVE_INFINITY : 0;
     this.#calls++;
     try {
       for (let crashes = 0; ; ) {
         if (this.#closed) throw closed(this.#loading.name);
-        const outcome = await this.#attempt(ask);
+        const probe = await this.#enter(waitsUntil, ask.signal);
+        waitsUntil ||= performance.now() + wallMs;
+        const outcome = await this.#attempt(ask, waitsUntil).finally(() => this.#breaker.leave(probe));
         if ('answer' in outcome) return outcome.answer;
         const { error, waiting } = outcome;
         if (waiting) continue;
@@ -157,46 +162,44 @@ export class ModelVersion {
   }
 
   /** One attempt: an answer, or how the worker ended. Throws where no worker was ended, and where another would not help. */
-  async #attempt<T>(ask: Ask<T>): Promise<{ answer: T } | { error: CloisterError; waiting: boolean }> {
-    const { inputs, independent, signal } = ask;
+  async #attempt<T>(
+    { inputs, independent, signal, of }: Ask<T>,
+    waitsUntil: number,
+  ): Promise<{ answer: T } | { error: CloisterError; waiting: boolean }> {
     if (inputs && !independent) this.#quarantine.assertFree(inputs);
-    const probe = await this.#enter(ask);
+    let worker: WorkerProcess;
     try {
-      let worker: WorkerProcess;
-      try {
-        worker = await abortable(this.#alive(), signal);
-      } catch (error) {
-        const passing = isCloisterError(error) && error.code !== 'CLOSED' && error.code !== 'ABORTED';
-        if (independent && passing) return { error, waiting: true };
-        throw error;
-      }
-      try {
-        const answer = await ask.of(worker);
-        this.#breaker.succeeded();
-        if (inputs) this.#quarantine.answered(inputs);
-        return { answer };
-      } catch (error) {
-        if (!isCloisterError(error)) throw error;
-        if (error.code === 'WORKER_CRASHED' && error.detail['waiting'] === true) return { error, waiting: true };
-        if (error.code !== 'WORKER_CRASHED' && !isFinal(error)) throw error;
-        worker.kill(error);
-        this.#breaker.failed(error);
-        if (inputs) this.#quarantine.ended(inputs);
-        return { error, waiting: false };
-      }
-    } finally {
-      this.#breaker.leave(probe);
+      worker = await abortable(this.#alive(), signal);
+    } catch (error) {
+      const passing = isCloisterError(error, 'WORKER_CRASHED') || isCloisterError(error, 'LIMIT_EXCEEDED');
+      if (passing && performance.now() < waitsUntil) return { error, waiting: true };
+      throw error;
+    }
+    try {
+      const answer = await of(worker);
+      this.#breaker.succeeded();
+      if (inputs) this.#quarantine.answered(inputs);
+      return { answer };
+    } catch (error) {
+      if (!isCloisterError(error)) throw error;
+      if (error.code === 'WORKER_CRASHED' && error.detail['waiting'] === true) return { error, waiting: true };
+      if (error.code !== 'WORKER_CRASHED' && !isFinal(error)) throw error;
+      worker.kill(error);
+      this.#breaker.failed(error);
+      if (inputs) this.#quarantine.ended(inputs);
+      return { error, waiting: false };
     }
   }
 
-  /** Lets a request in, one that is independent of others when its time has come. */
-  async #enter({ independent, signal }: RunOptions): Promise<boolean> {
+  /** Lets a request in; one that may wait, when its time has come. */
+  async #enter(waitsUntil: number, signal: AbortSignal | undefined): Promise<boolean> {
     while (true) {
       try {
         return this.#breaker.enter();
       } catch (error) {
-        if (!independent || !isCloisterError(error, 'GUEST_REFUSED')) throw error;
-        await abortable(delay(Number(error.detail['retryAfterMs'])), signal);
+        const retryAfterMs = isCloisterError(error, 'GUEST_REFUSED') ? Number(error.detail['retryAfterMs']) : Infinity;
+        if (performance.now() + retryAfterMs >= waitsUntil) throw error;
+        await abortable(delay(retryAfterMs), signal);
         if (this.#closed) throw closed(this.#loading.name);
       }
     }
