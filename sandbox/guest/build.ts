@@ -19,6 +19,8 @@ export async function buildGuest(): Promise<void> {
     platform: 'neutral',
     target: 'es2024',
     legalComments: 'none',
+    minifySyntax: true,
+    minifyWhitespace: true,
     logLevel: 'warning',
   });
 }
