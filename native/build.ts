@@ -1,6 +1,6 @@
 /**
- * Builds the addon into `native/build/`. `npm ci` runs it; `npm run build:native` runs it again. An install never fails
- * for want of a compiler: it says so in one line, and everything runs on the reference backend.
+ * Builds the addon and the launcher into `native/build/`. `npm ci` runs it; `npm run build:native` runs it again. An install never
+ * fails for want of a compiler: it says so in one line, everything runs on the reference backend, and workers are not confined.
  * @module
  */
 import { spawnSync } from 'node:child_process';
@@ -16,26 +16,34 @@ const stampFile = join(output, 'stamp');
 const logFile = join(output, 'build.log');
 const require = createRequire(import.meta.url);
 
-if (import.meta.main) build();
+/** What the launcher is made of. The addon has no part in it, so a change here does not build the addon again. */
+const LAUNCHER_SOURCES = [join('os', 'launcher.cc'), join('os', 'syscalls.h')] as const;
+
+if (import.meta.main && process.env['CLOISTER_NATIVE'] !== 'off') build();
 
 function build(): void {
-  if (process.env['CLOISTER_NATIVE'] === 'off') return;
+  const addon = buildAddon();
+  const launcher = process.platform === 'linux' ? buildOwnLauncher() : undefined;
+  const unconfined = 'workers are not confined by the system';
+  const lost =
+    addon === undefined
+      ? launcher && `the launcher was not built: ${launcher}; ${unconfined}`
+      : `native kernels were not built: ${addon}; everything runs on the reference backend${launcher ? `, and ${unconfined}` : ''}`;
+  if (lost !== undefined) console.error(`cloister: ${lost}. To build later: npm run build:native`);
+}
+
+/** Builds the addon if its sources have changed. Returns what went wrong, if anything did. */
+function buildAddon(): string | undefined {
   const stamp = sourcesDigest();
-  if (existsSync(binary) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return;
+  if (existsSync(binary) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return undefined;
   mkdirSync(output, { recursive: true });
   rmSync(stampFile, { force: true });
 
   const failure = attempt();
-  if (failure === undefined) {
-    writeFileSync(stampFile, stamp);
-    return;
-  }
   // A binary of older sources does not stay behind: it would be loaded.
-  rmSync(binary, { force: true });
-  console.error(
-    `cloister: native kernels were not built: ${failure}; everything runs on the reference backend. ` +
-      'To build later: npm run build:native',
-  );
+  if (failure === undefined) writeFileSync(stampFile, stamp);
+  else rmSync(binary, { force: true });
+  return failure;
 }
 
 /** Builds. Returns what went wrong, if anything did. */
@@ -52,6 +60,7 @@ function sourcesDigest(): string {
   const hash = createHash('sha256');
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter(name => /\.(cc|h|gyp)$/.test(name) && !/^(build|prebuilds|node)[\\/]/.test(name))
+    .filter(name => !LAUNCHER_SOURCES.includes(name))
     .sort();
   for (const name of names)
     hash
@@ -102,6 +111,43 @@ function runNodeGyp(): { good: boolean; text: string } {
     if (run.status !== 0) return { good: false, text };
   }
   return { good: true, text };
+}
+
+/** As {@link buildAddon}, for the launcher. */
+function buildOwnLauncher(): string | undefined {
+  const launcher = join(output, 'Release', 'cloister-launch');
+  const stampOfLauncher = join(output, 'launcher-stamp');
+  const hash = createHash('sha256').update(`${process.arch} ${process.env['CXX'] ?? ''}`);
+  for (const name of LAUNCHER_SOURCES) hash.update(readFileSync(join(folder, name)));
+  const stamp = hash.digest('hex');
+  if (existsSync(launcher) && existsSync(stampOfLauncher) && readFileSync(stampOfLauncher, 'utf8') === stamp)
+    return undefined;
+  rmSync(launcher, { force: true });
+  const failure = buildLauncher(launcher);
+  if (failure === undefined) writeFileSync(stampOfLauncher, stamp);
+  return failure;
+}
+
+/**
+ * Compiles the launcher to `target`: without libraries where the machine has them to link with, so that it starts in less than a
+ * millisecond and runs on any Linux. Returns what went wrong, if anything did.
+ */
+export function buildLauncher(target: string): string | undefined {
+  const compilers = process.env['CXX'] ? [process.env['CXX']] : ['c++', 'g++', 'clang++'];
+  const compiler = compilers.find(answers);
+  if (compiler === undefined) return 'a C++ compiler (g++ or clang++) not found';
+  mkdirSync(dirname(target), { recursive: true });
+  const [program = '', ...rest] = compiler.trim().split(/\s+/);
+  const flags = ['-std=gnu++20', '-O2', '-fno-exceptions', '-fno-rtti', '-fstack-protector-strong', '-Wall', '-Wextra'];
+  let text = '';
+  for (const linking of [['-static'], ['-static-libgcc', '-pie', '-fPIE', '-Wl,-z,relro,-z,now']]) {
+    const source = join(folder, 'os', 'launcher.cc');
+    const run = spawnSync(program, [...rest, ...flags, ...linking, '-o', target, source], { encoding: 'utf8' });
+    if (run.status === 0) return undefined;
+    text = run.stderr ?? run.error?.message ?? '';
+  }
+  writeFileSync(join(folder, 'build', 'launcher.log'), text);
+  return `the compiler failed (log: ${join(folder, 'build', 'launcher.log')})`;
 }
 
 /** The environment of the tools: binding.gyp asks `node` where node-addon-api is, and that must be this one. */

@@ -19,6 +19,7 @@ export {
   type UnaryOp,
   type Window,
 } from './kernels.ts';
+export { findLauncher, type Launcher, packageRoot } from './launcher.ts';
 export { type Binding, loadBinding, type NativeStatus, nativeStatus } from './loader.ts';
 export { type MappedFile, mapFile } from './map-file.ts';
 export { type ModelFile, openModelFile } from './model-file.ts';

@@ -4,8 +4,9 @@
  */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { CloisterError } from '../src/base/index.ts';
+import { packageRoot } from './launcher.ts';
 
 /** What came of loading the binary. */
 export type NativeStatus =
@@ -59,13 +60,6 @@ function open(): NonNullable<typeof cached> {
   }
   applyEnvironment(binding);
   return { status: { kind: 'loaded', path }, binding };
-}
-
-/** The folder with this package's package.json, above `native/` in the sources and above `dist/native/` when built. */
-function packageRoot(): string {
-  let folder = import.meta.dirname;
-  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
-  return folder;
 }
 
 function applyEnvironment(binding: Binding): void {

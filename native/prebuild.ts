@@ -6,7 +6,8 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
-import { headersPrefix, toolEnvironment } from './build.ts';
+import { join } from 'node:path';
+import { buildLauncher, headersPrefix, toolEnvironment } from './build.ts';
 
 const require = createRequire(import.meta.url);
 const prebuildify = require.resolve('prebuildify/bin.js');
@@ -20,3 +21,11 @@ const run = spawnSync(process.execPath, [prebuildify, ...flags], {
   env: { ...toolEnvironment(), ...(headers !== undefined && { npm_config_nodedir: headers }) },
 });
 process.exitCode = run.status ?? 1;
+if (run.status === 0 && process.platform === 'linux') {
+  const target = join(import.meta.dirname, 'prebuilds', `linux-${process.arch}`, 'cloister-launch');
+  const failure = buildLauncher(target);
+  if (failure !== undefined) {
+    console.error(`cloister: the launcher was not built: ${failure}`);
+    process.exitCode = 1;
+  }
+}

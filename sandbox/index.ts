@@ -5,7 +5,7 @@
 
 export { bindInputs, type Dims } from './binding.ts';
 export type { BreakerState } from './breaker.ts';
-export { type Capabilities, LAYERS, type Layer } from './capabilities.ts';
+export { activeLayers, type Capabilities, LAYERS, type Layer, type LayerName } from './layers.ts';
 export {
   CAPABILITIES,
   type CapabilityName,

@@ -5,11 +5,13 @@
 import { CloisterError } from '../src/base/index.ts';
 import * as z from '../src/base/zod.ts';
 import type { PlanStore } from '../src/engine/index.ts';
-import { type Capabilities, probeCapabilities } from './capabilities.ts';
+import { type Confinement, chooseConfinement, probeConfinement } from './confinement/confinement.ts';
 import { copyOfModel, takeModel } from './given-model.ts';
+import { type Capabilities, LAYERS, type LayerName, requireLayers } from './layers.ts';
 import { type KvStore, type LentInput, memoryKv, parseLent } from './lending/index.ts';
 import { keepChanges } from './lending/keep.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
+import { listLayers } from './list-layers.ts';
 import { PlanNotes } from './plan-notes.ts';
 import { isSafeName } from './untrusted.ts';
 import type { Evaluation, Isolation, ReloadOptions, SandboxedModel, Walls } from './walls.ts';
@@ -30,6 +32,8 @@ export interface SandboxOptions {
   readonly limits?: LimitsInput | undefined;
   /** Workers that wait, started, for the next load or evaluation. Each holds about 60 MiB. `process` only. Default 1. */
   readonly warm?: number | undefined;
+  /** Layers without which the sandbox does not open: see {@link Capabilities}. Default none. */
+  readonly require?: readonly LayerName[] | undefined;
   /**
    * Where plans outlive the process, see `openPlanFiles`: a model that was loaded before is not planned again. Only this process reaches
    * it, never a guest or worker; programs from it are verified like all others. Only what a load is planned to is kept.
@@ -41,12 +45,20 @@ export interface SandboxOptions {
 
 /** The schema of {@link SandboxOptions}, with its defaults. Unknown keys are refused. */
 export const sandboxSchema: z.ZodType<
-  { isolation: Isolation; limits: Limits; warm: number; plans?: PlanStore | undefined; kv?: KvStore | undefined },
+  {
+    isolation: Isolation;
+    limits: Limits;
+    warm: number;
+    require: LayerName[];
+    plans?: PlanStore | undefined;
+    kv?: KvStore | undefined;
+  },
   SandboxOptions
 > = z.strictObject({
   isolation: z.enum(['process', 'isolate', 'none']).default('process'),
   limits: limitsSchema.prefault({}),
   warm: z.int().min(0).max(64).default(1),
+  require: z.array(z.enum(LAYERS)).default([]),
   plans: z.custom<PlanStore>(has('get', 'set', 'delete'), 'expected a store of plans: get, set, delete').optional(),
   kv: z.custom<KvStore>(has('read', 'apply'), 'expected a store of keys and values: read, apply').optional(),
 });
@@ -134,7 +146,7 @@ export interface Sandbox extends AsyncDisposable {
  * Opens a sandbox, and starts its warm workers in the background.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` on options that do not fit {@link sandboxSchema}; `MISSING_DEPENDENCY` when
- *   isolated-vm is not installed.
+ *   isolated-vm is not installed; `LAYER_UNAVAILABLE` when a layer that is required is not active here.
  * @example
  * ```ts
  * await using sandbox = await openSandbox({ limits: { wallMs: 2000 } });
@@ -151,15 +163,23 @@ export async function openSandbox(options: SandboxOptions = {}): Promise<Sandbox
       issues,
     });
   }
-  const { isolation, limits, warm, plans, kv = memoryKv() } = result.data;
-  const walls = await openWalls(isolation, warm, plans);
-  return new OpenSandbox(isolation, parseLimits(limits), walls, kv);
+  const { isolation, limits, warm, require, plans, kv = memoryKv() } = result.data;
+  const confinement = isolation === 'process' ? chooseConfinement(await probeConfinement(), require) : undefined;
+  const layers = listLayers(isolation, confinement);
+  requireLayers(layers, require);
+  const walls = await openWalls(isolation, confinement, warm, plans);
+  return new OpenSandbox(layers, parseLimits(limits), walls, kv);
 }
 
 /** Each isolation loads only what it needs. */
-async function openWalls(isolation: Isolation, warm: number, plans: PlanStore | undefined): Promise<Walls> {
+async function openWalls(
+  isolation: Isolation,
+  confinement: Confinement | undefined,
+  warm: number,
+  plans: PlanStore | undefined,
+): Promise<Walls> {
   const notes = plans && new PlanNotes(plans);
-  if (isolation === 'process') return (await import('./process-walls.ts')).openProcessWalls(warm, notes);
+  if (confinement !== undefined) return (await import('./process-walls.ts')).openProcessWalls(warm, notes, confinement);
   if (isolation === 'isolate') return (await import('./isolate-walls.ts')).openIsolateWalls(notes);
   return (await import('./no-walls.ts')).openNoWalls(plans);
 }
@@ -168,13 +188,15 @@ async function openWalls(isolation: Isolation, warm: number, plans: PlanStore | 
 class OpenSandbox implements Sandbox {
   readonly isolation: Isolation;
   readonly limits: Limits;
+  readonly #layers: Capabilities;
   readonly #walls: Walls;
   readonly #kv: KvStore;
   #keeping: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  constructor(isolation: Isolation, limits: Limits, walls: Walls, kv: KvStore) {
-    this.isolation = isolation;
+  constructor(layers: Capabilities, limits: Limits, walls: Walls, kv: KvStore) {
+    this.isolation = layers.isolation;
+    this.#layers = layers;
     this.limits = limits;
     this.#walls = walls;
     this.#kv = kv;
@@ -222,7 +244,7 @@ class OpenSandbox implements Sandbox {
   }
 
   capabilities(): Capabilities {
-    return probeCapabilities(this.isolation);
+    return this.#layers;
   }
 
   settled(): Promise<void> {

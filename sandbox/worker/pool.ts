@@ -3,6 +3,7 @@
  * @module
  */
 import { CloisterError } from '../../src/base/index.ts';
+import type { Confinement } from '../confinement/confinement.ts';
 import { type WorkerCommand, WorkerProcess } from './process.ts';
 
 const REFILL_MS = 100;
@@ -11,15 +12,20 @@ const REFILL_MS = 100;
 export class WorkerPool {
   readonly #size: number;
   readonly #command: WorkerCommand | undefined;
+  readonly #confinement: Confinement | undefined;
   readonly #warm: WorkerProcess[] = [];
   readonly #taken = new Set<WorkerProcess>();
   #refilling: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /** @param size - How many workers wait; 0 starts each when it is asked for. */
-  constructor(size: number, command?: WorkerCommand) {
+  /**
+   * @param size - How many workers wait; 0 starts each when it is asked for.
+   * @param confinement - How far the operating system confines them. Undefined: not at all.
+   */
+  constructor(size: number, command?: WorkerCommand, confinement?: Confinement) {
     this.#size = size;
     this.#command = command;
+    this.#confinement = confinement;
     this.#fill();
   }
 
@@ -66,6 +72,6 @@ export class WorkerPool {
   }
 
   #spawn(): WorkerProcess {
-    return this.#command === undefined ? new WorkerProcess() : new WorkerProcess(this.#command);
+    return new WorkerProcess(this.#command, this.#confinement);
   }
 }

@@ -2,13 +2,16 @@
  * One worker process, seen from the supervisor: its channel, its watch, and its end.
  * @module
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { SharedMemory } from '../../native/index.ts';
 import { CloisterError } from '../../src/base/index.ts';
+import type { Confinement } from '../confinement/confinement.ts';
+import { Launched } from '../confinement/launch.ts';
 import { limitError } from '../limit-error.ts';
 import type { Limits } from '../limits.ts';
 import { guestError, printable } from '../untrusted.ts';
@@ -66,6 +69,7 @@ export class WorkerProcess {
   readonly pid: number;
   /** Resolves when the process was reaped and its descriptors are closed. */
   readonly exited: Promise<void>;
+  readonly #launched: Launched;
   readonly #child: ChildProcess;
   readonly #socket: Socket;
   readonly #errors: Socket;
@@ -95,16 +99,16 @@ export class WorkerProcess {
   #baseCpuMs = 0;
   #usage: WorkerUsage = { cpuMs: undefined, peakMb: undefined };
 
-  constructor(command?: WorkerCommand) {
+  /** @param confinement - How far the operating system confines it. Undefined: not at all. */
+  constructor(command?: WorkerCommand, confinement?: Confinement) {
     const shared = openShared();
-    command ??= ownCommand(shared !== undefined);
-    this.#child = spawn(command.file, [...command.args], {
-      cwd: process.platform === 'win32' ? undefined : '/',
-      env: workerEnvironment(),
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...(shared ? [shared.descriptor] : [])],
-      windowsHide: true,
-      detached: false,
+    this.#launched = Launched.start({
+      ...(command ?? ownCommand(shared !== undefined, confinement)),
+      env: workerEnvironment(confinement),
+      confinement,
+      descriptors: shared ? [shared.descriptor] : [],
     });
+    this.#child = this.#launched.child;
     this.pid = this.#child.pid ?? 0;
     shared?.closeDescriptor();
     this.#shared = shared;
@@ -143,7 +147,8 @@ export class WorkerProcess {
     });
     this.#child.on('close', (code, signal) => {
       alive.delete(this.#child);
-      this.#end ??= this.#crash(signal ? `it was ended by ${signal}` : `it exited with code ${code}`, code, signal);
+      this.#end ??= this.#ending(code, signal);
+      this.#launched.release();
       this.#socket.destroy();
       this.#finish();
       reaped.resolve();
@@ -228,6 +233,7 @@ export class WorkerProcess {
       const inbox = onMessage && this.#inbox(id, limits, onMessage, reject);
       this.#pending.set(id, { limits, inbox, resolve, reject, start: performance.now(), cpuStart: undefined });
     });
+    if (this.#greeted) this.#launched.limitMemory(this.#baseMb, limits.memoryMb);
     this.#reference();
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref();
     const send = (): void => {
@@ -323,6 +329,17 @@ export class WorkerProcess {
     for (const frame of frames) this.#take(frame);
   }
 
+  /** It is of use once it is known to be confined. */
+  #welcome(header: Readonly<Record<string, unknown>>): void {
+    if (this.#end !== undefined) return;
+    try {
+      this.#launched.assertConfined();
+      this.#greeting.resolve(header);
+    } catch (error) {
+      this.kill(error instanceof CloisterError ? error : this.#crash('it ended as it greeted'));
+    }
+  }
+
   #take(frame: Frame): void {
     if (this.#end !== undefined) return;
     const { id, header } = frame;
@@ -339,7 +356,9 @@ export class WorkerProcess {
       if (this.#shared && header['shared'] === SHARED_BYTES) this.#lane = new Lane(this.#shared.bytes, 'supervisor');
       this.#baseMb = this.#meter.memory()?.rssMb ?? 0;
       this.#baseCpuMs = this.#meter.cpuMs() ?? 0;
-      this.#greeting.resolve(header);
+      const [waiting] = this.#pending.values();
+      if (waiting !== undefined) this.#launched.limitMemory(this.#baseMb, waiting.limits.memoryMb);
+      void this.#launched.reported.then(() => this.#welcome(header));
       return;
     }
     // In order, so that no request can be kept waiting past its limits while others are answered.
@@ -462,6 +481,14 @@ export class WorkerProcess {
     this.#reference();
   }
 
+  /** Why it ended by itself. */
+  #ending(code: number | null, signal: string | null): CloisterError {
+    const [head] = this.#pending.values();
+    if (head !== undefined && this.#launched.ranOutOfMemory()) return limitError('memoryMb', head.limits.memoryMb);
+    const refused = this.#greeted ? undefined : this.#launched.failure(code, this.#stderr);
+    return refused ?? this.#crash(signal ? `it was ended by ${signal}` : `it exited with code ${code}`, code, signal);
+  }
+
   #crash(what: string, exitCode?: number | null, signal?: string | null): CloisterError {
     const stderr = diagnostics(this.#stderr);
     if (stderr.some(line => /out of memory|heap limit/i.test(line))) {
@@ -482,22 +509,29 @@ export class WorkerProcess {
  *
  * @param shared - Whether it inherits shared memory.
  */
-export function ownCommand(shared: boolean): WorkerCommand {
+export function ownCommand(shared: boolean, confinement: Confinement | undefined): WorkerCommand {
   const here = fileURLToPath(import.meta.url);
   const main = join(dirname(here), `main${extname(here)}`);
   return {
     file: process.execPath,
     // isolated-vm asks for the first flag. The heap of the worker itself holds no model and no tensor.
     args: [
-      ...['--no-node-snapshot', '--max-old-space-size=192', '--no-warnings'],
+      ...['--no-node-snapshot', '--max-old-space-size=192', '--no-warnings', ...unconfigured(confinement)],
       ...[main, String(process.pid), ...(shared ? [String(SHARED_FD)] : [])],
     ],
   };
 }
 
+/** No configuration of OpenSSL: a confined worker cannot read the machine's, and has no use for any. */
+function unconfigured(confinement: Confinement | undefined): readonly string[] {
+  return confinement?.launcher === undefined ? [] : ['--openssl-config=/dev/null'];
+}
+
 /** Nothing of the caller's environment but the choice of kernels. */
-function workerEnvironment(): NodeJS.ProcessEnv {
+function workerEnvironment(confinement: Confinement | undefined): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = { TZ: 'UTC' };
+  // A confined worker cannot look up its quota of processors.
+  if (confinement?.launcher !== undefined) env['CLOISTER_THREADS'] = String(Math.min(64, availableParallelism()));
   for (const name of ['CLOISTER_ISA', 'CLOISTER_NATIVE', 'CLOISTER_THREADS', 'SystemRoot']) {
     const value = process.env[name];
     if (value !== undefined) env[name] = value;
@@ -508,7 +542,7 @@ function workerEnvironment(): NodeJS.ProcessEnv {
 /** What the run time itself says when it dies: known forms only, since whatever else is there a guest may have written. */
 function diagnostics(stderr: string): readonly string[] {
   const known =
-    /^(?:FATAL ERROR: |# Fatal |# Check failed|#\s*Fatal|Fatal |<--- Last few GCs|node: |Error: |[A-Za-z]*Error \[)/;
+    /^(?:FATAL ERROR: |# Fatal |cloister-launch: |# Check failed|#\s*Fatal|Fatal |<--- Last few GCs|node: |Error: |[A-Za-z]*Error \[)/;
   return stderr
     .split('\n')
     .filter(line => known.test(line))

@@ -70,6 +70,8 @@ export const ERROR_CODES = {
   LOCKED: 'another process holds the lock',
   /** The log, a checkpoint, a proof or a signature does not verify, or the log was rolled back. */
   AUDIT_INVALID: 'the audit log does not verify',
+  /** A layer of protection that is required is not active here. `detail.layers` names it; the message says why, and what mends it. */
+  LAYER_UNAVAILABLE: 'a required layer of protection is not active here',
   /** An optional package or the native binary is missing. `detail.install` is the command that mends it. */
   MISSING_DEPENDENCY: 'an optional part is not installed',
 } as const;

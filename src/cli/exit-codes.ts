@@ -65,6 +65,7 @@ const BY_CODE = {
   STORE_FAILED: 'storage',
   LOCKED: 'storage',
   AUDIT_INVALID: 'verification',
+  LAYER_UNAVAILABLE: 'missing',
   MISSING_DEPENDENCY: 'missing',
 } as const satisfies Partial<Record<ErrorCode, Exit>>;
 

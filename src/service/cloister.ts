@@ -168,7 +168,12 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
   );
   await assertLedgerKnows(ledger, log, anchor?.size ?? 0, ledgerFile);
   const sandbox = opened.use(
-    await openSandbox({ isolation: policy.isolation, limits: policy.limits, plans: openPlanFiles(plansDir) }),
+    await openSandbox({
+      isolation: policy.isolation,
+      limits: policy.limits,
+      require: policy.require,
+      plans: openPlanFiles(plansDir),
+    }),
   );
   const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox, scheduler, openPlugins });
   await cloister.start();

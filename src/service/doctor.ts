@@ -3,7 +3,7 @@
  * @module
  */
 import { join } from 'node:path';
-import type { Capabilities } from '../../sandbox/index.ts';
+import type { Capabilities, Layer } from '../../sandbox/index.ts';
 import { isCloisterError } from '../base/index.ts';
 import { paths } from './directory.ts';
 import { measurePlanFiles, PLAN_FILES_BYTES } from './plan-files.ts';
@@ -141,9 +141,16 @@ const WALLS = {
   wallWatch: 'watch on time',
   cpuWatch: 'watch on processor time',
   memoryWatch: 'watch on memory',
+  noNewPrivileges: 'privileges',
   filesystem: 'file system',
   systemCalls: 'system calls',
+  network: 'network',
+  namespaces: 'namespaces',
+  resourceLimits: 'resource limits',
+  parentDeath: 'death with the supervisor',
   memoryCap: 'memory cap',
+  taskCap: 'task cap',
+  cpuShare: 'processor share',
 } as const satisfies Record<keyof Capabilities['layers'], string>;
 
 /** The walls around a worker, as the sandbox reports them. */
@@ -151,13 +158,18 @@ async function checkWalls(): Promise<readonly Check[]> {
   const { openSandbox } = await import('../../sandbox/index.ts');
   try {
     await using sandbox = await openSandbox({ isolation: 'process', warm: 0 });
-    return Object.entries(sandbox.capabilities().layers).map(([layer, { status, ...more }]) => ({
-      name: `wall: ${WALLS[layer as keyof typeof WALLS]}`,
-      state: status === 'active' ? ('ok' as const) : ('degraded' as const),
-      found: 'why' in more ? `${status}: ${more.why}` : status,
-      ...(status === 'active' ? {} : { mend: 'run the service in a container, or as a user who may do nothing else' }),
-    }));
+    return Object.entries(sandbox.capabilities().layers).map(([name, layer]) =>
+      checkWall(WALLS[name as keyof typeof WALLS], layer),
+    );
   } catch {
     return []; // the worker check above already says why
   }
+}
+
+function checkWall(wall: string, layer: Layer): Check {
+  const name = `wall: ${wall}`;
+  if (layer.status === 'active') return { name, state: 'ok', found: `active${layer.how ? `: ${layer.how}` : ''}` };
+  if (layer.status === 'not requested')
+    return { name, state: 'ok', found: `${layer.status}: costs some microseconds a call` };
+  return { name, state: 'degraded', found: `unavailable: ${layer.why}`, mend: layer.mend };
 }

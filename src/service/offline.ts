@@ -176,7 +176,12 @@ export async function inspectModel(file: string, options: InspectOptions = {}): 
   const policy = parsePolicy(options.policy ?? {});
   const { modelBytes: limitBytes } = policy.limits;
   const bytes = await readRegularFile(file, limitBytes, 'MODEL_TOO_LARGE');
-  await using sandbox = await openSandbox({ isolation: policy.isolation, limits: policy.limits, warm: 0 });
+  await using sandbox = await openSandbox({
+    isolation: policy.isolation,
+    limits: policy.limits,
+    require: policy.require,
+    warm: 0,
+  });
   const external = openBeside(file, { limitBytes });
   const { dims } = options;
   const model = await sandbox.load(bytes, { name: basename(file), external, ...(dims && { dims }) });

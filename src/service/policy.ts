@@ -2,6 +2,7 @@
  * The policy: what a request may do. Written by the operator, as an object or a JSON file; read once, when a cloister opens.
  * @module
  */
+import { LAYERS, type LayerName } from '../../sandbox/layers.ts';
 import { type Limits, type LimitsInput, limitsSchema } from '../../sandbox/limits.ts';
 import { type PluginPolicy, type PluginPolicyInput, pluginPolicySchema } from '../../sandbox/plugins/policy.ts';
 import { CloisterError, canonicalJson, type Json, limitOf } from '../base/index.ts';
@@ -39,6 +40,8 @@ export interface Policy {
    * process, for models you trust. `none`: no isolation; recorded with every entry.
    */
   readonly isolation: 'process' | 'isolate' | 'none';
+  /** Layers of protection without which nothing starts: see `Capabilities`. Default none. */
+  readonly require: readonly LayerName[];
   /** Limits of each model. */
   readonly limits: Limits;
   /** Whether `model.run` may hand raw outputs to the caller. `refuse` (default) leaves only releases under a budget. */
@@ -52,6 +55,7 @@ export interface Policy {
 /** A policy as a person writes it: every key but a budget's epsilon may be left out. */
 export interface PolicyInput {
   readonly isolation?: Policy['isolation'] | undefined;
+  readonly require?: Policy['require'] | undefined;
   readonly limits?: LimitsInput | undefined;
   readonly rawOutputs?: Policy['rawOutputs'] | undefined;
   readonly budgets?:
@@ -63,6 +67,7 @@ export interface PolicyInput {
 /** The schema of a policy. Unknown keys are refused: a misspelt protection is worse than none. */
 export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
   isolation: z.enum(['process', 'isolate', 'none']).default('process'),
+  require: z.array(z.enum(LAYERS)).default([]),
   limits: limitsSchema.prefault({}),
   rawOutputs: z.enum(['allow', 'refuse']).default('refuse'),
   budgets: z
