@@ -509,7 +509,7 @@ export class WorkerProcess {
  *
  * @param shared - Whether it inherits shared memory.
  */
-export function ownCommand(shared: boolean, confinement: Confinement | undefined): WorkerCommand {
+export function ownCommand(shared: boolean, confinement?: Confinement): WorkerCommand {
   const here = fileURLToPath(import.meta.url);
   const main = join(dirname(here), `main${extname(here)}`);
   return {
