@@ -9,9 +9,10 @@
  * @module
  */
 import type { EvaluateOptions, GuestVerdict } from './evaluation.ts';
+import { sizeOf } from './lending/kv.ts';
 import { changesBetween, type KvChanges } from './lending/kv-store.ts';
 import type { Use, Uses } from './lending/lending.ts';
-import { CAPABILITY_LIST, type Lent } from './lending/table.ts';
+import { CAPABILITY_LIST, type CapabilityOptions, type Lent } from './lending/table.ts';
 import type { Limits } from './limits.ts';
 import { count, isRecord, printable, refuseGuest } from './untrusted.ts';
 import type { EvaluateRequest } from './walls.ts';
@@ -24,6 +25,8 @@ const LINE_FRAME_BYTES = 64;
 /** Bytes of the text of what was thrown: 2,000 characters. */
 const ERROR_BYTES = 8_000;
 const NO_CHANGE_BYTES = '[]'.length;
+/** Brackets, quotes, commas and `null` around a key and a value. */
+const CHANGE_FRAME_BYTES = 16;
 
 /** What a worker is asked. */
 export function encodeRequest({ source, limits, lent, seed, entries, model }: EvaluateRequest): {
@@ -44,10 +47,9 @@ export function encodeRequest({ source, limits, lent, seed, entries, model }: Ev
  * The limits that the request itself is held to: those of the call, and room for what the worker says besides the lines and the value.
  * The worker holds its guest to the limits of the call.
  */
-export function requestLimits(limits: Limits, lent: Lent): Limits {
+export function requestLimits({ limits, lent, entries }: EvaluateRequest): Limits {
   const lines = lent.log === undefined ? 0 : limits.messages;
-  const changes =
-    lent.kv === undefined ? NO_CHANGE_BYTES : changeBytes(lent.kv.totalBytes, lent.kv.entries * lent.kv.keyBytes);
+  const changes = lent.kv === undefined ? NO_CHANGE_BYTES : changeBytes(entries, lent.kv);
   return {
     ...limits,
     messages: lines + USE_MESSAGES,
@@ -56,9 +58,10 @@ export function requestLimits(limits: Limits, lent: Lent): Limits {
   };
 }
 
-/** JSON spells a byte in six at most; a deleted key may be one that was there before. */
-function changeBytes(totalBytes: number, keyBytes: number): number {
-  return 6 * (2 * totalBytes + keyBytes) + 1_048_576;
+/** All that there was may be deleted, and as much written as there may be. JSON spells a byte in six at most. */
+function changeBytes(before: ReadonlyMap<string, string>, after: CapabilityOptions<'kv'>): number {
+  const bytes = 6 * (sizeOf(before) + after.totalBytes);
+  return bytes + CHANGE_FRAME_BYTES * (before.size + after.entries) + NO_CHANGE_BYTES;
 }
 
 /** What the worker makes of a request. */

@@ -9,7 +9,7 @@ import { type Confinement, chooseConfinement, probeConfinement } from './confine
 import { copyOfModel, takeModel } from './given-model.ts';
 import { type Capabilities, LAYERS, type LayerName, requireLayers } from './layers.ts';
 import { type KvStore, type LentInput, memoryKv, parseLent } from './lending/index.ts';
-import { keepChanges } from './lending/keep.ts';
+import { entriesOf, keepChanges } from './lending/keep.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 import { listLayers } from './list-layers.ts';
 import { PlanNotes } from './plan-notes.ts';
@@ -119,8 +119,8 @@ export interface Sandbox extends AsyncDisposable {
    * host function, no clock, no randomness, no input or output but its last value, which is awaited if it is a promise, and turned into
    * text inside. A script that throws, or is stopped, is an outcome and not an exception.
    *
-   * @throws {CloisterError} `INVALID_ARGUMENT` under isolation `none`, and on options that do not fit; `MISSING_DEPENDENCY`, `ABORTED`,
-   *   `CLOSED`.
+   * @throws {CloisterError} `INVALID_ARGUMENT` under isolation `none`, and on options that do not fit; `STORE_FAILED` when the store of
+   *   `kv` does; `MODEL_TOO_LARGE`, `MISSING_DEPENDENCY`, `ABORTED`, `CLOSED`.
    * @example
    * ```ts
    * await using sandbox = await openSandbox();
@@ -231,7 +231,7 @@ class OpenSandbox implements Sandbox {
     const limits = parseLimits(options.limits, this.limits);
     const lent = parseLent(options.capabilities);
     const model = options.model === undefined ? new Uint8Array(0) : copyOfModel(options.model, limits);
-    const entries = new Map(lent.kv === undefined ? [] : await this.#kv.read(owner));
+    const entries = lent.kv === undefined ? new Map<string, string>() : await entriesOf(this.#kv, owner);
     const request = { source, limits, lent, seed, entries, model, signal };
     const { evaluation, changes } = await this.#walls.evaluate(request);
     if (evaluation.outcome !== 'ok' || lent.kv === undefined || changes.size === 0) return evaluation;

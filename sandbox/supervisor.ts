@@ -189,7 +189,7 @@ export async function evaluateInWorker(pool: WorkerPool, request: EvaluateReques
     start = performance.now();
     const { header, parts } = encodeRequest(request);
     const onMessage = Object.keys(lent).length > 0 ? (message: unknown) => heard.take(message) : undefined;
-    const asked = worker.request(header, parts, requestLimits(limits, lent), onMessage);
+    const asked = worker.request(header, parts, requestLimits(request), onMessage);
     const answer = await abortable(asked, signal);
     ({ outcome, value, changes } = parseAnswer(answer.header, answer.payload, limits.outputBytes));
     heard.uses = answer.header['uses'];

@@ -18,10 +18,10 @@ export const KERNELS: Capability<'memoryMb' | 'work'> = {
     memoryMb: { default: 64, least: 1, most: 65_536 },
     work: { default: 4_294_967_296, least: 1, most: 17_592_186_044_416 },
   },
-  guest: `use => freeze({
+  guest: `use => ({
     __proto__: null,
-    info: freeze(() => { const info = use('info'); return info === '' ? undefined : JSON.parse(info); }),
-    run: freeze((program, inputs) => use('run', program, inputs)),
+    info: () => { const info = use('info'); return info === '' ? undefined : JSON.parse(info); },
+    run: (program, inputs) => use('run', program, inputs),
   })`,
   open({ memoryMb, work }, { model }, spend) {
     let host: NativeProgramHost | undefined;

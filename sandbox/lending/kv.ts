@@ -18,12 +18,12 @@ export const KV: Capability<'entries' | 'keyBytes' | 'valueBytes' | 'totalBytes'
     valueBytes: { default: 65_536, least: 0, most: 1_048_576 },
     totalBytes: { default: 1_048_576, least: 0, most: 16_777_216 },
   },
-  guest: `use => freeze({
+  guest: `use => ({
     __proto__: null,
-    get: freeze(key => { const found = use('get', key); return found === '' ? undefined : found.slice(1); }),
-    set: freeze((key, value) => { use('set', key, value); }),
-    delete: freeze(key => use('delete', key) === '1'),
-    list: freeze((prefix = '') => JSON.parse(use('list', prefix))),
+    get: key => { const found = use('get', key); return found === '' ? undefined : found.slice(1); },
+    set: (key, value) => { use('set', key, value); },
+    delete: key => use('delete', key) === '1',
+    list: (prefix = '') => JSON.parse(use('list', prefix)),
   })`,
   open(limits, { entries }, spend) {
     const key = (given: Crossing | undefined): string => {

@@ -180,6 +180,7 @@ function useOf(name) {
   };
 }
 
+// What is frozen already is an intrinsic: nothing that is lent comes frozen.
 function deepFreeze(value) {
   if ((typeof value !== 'object' && typeof value !== 'function') || value === null || isFrozen(value)) return value;
   freeze(value);

@@ -15,10 +15,10 @@ export const READ_MODEL: Capability<'rangeBytes'> = {
     bytes: { default: 1_073_741_824, least: 0, most: 1_099_511_627_776 },
     rangeBytes: { default: 67_108_864, least: 1, most: 268_435_456 },
   },
-  guest: `use => freeze({
+  guest: `use => ({
     __proto__: null,
     get size() { return Number(use('size')); },
-    read: freeze((offset, length) => use('read', offset, length)),
+    read: (offset, length) => use('read', offset, length),
   })`,
   open({ rangeBytes }, { model }, spend) {
     return {

@@ -78,6 +78,34 @@ describe.each<Isolation>(['isolate', 'process'])('under isolation %s', isolation
     expect(await run(source, { log: {}, kv: {} })).toMatchObject({ outcome: 'ok', value: '0' });
   });
 
+  it('nothing that a script reaches can be changed, but the global object and what it makes itself', async () => {
+    const source = `(() => {
+      const seen = new Set(), loose = [];
+      const walk = (value, path) => {
+        if ((typeof value !== 'object' && typeof value !== 'function') || value === null || seen.has(value)) return;
+        seen.add(value);
+        if (value !== globalThis && !Object.isFrozen(value)) loose.push(path);
+        walk(Object.getPrototypeOf(value), path + '.__proto__');
+        for (const key of Reflect.ownKeys(value)) {
+          const { value: held, get, set } = Reflect.getOwnPropertyDescriptor(value, key);
+          for (const one of [held, get, set]) walk(one, path + '.' + String(key));
+        }
+      };
+      const made = [function* () {}, async function* () {}, async () => {}, new Map().entries(), new Set().values(), [].values(),
+        ''.matchAll(/./g), [].values().map(x => x), Iterator.from({ next() {} }), ''[Symbol.iterator](),
+        Object.getPrototypeOf((async function* () {})())];
+      made.forEach((value, i) => walk(Object.getPrototypeOf(value), 'made' + i));
+      const stack = Object.getOwnPropertyDescriptor(new Error('x'), 'stack');
+      [stack.get, stack.set].forEach(f => walk(f, 'stack'));
+      walk((function () { 'use strict'; return Object.getOwnPropertyDescriptor(arguments, 'callee').get })(), 'callee');
+      walk(globalThis, '');
+      return seen.size + loose.join();
+    })()`;
+    const { outcome, value } = await run(source, Object.fromEntries(NAMES.map(name => [name, {}])));
+    expect(outcome).toBe('ok');
+    expect(value).toMatch(/^\d{3,4}$/);
+  });
+
   describe('log', () => {
     it('gives lines in order, printable, and counts them', async () => {
       const source = "lent.log('one'); lent.log('two\\nthree'); lent.log('\\u001b[31m\\u202e\\ud800'); lent.log(4)";
@@ -275,6 +303,19 @@ describe.each<Isolation>(['isolate', 'process'])('under isolation %s', isolation
       const poor = await run(`try { ${source} } catch (e) { e.message }`, { kernels: { work: 1 } }, { model });
       expect(poor.value).toMatch(/work/);
     });
+  });
+});
+
+describe('a store of keys and values', () => {
+  it.each([
+    ['that throws when it is read', { read: () => Promise.reject(new Error('disk')), apply: () => {} }],
+    ['that throws when it is written', { read: () => new Map(), apply: () => Promise.reject(new Error('disk')) }],
+    ['that gives no strings', { read: () => new Map([['k', 1]]) as unknown as Map<string, string>, apply: () => {} }],
+  ])('%s fails the call with a typed error', async (_, kv) => {
+    await using sandbox = await openSandbox({ isolation: 'isolate', kv });
+    const call = sandbox.evaluate("lent.kv.set('a', 'b')", { capabilities: { kv: {} } });
+    const error = await call.catch((cause: unknown) => cause);
+    expect(isCloisterError(error, 'STORE_FAILED'), String(error)).toBe(true);
   });
 });
 
