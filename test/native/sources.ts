@@ -47,7 +47,7 @@ export function sourcesWithoutNode(): readonly Source[] {
       ...target.cflags_cc.filter(flag => flag.startsWith('-m')),
     ];
     return sources
-      .filter(file => !/(^|\/)(addon|binding|mapping)\.cc$/.test(file))
+      .filter(file => !/(^|\/)(addon|(\w+_)?binding|mapping)\.cc$/.test(file))
       .map(file => ({ file, name: `${target.target_name}-${file.replaceAll(/[./]/g, '-')}`, flags }));
   });
 }
