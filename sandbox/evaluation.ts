@@ -5,7 +5,7 @@
 import type IsolatedVM from 'isolated-vm';
 import { type CloisterError, osRandom } from '../src/base/index.ts';
 import { BOOTSTRAP } from './bootstrap.ts';
-import { isolateFailure, loadIsolatedVm } from './isolate.ts';
+import { bridgeTo, isolateFailure, loadIsolatedVm } from './isolate.ts';
 import type { LendingHost } from './lending/capability.ts';
 import { guestSide, Lending, type Uses } from './lending/lending.ts';
 import { seededRandom } from './lending/random.ts';
@@ -117,12 +117,7 @@ async function runScript(
 /** Gives the context its side of the bridge, before any guest code. */
 async function lend(context: IsolatedVM.Context, lending: Lending, wasm: IsolatedVM.Reference): Promise<void> {
   if (lending.capabilities.length === 0) return;
-  const ivm = loadIsolatedVm();
-  const bridge = new ivm.Callback((...given: unknown[]) => {
-    const answer = lending.call(given);
-    if (typeof answer === 'string') return answer;
-    return new ivm.ExternalCopy(answer, { transferOut: true }).copyInto({ release: true, transferIn: true });
-  });
+  const bridge = bridgeTo(given => lending.call(given));
   await context.evalClosure(guestSide(lending), [bridge, wasm.derefInto({ release: true })], {
     filename: 'lending.js',
   });

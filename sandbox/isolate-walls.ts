@@ -12,12 +12,14 @@ import { LocalModel, type LocalVersion } from './local-model.ts';
 import { addFiles, aloneModel, digestModel, type ModelFiles } from './model-files.ts';
 import { outcomeOf } from './outcome.ts';
 import type { PlanNotes } from './plan-notes.ts';
+import { LocalPlugin } from './plugins/local-plugin.ts';
 import type { LoadRequest, Walls } from './walls.ts';
 
 /** @throws {CloisterError} `MISSING_DEPENDENCY` without isolated-vm. */
 export function openIsolateWalls(plans: PlanNotes | undefined): Walls {
   loadIsolatedVm();
   const models = new Set<LocalModel>();
+  const plugins = new Set<LocalPlugin>();
   return {
     async load(request) {
       const load = async (given: GivenModel): Promise<LocalVersion> => {
@@ -49,8 +51,14 @@ export function openIsolateWalls(plans: PlanNotes | undefined): Walls {
       const evaluation = Object.freeze({ outcome, value, messages, uses, wallMs, cpuMs, peakMb: undefined });
       return { evaluation, changes: changesBetween(before, entries) };
     },
+    async plug(request) {
+      const plugin = await LocalPlugin.open(request);
+      plugins.add(plugin);
+      return plugin;
+    },
     settled: async () => {},
     async close() {
+      await Promise.all([...plugins].map(plugin => plugin.close()));
       await Promise.all([...models].map(model => model.close()));
     },
   };

@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url';
 import type IsolatedVM from 'isolated-vm';
 import { CloisterError } from '../src/base/index.ts';
 import { BOOTSTRAP } from './bootstrap.ts';
+import type { Crossing } from './lending/capability.ts';
+import { guestSide, type Lending } from './lending/lending.ts';
 import { limitError } from './limit-error.ts';
 import { guestError, isRecord, printable, refuseGuest } from './untrusted.ts';
 
@@ -97,6 +99,9 @@ function missing(what: string, cause?: unknown): CloisterError {
 /** An isolate with the engine in it. Holds one model. */
 export class Guest {
   readonly #isolate: IsolatedVM.Isolate;
+  readonly #context: IsolatedVM.Context;
+  /** The engine's WebAssembly, for what is lent alone. */
+  readonly #wasm: IsolatedVM.Reference;
   readonly #dispatch: IsolatedVM.Reference;
   #model: Uint8Array = new Uint8Array(0);
   #reads = 0;
@@ -110,7 +115,8 @@ export class Guest {
     this.#isolate = isolate;
     this.memoryMb = memoryMb;
     const context = isolate.createContextSync();
-    context.evalSync(BOOTSTRAP, { filename: 'bootstrap.js', reference: true }).release();
+    this.#context = context;
+    this.#wasm = context.evalSync(BOOTSTRAP, { filename: 'bootstrap.js', reference: true });
     const read = new ivm.Callback((offset: unknown, length: unknown) => {
       const bytes = this.#read(offset, length);
       if (typeof bytes === 'string') return bytes;
@@ -139,6 +145,13 @@ export class Guest {
   /** Lends the guest `read` over these bytes, from now on over no others. They are not copied, and must not be written. */
   lend(model: Uint8Array): void {
     this.#model = model;
+  }
+
+  /** Gives plugins their side of the bridge to what they are lent; once, before any of them is there. */
+  lendPlugins(lending: Lending): void {
+    if (lending.capabilities.length === 0) return;
+    const bridge = bridgeTo(given => lending.call(given));
+    this.#context.evalClosureSync(guestSide(lending), [bridge, this.#wasm.derefInto()], { filename: 'lending.js' });
   }
 
   /**
@@ -223,6 +236,16 @@ export class Guest {
     const start = offset as number;
     return new Uint8Array(this.#model.subarray(start, start + (length as number))).buffer;
   }
+}
+
+/** A function of the host that guest code calls with strings and buffers, and that answers with one of them. */
+export function bridgeTo(call: (given: readonly unknown[]) => Crossing): IsolatedVM.Callback {
+  const ivm = loadIsolatedVm();
+  return new ivm.Callback((...given: unknown[]) => {
+    const answer = call(given);
+    if (typeof answer === 'string') return answer;
+    return new ivm.ExternalCopy(answer, { transferOut: true }).copyInto({ release: true, transferIn: true });
+  });
 }
 
 /** Turns what isolated-vm throws into an error of ours. */

@@ -45,6 +45,10 @@ export function openNoWalls(store: PlanStore | undefined): Walls {
       const message = 'a script is not run without walls: open the sandbox with isolation process or isolate';
       throw new CloisterError('INVALID_ARGUMENT', message);
     },
+    async plug() {
+      const message = 'a plugin is not run without walls: open the sandbox with isolation process or isolate';
+      throw new CloisterError('INVALID_ARGUMENT', message);
+    },
     settled: async () => {},
     async close() {
       await Promise.all([...models].map(model => model.close()));

@@ -5,6 +5,7 @@
 import type { Confinement } from './confinement/confinement.ts';
 import { assertIsolatedVm } from './isolate.ts';
 import type { PlanNotes } from './plan-notes.ts';
+import { SupervisedPlugin } from './plugins/supervised-plugin.ts';
 import { evaluateInWorker, SupervisedModel } from './supervisor.ts';
 import type { Walls } from './walls.ts';
 import { WorkerPool } from './worker/pool.ts';
@@ -16,6 +17,7 @@ export function openProcessWalls(warm: number, plans: PlanNotes | undefined, con
   return {
     load: ({ signal, ...request }) => SupervisedModel.open({ pool, plans, ...request }, signal),
     evaluate: request => evaluateInWorker(pool, request),
+    plug: request => SupervisedPlugin.open(pool, request),
     settled: () => pool.settled(),
     close: () => pool.close(),
   };

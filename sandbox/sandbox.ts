@@ -13,6 +13,8 @@ import { entriesOf, keepChanges } from './lending/keep.ts';
 import { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 import { listLayers } from './list-layers.ts';
 import { PlanNotes } from './plan-notes.ts';
+import type { AdmittedPlugin } from './plugins/registry.ts';
+import { type PlugOptions, WorkingPlugin } from './plugins/working-plugin.ts';
 import { isSafeName } from './untrusted.ts';
 import type { Evaluation, Isolation, ReloadOptions, SandboxedModel, Walls } from './walls.ts';
 
@@ -134,6 +136,15 @@ export interface Sandbox extends AsyncDisposable {
    * ```
    */
   evaluate(source: string, options?: EvaluationOptions): Promise<Evaluation>;
+  /**
+   * Opens a plugin that was admitted, in a worker of its own, under the limits and with the capabilities that it was admitted with.
+   * Its entry is evaluated, and what it defines is checked. A model takes plugins by the option `plugins` of {@link load}; this is for
+   * whoever calls one directly: a processor, a policy, a statistic.
+   *
+   * @throws {CloisterError} `GUEST_FAILED`, `LIMIT_EXCEEDED`, `WORKER_CRASHED` about the plugin; `POLICY_REFUSED` when it is to be lent
+   *   what its kind cannot be lent; `INVALID_ARGUMENT` under isolation `none`; `MISSING_DEPENDENCY`, `CLOSED`.
+   */
+  plug(plugin: AdmittedPlugin, options?: PlugOptions): Promise<WorkingPlugin>;
   /** Which layers of protection are active here, and why others are not. */
   capabilities(): Capabilities;
   /** Resolves when as many workers wait as `warm` asks for. Nobody has to call it; benches do. */
@@ -241,6 +252,14 @@ class OpenSandbox implements Sandbox {
     this.#keeping = kept.catch(() => {});
     const refused = await kept;
     return refused === undefined ? evaluation : Object.freeze({ ...evaluation, outcome: 'error', value: refused });
+  }
+
+  async plug(plugin: AdmittedPlugin, options: PlugOptions = {}): Promise<WorkingPlugin> {
+    this.#assertOpen();
+    const opened = await WorkingPlugin.open(request => this.#walls.plug(request), plugin, options);
+    if (!this.#closed) return opened;
+    await opened.close();
+    throw new CloisterError('CLOSED', 'the sandbox is closed');
   }
 
   capabilities(): Capabilities {

@@ -53,6 +53,14 @@ export function packTensors(tensors: NamedTensors): PackedTensors {
 
 /** The payload of {@link packTensors} in one new buffer. */
 export function joinParts({ parts, bytes }: PackedTensors): Uint8Array<ArrayBuffer> {
+  return joinBytes(parts, bytes);
+}
+
+/** `parts`, one behind another, in one new buffer. */
+export function joinBytes(
+  parts: readonly Uint8Array[],
+  bytes: number = parts.reduce((sum, part) => sum + part.length, 0),
+): Uint8Array<ArrayBuffer> {
   const joined = new Uint8Array(bytes);
   let at = 0;
   for (const part of parts) {

@@ -11,6 +11,8 @@ import type { Lent } from './lending/table.ts';
 import type { LimitName } from './limit-error.ts';
 import type { Limits } from './limits.ts';
 import type { FixedDims, OpenExternal } from './model-files.ts';
+import type { PluginDefinition } from './plugins/definition.ts';
+import type { SentPlugin } from './plugins/sent.ts';
 import type { ShownForm } from './shown.ts';
 import type { ModelSummary, Optimisation } from './untrusted.ts';
 
@@ -195,10 +197,35 @@ export interface Evaluated {
   readonly changes: KvChanges;
 }
 
+/** A plugin that is to be opened; it was admitted. */
+export interface PlugRequest {
+  readonly plugin: SentPlugin;
+  readonly limits: Limits;
+  /** Hears each line that it logs. */
+  readonly onLine: (line: string) => void;
+}
+
+/** What a plugin answered: claims, to be checked. */
+export interface PluginAnswer {
+  readonly header: Readonly<Record<string, unknown>>;
+  readonly payload: Uint8Array<ArrayBuffer>;
+}
+
+/** A plugin in a guest of its own. When it fails or passes a limit, a fresh guest takes its place at the next call. */
+export interface PluggedIn {
+  readonly definition: PluginDefinition;
+  /** What it used of what it is lent, in the guest that is there now. */
+  readonly uses: Uses;
+  /** @throws {CloisterError} `GUEST_FAILED`, `LIMIT_EXCEEDED`, `WORKER_CRASHED`, `CLOSED`. */
+  ask(ask: string, header: object, parts: readonly Uint8Array[]): Promise<PluginAnswer>;
+  close(): Promise<void>;
+}
+
 /** What one isolation provides; `openSandbox` does the rest. */
 export interface Walls {
   load(request: LoadRequest): Promise<SandboxedModel>;
   evaluate(request: EvaluateRequest): Promise<Evaluated>;
+  plug(request: PlugRequest): Promise<PluggedIn>;
   settled(): Promise<void>;
   close(): Promise<void>;
 }

@@ -10,6 +10,10 @@
  * | `profile` | tensors, runs, warm, limitBytes | their elements | the profile, JSON in UTF-8 |
  * | `passes` | | | `passes`: what each pass did; `arena`, where sizes are known |
  * | `show` | form, limitBytes | | the model as text or as a picture, UTF-8 |
+ * | `plugin` | id, kind, parts | its files, the entry first | `definition`: what it defines |
+ * | `call` | method, tensors or summary and backends | their elements | what the plugin makes of it |
+ * | `kernel` | domain, operator, opset, attributes, tensors | their elements | `facts` by the shape rule, `tensors` by the kernel |
+ * | `settle` | | | nothing, when nothing goes on any more |
  *
  * An answer is one buffer: `u32 headerBytes (little-endian) | header, JSON in UTF-8, spaces up to a multiple of 64 | payload`.
  * Whatever goes wrong is a header with `error`.
@@ -22,15 +26,28 @@ import {
   type ProfiledNode,
   planProgram,
   profileRun,
-  referenceBackend,
+  referenceBackendOf,
 } from '../../src/engine/index.ts';
 import { listExternalData, type ModelSource, parseOnnx } from '../../src/formats/index.ts';
-import { type Graph, optimise } from '../../src/graph/index.ts';
+import {
+  type Attribute,
+  findVersion,
+  type Graph,
+  OPERATORS,
+  type OperatorTable,
+  operatorKey,
+  optimise,
+  RunContext,
+  refuseUnknown,
+  runNode,
+  tableOf,
+} from '../../src/graph/index.ts';
 import { encodeShown } from '../drawing.ts';
 import { isShownForm } from '../shown.ts';
 import { arenaOf, summarise } from '../summary.ts';
 import { joinParts, packTensors, unpackTensors } from '../tensors.ts';
 import { isSafeName } from '../untrusted.ts';
+import { type Defined, evaluateEntry, keepGlobals, readEntry } from './define.ts';
 import { lentSource, type Read } from './source.ts';
 
 interface Answer {
@@ -56,6 +73,8 @@ export function connect(read: Read, now: () => number): Dispatch {
   let constants: ModelSource | undefined;
   let graph: Graph | undefined;
   let executable: Executable | undefined;
+  let operators: OperatorTable = OPERATORS;
+  let plugin: Defined | undefined;
 
   const ops: Record<string, (header: Record<string, unknown>, payload: Uint8Array) => Answer> = {
     load(header) {
@@ -75,7 +94,7 @@ export function connect(read: Read, now: () => number): Dispatch {
         return place;
       };
       try {
-        graph = parseOnnx(model, { external: { locate }, dims });
+        graph = parseOnnx(model, { external: { locate }, dims, operators });
       } catch (error) {
         if (!missing) throw error;
         return { header: { external: listExternalData(model).filter(location => !places.has(location)) } };
@@ -85,6 +104,7 @@ export function connect(read: Read, now: () => number): Dispatch {
     },
     plan({ kernels, dims }) {
       const { graph: known, constants: lent } = loaded();
+      if (operators !== OPERATORS) refusePlugged(known);
       const planned = planProgram(known, {
         kernel: kernels as KernelInfo,
         constants: lent,
@@ -113,7 +133,7 @@ export function connect(read: Read, now: () => number): Dispatch {
     },
     passes() {
       const { graph: known, constants: lent } = loaded();
-      const { graph: small, report } = optimise(known, { constants: lent, now });
+      const { graph: small, report } = optimise(known, { constants: lent, now, operators });
       // A pass may take away more, in all its turns, than there was when its first one came.
       const passes = report.map(row => ({ ...row, nodesAfter: Math.max(0, row.nodesAfter) }));
       return { header: { passes, arena: arenaOf(small) } };
@@ -122,6 +142,48 @@ export function connect(read: Read, now: () => number): Dispatch {
       if (!isShownForm(form)) throw new CloisterError('INVALID_ARGUMENT', 'a guest has no such form');
       return { header: {}, payload: encodeShown(loaded().graph, form, limitBytes as number) };
     },
+    plugin(header, payload) {
+      keepGlobals();
+      const entry = readEntry(header, payload);
+      plugin = evaluateEntry(entry);
+      for (const { domain, name } of plugin.operators) {
+        if (!operators.has(operatorKey(domain, name))) continue;
+        const message = `the plugin ${entry.id}: another plugin of this model defines ${domain}::${name}`;
+        throw new CloisterError('GUEST_FAILED', message, { plugin: entry.id });
+      }
+      operators = tableOf([...operators.values(), ...plugin.operators]);
+      return { header: { definition: plugin.definition } };
+    },
+    call({ method, tensors, summary, backends }, payload) {
+      if (plugin === undefined) throw new CloisterError('INVALID_ARGUMENT', 'no plugin is here');
+      if (method === 'choose') return { header: { choice: plugin.choose(summary, backends as readonly string[]) } };
+      const given = unpackTensors(tensors, payload);
+      if (method === 'contribute') {
+        const { buffer } = plugin.contribute(given);
+        return { header: {}, payload: new Uint8Array(buffer) };
+      }
+      const packed = packTensors(plugin.map(String(method), given));
+      return { header: { tensors: packed.heads }, payload: joinParts(packed) };
+    },
+    kernel({ domain, operator, opset, attributes, tensors }, payload) {
+      const given = Object.values(unpackTensors(tensors, payload));
+      const node = {
+        name: 'probe',
+        domain: domain as string,
+        op: operator as string,
+        opset: opset as number,
+        inputs: given.map((_, i) => i),
+        outputs: [given.length],
+        attributes: attributes as Record<string, Attribute>,
+      };
+      const version = findVersion(operators, node);
+      if (version === undefined) throw new CloisterError('INVALID_ARGUMENT', 'no plugin here has such an operator');
+      const facts = RunContext.prepare(node, version, given).outputs;
+      const results = runNode(node, given, { operators });
+      const packed = packTensors(Object.fromEntries(results.map((tensor, i) => [`y${i}`, tensor])));
+      return { header: { facts, tensors: packed.heads }, payload: joinParts(packed) };
+    },
+    settle: () => ({ header: {} }),
   };
 
   function loaded(): { graph: Graph; constants: ModelSource } {
@@ -133,8 +195,8 @@ export function connect(read: Read, now: () => number): Dispatch {
   function prepared(limitBytes: number): Executable {
     if (executable !== undefined) return executable;
     const { graph: known, constants: lent } = loaded();
-    const { graph: small } = optimise(known, { constants: lent });
-    executable = referenceBackend.prepare(small, { constants: lent, limitBytes });
+    const { graph: small } = optimise(known, { constants: lent, operators });
+    executable = referenceBackendOf(operators).prepare(small, { constants: lent, limitBytes });
     return executable;
   }
 
@@ -151,6 +213,16 @@ export function connect(read: Read, now: () => number): Dispatch {
       return encode({ error: describe(error) });
     }
   };
+}
+
+/** A native program holds kernels of ours alone: a graph with a node of a plugin is interpreted as a whole. */
+function refusePlugged({ nodes }: Graph): void {
+  try {
+    refuseUnknown(nodes, OPERATORS);
+  } catch (cause) {
+    const message = `operators of plugins run in the guest, on the reference backend: ${(cause as Error).message}`;
+    throw new CloisterError('UNSUPPORTED_MODEL', message.slice(0, 900), {}, { cause });
+  }
 }
 
 /** Names that are not printable are left to the summary to refuse, which looks at the first nodes only. */

@@ -8,6 +8,8 @@
  * | `profile` | tensors, runs, warm, wallMs, outputBytes | their elements | the profile, JSON in UTF-8 |
  * | `passes` | | | `passes` and `arena` |
  * | `show` | form, outputBytes | | the model as text or as a picture, UTF-8 |
+ * | `plugin` | memoryMb, id, kind, parts, lent | the plugin's files | `definition`: what it says it defines |
+ * | `call` | ask, and what that needs: see {@link ../guest/entry.ts}; outputBytes | elements of tensors | the guest's answer, and `uses` |
  * | `evaluate` | see {@link ../evaluation-frames.ts} | a script, what `kv` has, a model | how it ended, and what `kv` is to keep |
  *
  * Any of them may be answered with `error` instead. One that is given `credit` may send messages before its answer (credit.ts).
@@ -21,6 +23,8 @@ import { CLOCK_STEPS, Guest } from '../isolate.ts';
 import { type Kernels, loadKernels } from '../kernels.ts';
 import { limitError } from '../limit-error.ts';
 import { type FixedDims, readFiles } from '../model-files.ts';
+import { HostedPlugin } from '../plugins/hosted-plugin.ts';
+import type { SentPlugin } from '../plugins/sent.ts';
 import { isShownForm } from '../shown.ts';
 import { packTensors, unpackTensors } from '../tensors.ts';
 import { count, printable } from '../untrusted.ts';
@@ -54,6 +58,9 @@ setInterval(() => {
 
 const channel = new BlockingChannel(CHANNEL_FD);
 let hosted: HostedModel | undefined;
+let plugin: HostedPlugin | undefined;
+/** Where the plugin's lines go: to the call that is being served. */
+let pluginOutbox: Outbox | undefined;
 /** Milliseconds after which a call that holds this thread gives up, in case nobody is left to end the process. */
 let measureMs = 0;
 const { kernels, guest: warmGuest } = start();
@@ -148,6 +155,8 @@ function handle(call: Call): Reply | Promise<Reply> {
   if (op === 'passes') return passes();
   if (op === 'show') return show(header);
   if (op === 'evaluate') return evaluate(call);
+  if (op === 'plugin') return plug(call);
+  if (op === 'call') return callPlugin(call);
   throw new CloisterError('INVALID_ARGUMENT', 'a worker has no such request');
 }
 
@@ -214,6 +223,31 @@ function pack(outputs: Parameters<typeof packTensors>[0], allowed: number): Repl
   const { heads, parts, bytes } = packTensors(outputs);
   if (bytes > allowed) throw limitError('outputBytes', allowed, bytes);
   return { header: { tensors: heads }, parts };
+}
+
+async function plug({ header, payload, outbox }: Call): Promise<Reply> {
+  if (plugin !== undefined) throw new CloisterError('INVALID_ARGUMENT', 'a worker serves one plugin in its life');
+  guest.close(); // it has another size, and no bridge
+  pluginOutbox = outbox;
+  plugin = await HostedPlugin.open(
+    { ...(header as unknown as SentPlugin), payload },
+    {
+      memoryMb: count(header['memoryMb'], 'memoryMb'),
+      clockSteps: CLOCK_STEPS.process,
+      onLine: line => pluginOutbox?.send({ line }),
+    },
+  );
+  return { header: { definition: plugin.definition } };
+}
+
+async function callPlugin({ header, payload, outbox }: Call): Promise<Reply> {
+  if (plugin === undefined) throw new CloisterError('CLOSED', 'no plugin is here');
+  const { ask, outputBytes, ...rest } = header;
+  pluginOutbox = outbox;
+  const answer = await plugin.call(String(ask), rest, payload);
+  const allowed = count(outputBytes, 'outputBytes');
+  if (answer.payload.length > allowed) throw limitError('outputBytes', allowed, answer.payload.length);
+  return { header: { ...answer.header, uses: plugin.uses }, parts: [answer.payload] };
 }
 
 async function evaluate({ header, payload, outbox }: Call): Promise<Reply> {

@@ -1,0 +1,129 @@
+/**
+ * A plugin in a worker process of its own, and in a fresh one when that one was ended.
+ * @module
+ */
+import { CloisterError, canonicalJson, isCloisterError, type Json } from '../../src/base/index.ts';
+import { Heard } from '../evaluation-frames.ts';
+import type { Uses } from '../lending/lending.ts';
+import type { WorkerPool } from '../supervisor.ts';
+import { refuseGuest } from '../untrusted.ts';
+import type { PluggedIn, PluginAnswer, PlugRequest } from '../walls.ts';
+import type { WorkerProcess } from '../worker/process.ts';
+import { type PluginDefinition, parseDefinition } from './definition.ts';
+
+/** Bytes of a message around a line. */
+const LINE_FRAME_BYTES = 64;
+
+/** A worker that has the plugin, and what it heard of it. */
+interface Serving {
+  readonly worker: WorkerProcess;
+  readonly definition: PluginDefinition;
+}
+
+/** A plugin behind the walls of a process. */
+export class SupervisedPlugin implements PluggedIn {
+  readonly definition: PluginDefinition;
+  readonly #pool: WorkerPool;
+  readonly #request: PlugRequest;
+  #worker: Promise<WorkerProcess>;
+  #heard: Heard;
+  #closed = false;
+
+  private constructor(pool: WorkerPool, request: PlugRequest, { worker, definition }: Serving) {
+    this.#pool = pool;
+    this.#request = request;
+    this.#worker = Promise.resolve(worker);
+    this.#heard = new Heard(request.plugin.lent);
+    this.definition = definition;
+  }
+
+  /** @throws {CloisterError} `GUEST_FAILED`, `LIMIT_EXCEEDED`, `WORKER_CRASHED` about the plugin; `MISSING_DEPENDENCY`, `CLOSED`. */
+  static async open(pool: WorkerPool, request: PlugRequest): Promise<SupervisedPlugin> {
+    return new SupervisedPlugin(pool, request, await serve(pool, request));
+  }
+
+  get uses(): Uses {
+    return this.#heard.uses;
+  }
+
+  async ask(ask: string, header: object, parts: readonly Uint8Array[]): Promise<PluginAnswer> {
+    const { limits } = this.#request;
+    const worker = await this.#alive();
+    try {
+      const full = { op: 'call', ask, ...header, outputBytes: limits.outputBytes };
+      const answer = await request(worker, full, parts, this.#request);
+      this.#heard.uses = answer.header['uses'];
+      return answer;
+    } catch (error) {
+      if (isCloisterError(error)) worker.kill(error); // whatever state the plugin is in, it goes with its worker
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#worker.then(worker => worker.close()).catch(() => {});
+  }
+
+  /** The worker that has the plugin; a fresh one if the last was ended. Concurrent callers wait for the same. */
+  async #alive(): Promise<WorkerProcess> {
+    const before = this.#worker;
+    const worker = await before.catch(() => undefined);
+    if (this.#closed) throw new CloisterError('CLOSED', `the plugin ${this.#request.plugin.id} is closed`);
+    if (worker?.isAlive) return worker;
+    if (this.#worker === before) {
+      this.#worker = this.#again();
+      this.#worker.catch(() => {});
+    }
+    return await this.#worker;
+  }
+
+  async #again(): Promise<WorkerProcess> {
+    const { worker, definition } = await serve(this.#pool, this.#request);
+    // What was checked of the first worker's plugin is not checked again.
+    if (this.#closed || spelt(definition) !== spelt(this.definition)) {
+      await worker.close();
+      if (this.#closed) throw new CloisterError('CLOSED', `the plugin ${this.#request.plugin.id} is closed`);
+      throw refuseGuest('definition', 'what it defined before', definition);
+    }
+    this.#heard = new Heard(this.#request.plugin.lent);
+    return worker;
+  }
+}
+
+/** A fresh worker that has the plugin. */
+async function serve(pool: WorkerPool, plugRequest: PlugRequest): Promise<Serving> {
+  const { plugin, limits } = plugRequest;
+  const worker = pool.take();
+  try {
+    await worker.greeted();
+    const { payload, ...described } = plugin;
+    const header = { op: 'plugin', memoryMb: limits.memoryMb, ...described };
+    const answer = await request(worker, header, [payload], plugRequest);
+    return { worker, definition: parseDefinition(plugin.kind, answer.header['definition']) };
+  } catch (error) {
+    await worker.close();
+    throw error;
+  } finally {
+    pool.refill();
+  }
+}
+
+function request(
+  worker: WorkerProcess,
+  header: object,
+  parts: readonly Uint8Array[],
+  { plugin, limits, onLine }: PlugRequest,
+): Promise<PluginAnswer> {
+  if (plugin.lent.log === undefined) return worker.request(header, parts, limits);
+  const heard = new Heard(plugin.lent);
+  const messageBytes = limits.messageBytes + limits.messages * LINE_FRAME_BYTES;
+  return worker.request(header, parts, { ...limits, messageBytes }, message => {
+    heard.take(message);
+    for (const line of heard.lines.splice(0)) onLine(line);
+  });
+}
+
+function spelt(definition: PluginDefinition): string {
+  return canonicalJson(definition as unknown as Json);
+}
