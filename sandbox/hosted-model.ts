@@ -54,6 +54,8 @@ export interface HostOptions {
   readonly dims?: FixedDims;
   /** What an earlier load of the same model was planned to. Not trusted. */
   readonly plan?: Uint8Array | undefined;
+  /** Why the guest's interpreter runs it, where native kernels could, too. */
+  readonly interpret?: string | undefined;
   /** The most bytes of one program's arenas. */
   readonly limitBytes: number;
 }
@@ -118,6 +120,7 @@ export class HostedModel {
     if (answer['external'] !== undefined) return new NeedsFiles(answer['external']);
     const summary = parseSummary(answer['summary']);
     if (summary.bytes !== model.modelBytes) throw refuseGuest('summary.bytes', `${model.modelBytes}`, summary.bytes);
+    if (options.interpret !== undefined) return HostedModel.#interpreted(options, summary, options.interpret);
     const dims = smallestDims(summary);
     const { host, why } = options.kernels;
     if (host === undefined) return HostedModel.#interpreted(options, summary, why);

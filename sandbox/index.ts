@@ -24,6 +24,8 @@ export type { LimitName } from './limit-error.ts';
 export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limits.ts';
 export type { FixedDims, OpenExternal } from './model-files.ts';
 export type { Admission } from './plugins/admission.ts';
+export type { Bounds } from './plugins/bounds.ts';
+export type { PluginAttribute, PluginDefinition, PluginOperator } from './plugins/definition.ts';
 export { PLUGIN_KINDS, type PluginKind } from './plugins/kinds.ts';
 export {
   PLUGIN_API_VERSION,
@@ -59,6 +61,7 @@ export {
   signPackage,
   verifyPublisher,
 } from './plugins/signature.ts';
+export type { BackendChoice, PlugOptions, WorkingPlugin } from './plugins/working-plugin.ts';
 export {
   type EvaluationOptions,
   type LoadOptions,

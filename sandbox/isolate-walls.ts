@@ -12,6 +12,7 @@ import { LocalModel, type LocalVersion } from './local-model.ts';
 import { addFiles, aloneModel, digestModel, type ModelFiles } from './model-files.ts';
 import { outcomeOf } from './outcome.ts';
 import type { PlanNotes } from './plan-notes.ts';
+import { pluggedCall, plugInto } from './plugins/hosted-plugin.ts';
 import { LocalPlugin } from './plugins/local-plugin.ts';
 import type { LoadRequest, Walls } from './walls.ts';
 
@@ -25,6 +26,8 @@ export function openIsolateWalls(plans: PlanNotes | undefined): Walls {
       const load = async (given: GivenModel): Promise<LocalVersion> => {
         const guest = Guest.open({ memoryMb: request.limits.memoryMb });
         try {
+          const { memoryMb, wallMs } = request.limits;
+          await plugInto(guest, request.plugins?.plugins ?? [], { memoryMb, wallMs, onLine: () => {} });
           const { hosted, files } = await openHosted(guest, aloneModel(given.bytes), { ...request, ...given }, plans);
           return { executable: hosted, files, dims: given.dims, release: () => guest.close() };
         } catch (error) {
@@ -69,15 +72,20 @@ async function openHosted(
   guest: Guest,
   files: ModelFiles,
   request: LoadRequest,
-  plans: PlanNotes | undefined,
+  notes: PlanNotes | undefined,
 ): Promise<{ readonly hosted: HostedModel; readonly files: ModelFiles }> {
-  const { limits, dims, external } = request;
+  const { limits, dims, external, plugins } = request;
+  const plans = plugins === undefined ? notes : undefined; // a plan says nothing of what plugins change
   guest.lend(files.bytes);
   const kernels = loadKernels();
   const kernel = kernels.host?.info;
   const of = plans && kernel && { digest: digestModel(files), dims, kernel };
   const hosted = await HostedModel.open({
-    call: (op, header, payload) => guest.callSync(op, header, payload, limits.wallMs),
+    call:
+      plugins === undefined
+        ? (op, header, payload) => guest.callSync(op, header, payload, limits.wallMs)
+        : pluggedCall(guest, limits.wallMs),
+    interpret: plugins?.interpret,
     kernels,
     model: files,
     dims,
@@ -85,7 +93,7 @@ async function openHosted(
     limitBytes: limits.memoryMb * 1_048_576,
   });
   if (hosted instanceof NeedsFiles) {
-    return openHosted(guest, await addFiles(files, hosted.asked, external, limits.modelBytes), request, plans);
+    return openHosted(guest, await addFiles(files, hosted.asked, external, limits.modelBytes), request, notes);
   }
   if (of && hosted.freshPlan) plans?.set(of, hosted.freshPlan);
   return { hosted, files };

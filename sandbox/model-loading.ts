@@ -15,6 +15,7 @@ import {
   type OpenExternal,
 } from './model-files.ts';
 import { MAX_PLAN_BYTES, type PlanNotes, parseKernel } from './plan-notes.ts';
+import type { ModelPlugins } from './plugins/sent.ts';
 import { type ModelReport, parseReport, refuseGuest } from './untrusted.ts';
 import type { WorkerPool } from './worker/pool.ts';
 import type { WorkerProcess } from './worker/process.ts';
@@ -38,6 +39,7 @@ export interface Loading {
   /** Opens files beside the model, when it is loaded for the first time. */
   readonly external: OpenExternal | undefined;
   readonly plans: PlanNotes | undefined;
+  readonly plugins: ModelPlugins | undefined;
 }
 
 /** A model that a worker has. */
@@ -90,7 +92,8 @@ async function loadInto(
   kernel: KernelInfo | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Loaded> {
-  const { files, dims, external, plans, limits } = loading;
+  const { files, dims, external, limits, plugins } = loading;
+  const plans = plugins === undefined ? loading.plans : undefined; // a plan says nothing of what plugins change
   const of = plans && kernel && { digest: digestModel(files), dims, kernel };
   const plan = of && plans?.get(of);
   const header = {
@@ -100,8 +103,11 @@ async function loadInto(
     dims,
     planBytes: plan?.length ?? 0,
     keepBytes: of ? Math.min(MAX_PLAN_BYTES, limits.outputBytes) : 0,
+    plugins: plugins?.plugins.map(({ payload, ...described }) => ({ ...described, bytes: payload.length })) ?? [],
+    interpret: plugins?.interpret,
   };
-  const answer = await abortable(worker.request(header, plan ? [files.bytes, plan] : [files.bytes], limits), signal);
+  const parts = [files.bytes, ...(plan ? [plan] : []), ...(plugins?.plugins.map(({ payload }) => payload) ?? [])];
+  const answer = await abortable(worker.request(header, parts, limits), signal);
   if (answer.header['external'] !== undefined) {
     const opening = addFiles(files, answer.header['external'], external, limits.modelBytes);
     return loadInto(worker, { ...loading, files: await abortable(opening, signal) }, kernel, signal);

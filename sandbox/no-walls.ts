@@ -36,6 +36,7 @@ export function openNoWalls(store: PlanStore | undefined): Walls {
   const models = new Set<LocalModel>();
   return {
     async load(request) {
+      if (request.plugins !== undefined) refusePlugins();
       const load = (given: GivenModel): Promise<LocalVersion> => openVersion(given, request.limits, store);
       const model = await LocalModel.open({ ...request, load, closed: model => models.delete(model) }, request);
       models.add(model);
@@ -45,10 +46,7 @@ export function openNoWalls(store: PlanStore | undefined): Walls {
       const message = 'a script is not run without walls: open the sandbox with isolation process or isolate';
       throw new CloisterError('INVALID_ARGUMENT', message);
     },
-    async plug() {
-      const message = 'a plugin is not run without walls: open the sandbox with isolation process or isolate';
-      throw new CloisterError('INVALID_ARGUMENT', message);
-    },
+    plug: async () => refusePlugins(),
     settled: async () => {},
     async close() {
       await Promise.all([...models].map(model => model.close()));
@@ -112,6 +110,11 @@ async function openVersion(
     },
   };
   return { executable: hosted, files, dims, release: () => {} };
+}
+
+function refusePlugins(): never {
+  const message = 'plugins are not run without walls: open the sandbox with isolation process or isolate';
+  throw new CloisterError('INVALID_ARGUMENT', message);
 }
 
 /** Parses a model, with the files that it turns out to need. */

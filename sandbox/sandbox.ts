@@ -83,6 +83,12 @@ export interface LoadOptions extends ReloadOptions {
   readonly tenant?: string;
   /** Over those of the sandbox. */
   readonly limits?: LimitsInput;
+  /**
+   * Plugins that were admitted, see `PluginRegistry.open`. Operators are evaluated in the model's guest before the model is read, and a
+   * model that uses one runs there as a whole, on the reference backend. Processors see its inputs in this order and its outputs in the
+   * reverse one, each in a worker of its own. A policy is asked for the backend once. A reload of the model keeps them.
+   */
+  readonly plugins?: readonly AdmittedPlugin[];
 }
 
 /** What {@link Sandbox.evaluate} may be told. */
@@ -215,13 +221,16 @@ class OpenSandbox implements Sandbox {
 
   async load(model: Uint8Array, options: LoadOptions = {}): Promise<SandboxedModel> {
     this.#assertOpen();
-    const { name = 'model', tenant = '', limits, signal } = options;
+    const { name = 'model', tenant = '', limits, plugins = [], signal } = options;
     const allowed = parseLimits(limits, this.limits);
     if (!isSafeName(tenant)) {
       throw new CloisterError('INVALID_ARGUMENT', 'tenant: expected printable text of at most 1000 characters');
     }
     const given = takeModel(model, options, allowed, {});
-    const opened = await this.#walls.load({ ...given, name, tenant, limits: allowed, signal });
+    const request = { ...given, name, tenant, limits: allowed, plugins: undefined, signal };
+    const opened = await (plugins.length > 0
+      ? (await import('./plugins/plugged-model.ts')).loadPlugged(this.#walls, request, plugins)
+      : this.#walls.load(request));
     if (!signal?.aborted && !this.#closed) return opened;
     await opened.close();
     this.#assertOpen();
@@ -256,6 +265,9 @@ class OpenSandbox implements Sandbox {
 
   async plug(plugin: AdmittedPlugin, options: PlugOptions = {}): Promise<WorkingPlugin> {
     this.#assertOpen();
+    if (!isSafeName(options.tenant ?? '')) {
+      throw new CloisterError('INVALID_ARGUMENT', 'tenant: expected printable text of at most 1000 characters');
+    }
     const opened = await WorkingPlugin.open(request => this.#walls.plug(request), plugin, options);
     if (!this.#closed) return opened;
     await opened.close();

@@ -15,6 +15,7 @@ import type { Loading } from './model-loading.ts';
 import { ModelVersion } from './model-version.ts';
 import { outcomeOf } from './outcome.ts';
 import type { PlanNotes } from './plan-notes.ts';
+import type { ModelPlugins } from './plugins/sent.ts';
 import type { ShownForm } from './shown.ts';
 import type { ModelReport, Optimisation } from './untrusted.ts';
 import type {
@@ -42,7 +43,11 @@ export interface SupervisedOptions {
   /** Opens files beside the model, while it is opened for the first time. */
   readonly external?: OpenExternal | undefined;
   readonly plans?: PlanNotes | undefined;
+  readonly plugins?: ModelPlugins | undefined;
 }
+
+/** What every version of a model is given. */
+type Common = Pick<Loading, 'pool' | 'name' | 'limits' | 'plans' | 'plugins'>;
 
 /** Scripts so far: each is a trust domain of its own. */
 let scripts = 0;
@@ -52,18 +57,14 @@ export class SupervisedModel implements SandboxedModel {
   readonly name: string;
   readonly tenant: string;
   /** What every version of it is given. */
-  readonly #common: Pick<Loading, 'pool' | 'name' | 'limits' | 'plans'>;
+  readonly #common: Common;
   #version: ModelVersion;
   /** Versions that still answer what was asked of them before they were replaced. */
   readonly #retiring = new Set<ModelVersion>();
   #reloading: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  private constructor(
-    common: Pick<Loading, 'pool' | 'name' | 'limits' | 'plans'>,
-    tenant: string,
-    version: ModelVersion,
-  ) {
+  private constructor(common: Common, tenant: string, version: ModelVersion) {
     this.#common = common;
     this.name = common.name;
     this.tenant = tenant;
@@ -77,8 +78,8 @@ export class SupervisedModel implements SandboxedModel {
    *   workers; `ABORTED`.
    */
   static async open(options: SupervisedOptions, signal?: AbortSignal): Promise<SupervisedModel> {
-    const { bytes, dims = {}, external, plans, pool, name, limits, tenant = '' } = options;
-    const common = { pool, name, limits, plans };
+    const { bytes, dims = {}, external, plans, plugins, pool, name, limits, tenant = '' } = options;
+    const common = { pool, name, limits, plans, plugins };
     return new SupervisedModel(common, tenant, await openVersion(common, tenant, { bytes, dims, external }, signal));
   }
 
@@ -165,13 +166,13 @@ export class SupervisedModel implements SandboxedModel {
 }
 
 function openVersion(
-  common: Pick<Loading, 'pool' | 'name' | 'limits' | 'plans'>,
+  common: Common,
   tenant: string,
   { bytes, dims, external }: GivenModel,
   signal: AbortSignal | undefined,
 ): Promise<ModelVersion> {
   const files = aloneModel(bytes);
-  const domain = JSON.stringify([tenant, digestModel(files)]);
+  const domain = JSON.stringify([tenant, digestModel(files), common.plugins?.plugins.map(({ digest }) => digest)]);
   return ModelVersion.open({ ...common, domain, files, dims, external }, signal);
 }
 

@@ -12,7 +12,7 @@ import type { LimitName } from './limit-error.ts';
 import type { Limits } from './limits.ts';
 import type { FixedDims, OpenExternal } from './model-files.ts';
 import type { PluginDefinition } from './plugins/definition.ts';
-import type { SentPlugin } from './plugins/sent.ts';
+import type { ModelPlugins, SentPlugin } from './plugins/sent.ts';
 import type { ShownForm } from './shown.ts';
 import type { ModelSummary, Optimisation } from './untrusted.ts';
 
@@ -172,6 +172,8 @@ export interface SandboxedModel extends AsyncDisposable {
 
 /** A model that is to be loaded; all of it was checked. */
 export interface LoadRequest extends GivenModel {
+  /** What is evaluated in the model's guest before the model is read. */
+  readonly plugins: ModelPlugins | undefined;
   readonly name: string;
   readonly tenant: string;
   readonly limits: Limits;
@@ -200,6 +202,8 @@ export interface Evaluated {
 /** A plugin that is to be opened; it was admitted. */
 export interface PlugRequest {
   readonly plugin: SentPlugin;
+  /** For whom it works: a worker serves one plugin for one tenant. */
+  readonly tenant: string;
   readonly limits: Limits;
   /** Hears each line that it logs. */
   readonly onLine: (line: string) => void;

@@ -4,7 +4,7 @@
  */
 import { count, isRecord, isSafeName, refuseGuest } from '../untrusted.ts';
 import { type Bounds, isBounds } from './bounds.ts';
-import type { PluginKind } from './manifest.ts';
+import type { PluginKind } from './kinds.ts';
 
 const METHODS: ReadonlySet<unknown> = new Set(['before', 'after']);
 const ATTRIBUTE_TYPES = ['int', 'float', 'string', 'ints', 'floats', 'strings'] as const;

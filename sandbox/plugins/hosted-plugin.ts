@@ -3,6 +3,7 @@
  * @module
  */
 import { osRandom } from '../../src/base/index.ts';
+import type { GuestCall } from '../hosted-model.ts';
 import { Guest, type GuestAnswer, type GuestOptions } from '../isolate.ts';
 import type { LendingHost } from '../lending/capability.ts';
 import { Lending, type Uses } from '../lending/lending.ts';
@@ -99,6 +100,11 @@ export class HostedPlugin {
   }
 }
 
+/** How the guest of a model is called, that has plugins: see {@link settled}. */
+export function pluggedCall(guest: Guest, wallMs?: number): GuestCall {
+  return (op, header, payload) => settled(guest, op, header, payload, { wallMs });
+}
+
 /**
  * Asks a guest, and asks it again for nothing: that comes back when no promise of the first goes on any more. So what a plugin leaves
  * behind is stopped under the limits of the call that left it.
@@ -107,8 +113,8 @@ async function settled(
   guest: Guest,
   op: string,
   header: object,
-  payload: Uint8Array,
-  { wallMs }: PluginHostOptions,
+  payload: Uint8Array | undefined,
+  { wallMs }: Pick<PluginHostOptions, 'wallMs'>,
 ): Promise<GuestAnswer> {
   if (wallMs === undefined) {
     const answer = await guest.call(op, header, payload);

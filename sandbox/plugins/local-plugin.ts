@@ -60,7 +60,7 @@ export class LocalPlugin implements PluggedIn {
       }
       return answer;
     } catch (error) {
-      if (isCloisterError(error)) {
+      if (isCloisterError(error, 'GUEST_FAILED') || isCloisterError(error, 'LIMIT_EXCEEDED')) {
         this.#hosted?.close();
         this.#hosted = undefined;
       }

@@ -2,11 +2,10 @@
  * A plugin on its way to a guest: its files as one buffer, and what it is lent.
  * @module
  */
-import { CloisterError, isCloisterError } from '../../src/base/index.ts';
-import { parseLent } from '../lending/options.ts';
+import { CloisterError } from '../../src/base/index.ts';
 import type { CapabilityName, Lent } from '../lending/table.ts';
 import { joinBytes } from '../tensors.ts';
-import type { PluginKind } from './manifest.ts';
+import type { PluginKind } from './kinds.ts';
 import type { AdmittedPlugin } from './registry.ts';
 
 /**
@@ -25,6 +24,8 @@ export interface SentPlugin {
   /** Name and version. */
   readonly id: string;
   readonly kind: PluginKind;
+  /** `sha256:…` of the package. */
+  readonly digest: string;
   /** The files in the order of their bytes, the entry first. */
   readonly parts: readonly { readonly name: string; readonly bytes: number }[];
   readonly lent: Lent;
@@ -35,20 +36,19 @@ export interface SentPlugin {
 /** What a model is loaded with beside its file. */
 export interface ModelPlugins {
   readonly plugins: readonly SentPlugin[];
-  /** Whether the guest's interpreter runs it, also where native kernels could. */
-  readonly interpret: boolean;
+  /** Why the guest's interpreter runs it, where native kernels could, too. */
+  readonly interpret: string | undefined;
 }
 
 /**
  * Makes a plugin ready to be sent. The files are copied.
  *
- * @throws {CloisterError} `POLICY_REFUSED` when it asks for a capability that its kind cannot be lent, or with options that there are
- *   not.
+ * @throws {CloisterError} `POLICY_REFUSED` when it is to be lent what its kind cannot be lent.
  */
-export function sendPlugin({ manifest, files, capabilities }: AdmittedPlugin): SentPlugin {
+export function sendPlugin({ manifest, files, lent, digest }: AdmittedPlugin): SentPlugin {
   const { name, version, kind, entry } = manifest;
   const id = `${name}@${version}`;
-  const other = Object.keys(capabilities).find(asked => !LENDABLE[kind].some(known => known === asked));
+  const other = Object.keys(lent).find(asked => !LENDABLE[kind].some(known => known === asked));
   if (other !== undefined) {
     const message = `${id} asks for the capability ${other}; a plugin of kind ${kind} can be lent ${LENDABLE[kind].join(', ')}`;
     throw new CloisterError('POLICY_REFUSED', message, { plugin: id, capability: other });
@@ -56,7 +56,7 @@ export function sendPlugin({ manifest, files, capabilities }: AdmittedPlugin): S
   const names = [entry, ...[...files.keys()].filter(file => file !== entry)];
   const parts = names.map(file => ({ name: file, bytes: files.get(file)!.length }));
   const payload = joinBytes(names.map(file => files.get(file)!));
-  return Object.freeze({ id, kind, parts, lent: lentTo(id, capabilities), payload });
+  return Object.freeze({ id, kind, digest, parts, lent, payload });
 }
 
 /** What the plugins of one model's guest are lent: they share it, and have together what the one has that may have most. */
@@ -70,13 +70,4 @@ export function lentTogether(plugins: readonly SentPlugin[]): Lent {
     }
   }
   return joined as Lent;
-}
-
-function lentTo(id: string, capabilities: AdmittedPlugin['capabilities']): Lent {
-  try {
-    return parseLent(capabilities as Parameters<typeof parseLent>[0]);
-  } catch (error) {
-    if (!isCloisterError(error)) throw error;
-    throw new CloisterError('POLICY_REFUSED', `${id}: ${error.message}`, { plugin: id }, { cause: error });
-  }
 }

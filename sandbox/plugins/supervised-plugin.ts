@@ -2,17 +2,27 @@
  * A plugin in a worker process of its own, and in a fresh one when that one was ended.
  * @module
  */
-import { CloisterError, canonicalJson, isCloisterError, type Json } from '../../src/base/index.ts';
+import { CloisterError, canonicalJson, type ErrorCode, isCloisterError, type Json } from '../../src/base/index.ts';
+import { Breaker } from '../breaker.ts';
 import { Heard } from '../evaluation-frames.ts';
 import type { Uses } from '../lending/lending.ts';
-import type { WorkerPool } from '../supervisor.ts';
 import { refuseGuest } from '../untrusted.ts';
 import type { PluggedIn, PluginAnswer, PlugRequest } from '../walls.ts';
+import type { WorkerPool } from '../worker/pool.ts';
 import type { WorkerProcess } from '../worker/process.ts';
 import { type PluginDefinition, parseDefinition } from './definition.ts';
 
 /** Bytes of a message around a line. */
 const LINE_FRAME_BYTES = 64;
+
+/** What an operator answers to inputs that it does not take. */
+const REFUSALS: ReadonlySet<ErrorCode> = new Set([
+  'SHAPE_MISMATCH',
+  'DTYPE_MISMATCH',
+  'INVALID_GRAPH',
+  'INVALID_ARGUMENT',
+  'UNSUPPORTED_MODEL',
+]);
 
 /** A worker that has the plugin, and what it heard of it. */
 interface Serving {
@@ -25,6 +35,7 @@ export class SupervisedPlugin implements PluggedIn {
   readonly definition: PluginDefinition;
   readonly #pool: WorkerPool;
   readonly #request: PlugRequest;
+  readonly #breaker: Breaker;
   #worker: Promise<WorkerProcess>;
   #heard: Heard;
   #closed = false;
@@ -35,6 +46,7 @@ export class SupervisedPlugin implements PluggedIn {
     this.#worker = Promise.resolve(worker);
     this.#heard = new Heard(request.plugin.lent);
     this.definition = definition;
+    this.#breaker = new Breaker(`the plugin ${request.plugin.id}`);
   }
 
   /** @throws {CloisterError} `GUEST_FAILED`, `LIMIT_EXCEEDED`, `WORKER_CRASHED` about the plugin; `MISSING_DEPENDENCY`, `CLOSED`. */
@@ -47,16 +59,26 @@ export class SupervisedPlugin implements PluggedIn {
   }
 
   async ask(ask: string, header: object, parts: readonly Uint8Array[]): Promise<PluginAnswer> {
-    const { limits } = this.#request;
-    const worker = await this.#alive();
+    const { limits, plugin } = this.#request;
+    // Whether one record of a statistic is answered must not depend on those before.
+    const probe = plugin.kind !== 'statistic' && this.#breaker.enter();
     try {
-      const full = { op: 'call', ask, ...header, outputBytes: limits.outputBytes };
-      const answer = await request(worker, full, parts, this.#request);
-      this.#heard.uses = answer.header['uses'];
-      return answer;
-    } catch (error) {
-      if (isCloisterError(error)) worker.kill(error); // whatever state the plugin is in, it goes with its worker
-      throw error;
+      const worker = await this.#alive();
+      try {
+        const full = { op: 'call', ask, ...header, outputBytes: limits.outputBytes };
+        const answer = await request(worker, full, parts, this.#request);
+        this.#heard.uses = answer.header['uses'];
+        this.#breaker.succeeded();
+        return answer;
+      } catch (error) {
+        if (isCloisterError(error) && !REFUSALS.has(error.code)) {
+          worker.kill(error); // whatever state the plugin is in, it goes with its worker
+          this.#breaker.failed(error);
+        }
+        throw error;
+      }
+    } finally {
+      this.#breaker.leave(probe);
     }
   }
 
@@ -94,7 +116,7 @@ export class SupervisedPlugin implements PluggedIn {
 /** A fresh worker that has the plugin. */
 async function serve(pool: WorkerPool, plugRequest: PlugRequest): Promise<Serving> {
   const { plugin, limits } = plugRequest;
-  const worker = pool.take();
+  const worker = pool.take(JSON.stringify(['plugin', plugRequest.tenant, plugin.digest]));
   try {
     await worker.greeted();
     const { payload, ...described } = plugin;

@@ -17,6 +17,8 @@ import { sendPlugin } from './sent.ts';
 export interface PlugOptions {
   /** Hears each line that the plugin logs: printable, without line feeds. The capability `log` has to be lent. */
   readonly onLine?: (line: string) => void;
+  /** For whom it works, and whose values it will see: a worker serves one plugin for one tenant. Default the empty text. */
+  readonly tenant?: string;
 }
 
 /** Which backend a policy chose. */
@@ -43,21 +45,22 @@ export type Plug = (request: PlugRequest) => Promise<PluggedIn>;
  */
 export class WorkingPlugin implements AsyncDisposable {
   readonly #plug: Plug;
-  readonly #onLine: (line: string) => void;
+  readonly #with: Required<PlugOptions>;
   #serving: Serving;
   #reloading: Promise<unknown> = Promise.resolve();
   readonly #retiring = new Set<Serving>();
   #closed = false;
 
-  private constructor(plug: Plug, onLine: (line: string) => void, serving: Serving) {
+  private constructor(plug: Plug, options: Required<PlugOptions>, serving: Serving) {
     this.#plug = plug;
-    this.#onLine = onLine;
+    this.#with = options;
     this.#serving = serving;
   }
 
   /** @internal Call `sandbox.plug`. */
-  static async open(plug: Plug, admitted: AdmittedPlugin, { onLine = () => {} }: PlugOptions): Promise<WorkingPlugin> {
-    return new WorkingPlugin(plug, onLine, await open(plug, admitted, onLine));
+  static async open(plug: Plug, admitted: AdmittedPlugin, options: PlugOptions): Promise<WorkingPlugin> {
+    const complete = { onLine: () => {}, tenant: '', ...options };
+    return new WorkingPlugin(plug, complete, await open(plug, admitted, complete));
   }
 
   /** Name and version. */
@@ -183,7 +186,7 @@ export class WorkingPlugin implements AsyncDisposable {
     }
     // One after the other: the last that was asked for is the one that serves.
     const turn = this.#reloading.then(async () => {
-      const fresh = await open(this.#plug, admitted, this.#onLine);
+      const fresh = await open(this.#plug, admitted, this.#with);
       if (this.#closed) {
         await fresh.plugged.close();
         this.#assertOpen();
@@ -224,8 +227,8 @@ export class WorkingPlugin implements AsyncDisposable {
   }
 }
 
-async function open(plug: Plug, admitted: AdmittedPlugin, onLine: (line: string) => void): Promise<Serving> {
-  const plugged = await plug({ plugin: sendPlugin(admitted), limits: admitted.limits, onLine });
+async function open(plug: Plug, admitted: AdmittedPlugin, options: Required<PlugOptions>): Promise<Serving> {
+  const plugged = await plug({ ...options, plugin: sendPlugin(admitted), limits: admitted.limits });
   return { admitted, plugged, calls: 0, idle: undefined };
 }
 

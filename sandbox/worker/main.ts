@@ -3,7 +3,7 @@
  *
  * | request | header | payload | answer |
  * |---|---|---|---|
- * | `load` | memoryMb, bytes, files, dims, planBytes, keepBytes | model, files, plan | `report`, a {@link ModelReport}, and a new plan; or `external` |
+ * | `load` | memoryMb, bytes, files, dims, planBytes, keepBytes, plugins, interpret | model, files, plan, plugins | `report`, a {@link ModelReport}, and a new plan; or `external` |
  * | `run` | tensors, outputBytes | their elements | `tensors` and their elements |
  * | `profile` | tensors, runs, warm, wallMs, outputBytes | their elements | the profile, JSON in UTF-8 |
  * | `passes` | | | `passes` and `arena` |
@@ -23,7 +23,7 @@ import { CLOCK_STEPS, Guest } from '../isolate.ts';
 import { type Kernels, loadKernels } from '../kernels.ts';
 import { limitError } from '../limit-error.ts';
 import { type FixedDims, readFiles } from '../model-files.ts';
-import { HostedPlugin } from '../plugins/hosted-plugin.ts';
+import { HostedPlugin, pluggedCall, plugInto } from '../plugins/hosted-plugin.ts';
 import type { SentPlugin } from '../plugins/sent.ts';
 import { isShownForm } from '../shown.ts';
 import { packTensors, unpackTensors } from '../tensors.ts';
@@ -59,6 +59,8 @@ setInterval(() => {
 const channel = new BlockingChannel(CHANNEL_FD);
 let hosted: HostedModel | undefined;
 let plugin: HostedPlugin | undefined;
+/** Whether the model's guest has its plugins: it may be asked to load twice. */
+let hasPlugins = false;
 /** Where the plugin's lines go: to the call that is being served. */
 let pluginOutbox: Outbox | undefined;
 /** Milliseconds after which a call that holds this thread gives up, in case nobody is left to end the process. */
@@ -169,16 +171,22 @@ async function load(header: Frame['header'], payload: Uint8Array): Promise<Reply
     guest.close();
     guest = openGuest(memoryMb);
   }
-  const model = payload.subarray(0, payload.length - planBytes);
+  const plugins = sentPlugins(header['plugins'], payload);
+  const planEnd = payload.length - plugins.reduce((sum, sent) => sum + sent.payload.length, 0);
+  if (!hasPlugins) await plugInto(guest, plugins, { memoryMb, onLine: () => {} });
+  hasPlugins = true;
+  const model = payload.subarray(0, planEnd - planBytes);
   guest.lend(model);
-  const call: GuestCall = guest.call.bind(guest);
+  const call: GuestCall = plugins.length > 0 ? pluggedCall(guest) : guest.call.bind(guest);
+  const measure: GuestCall = (op, request, parts) => guest.callSync(op, request, parts, measureMs);
   const opened = await HostedModel.open({
     call,
-    measure: (op, request, parts) => guest.callSync(op, request, parts, measureMs),
+    measure: plugins.length > 0 ? call : measure,
     kernels,
     model: readFiles(header, model),
     dims: header['dims'] as FixedDims,
-    plan: planBytes > 0 ? payload.subarray(payload.length - planBytes) : undefined,
+    plan: planBytes > 0 ? payload.subarray(planEnd - planBytes, planEnd) : undefined,
+    interpret: header['interpret'] as string | undefined,
     limitBytes: memoryMb * 1_048_576,
   });
   if (opened instanceof NeedsFiles) return { header: { external: opened.asked } };
@@ -187,6 +195,16 @@ async function load(header: Frame['header'], payload: Uint8Array): Promise<Reply
   return freshPlan !== undefined && freshPlan.length <= keepBytes
     ? { header: { report }, parts: [freshPlan] }
     : { header: { report } };
+}
+
+/** The plugins behind a model, in the order of their bytes. */
+function sentPlugins(described: unknown, payload: Uint8Array): readonly SentPlugin[] {
+  const list = described as readonly (Omit<SentPlugin, 'payload'> & { readonly bytes: number })[];
+  let at = payload.length - list.reduce((sum, { bytes }) => sum + bytes, 0);
+  return list.map(({ bytes, ...plugin }) => {
+    at += bytes;
+    return { ...plugin, payload: payload.subarray(at - bytes, at) };
+  });
 }
 
 async function profile(header: Frame['header'], payload: Uint8Array): Promise<Reply> {
