@@ -220,6 +220,8 @@ export interface PluggedIn {
   readonly definition: PluginDefinition;
   /** What it used of what it is lent, in the guest that is there now. */
   readonly uses: Uses;
+  /** The most MiB that its worker held beyond an empty one; undefined where the system does not tell, or there is none. */
+  readonly peakMb: number | undefined;
   /** @throws {CloisterError} `GUEST_FAILED`, `LIMIT_EXCEEDED`, `WORKER_CRASHED`, `CLOSED`. */
   ask(ask: string, header: object, parts: readonly Uint8Array[]): Promise<PluginAnswer>;
   close(): Promise<void>;

@@ -44,11 +44,18 @@ export interface Defined {
   /** What is said of it outside. */
   readonly definition: object;
   /** `before` and `after` of a processor. */
-  map(method: string, tensors: NamedTensors): NamedTensors;
+  map(method: string, given: Given): NamedTensors;
   /** `choose` of a policy. */
   choose(summary: unknown, backends: readonly string[]): string;
   /** `contribute` of a statistic. */
-  contribute(outputs: NamedTensors): Float64Array;
+  contribute(given: Given): Float64Array;
+}
+
+/** Tensors by name, as a plugin is given them. */
+export interface Given {
+  readonly tensors: NamedTensors;
+  /** The first of them is there by every name: for checks, which do not know the names that a plugin looks for. */
+  readonly anyName: boolean;
 }
 
 type Callback = (...given: readonly unknown[]) => unknown;
@@ -150,9 +157,9 @@ function operatorOf(item: object, where: string, id: string): CustomOperator {
     throw new Fault(`${where}: domain, name, inputs and outputs are strings`);
   }
   const { name, outputs } = definition;
-  const infer = (c: InferContext): readonly Facts[] => inferred(c, shape, attributes, outputs.length);
+  const fail = failing(id, name);
+  const infer = (c: InferContext): readonly Facts[] => inferred(c, fail, shape, attributes, outputs.length);
   const compute = (c: RunContext): readonly Tensor[] => {
-    const fail = failing(`${id}, ${name}`);
     const given = c.tensors.map(tensor => tensor && plain(tensor));
     const came = calling(fail, 'run', run, given, attributesNow(c, attributes));
     return reading(fail, 'run', () =>
@@ -169,6 +176,7 @@ function operatorOf(item: object, where: string, id: string): CustomOperator {
 /** What the shape rule of a plugin says: what it throws is a refusal of the inputs, as an operator of ours refuses them. */
 function inferred(
   c: InferContext,
+  fail: Failing,
   shape: Callback,
   attributes: NonNullable<OpDefinition['attributes']>,
   count: number,
@@ -181,11 +189,11 @@ function inferred(
   } catch (thrown) {
     return c.fail(`its plugin refuses the inputs: ${shown(thrown)}`);
   }
-  try {
-    const list = items(came, 'the result of shape', count);
-    if (list.length !== count) throw new Fault(`expected ${count} results of shape, got ${list.length}`);
+  return reading(fail, 'shape', () => {
+    const list = items(came, 'its result', count);
+    if (list.length !== count) throw new Fault(`expected ${count} results, got ${list.length}`);
     return list.map(item => {
-      const facts = record(item, 'a result of shape');
+      const facts = record(item, 'a result');
       const dtype = dtypeOf(own(facts, 'dtype'));
       const dims = items(own(facts, 'shape'), 'a shape', MAX_RANK).map(dim => {
         if (dim === null) return c.fresh();
@@ -195,9 +203,7 @@ function inferred(
       });
       return { dtype, shape: dims };
     });
-  } catch (thrown) {
-    return c.fail(`its plugin gives no shape: ${thrown instanceof Fault ? thrown.message : shown(thrown)}`);
-  }
+  });
 }
 
 function attributesOf(value: unknown, where: string): NonNullable<OpDefinition['attributes']> {
@@ -241,10 +247,10 @@ function processorOf(definition: object, id: string): Defined {
   return {
     ...NOTHING,
     definition: { methods },
-    map(method, tensors) {
+    map(method, given) {
       const run = callbacks.get(method);
       if (run === undefined) throw fail(`it defines no ${method}`);
-      const came = calling(fail, method, run, plainTensors(tensors));
+      const came = calling(fail, method, run, plainTensors(given));
       return reading(fail, method, () => tensorsOf(came));
     },
   };
@@ -279,8 +285,8 @@ function statisticOf(definition: object, id: string): Defined {
   return {
     ...NOTHING,
     definition: { bounds },
-    contribute(outputs) {
-      const came = calling(fail, 'contribute', contribute, plainTensors(outputs));
+    contribute(given) {
+      const came = calling(fail, 'contribute', contribute, plainTensors(given));
       return reading(fail, 'contribute', () => {
         const list = items(came, 'the contribution', length);
         if (list.length !== length || !list.every(value => typeof value === 'number')) {
@@ -308,7 +314,7 @@ function calling(fail: Failing, what: string, run: Callback, ...given: readonly 
   try {
     return run(...given);
   } catch (thrown) {
-    throw fail(`${what} threw ${shown(thrown)}`);
+    throw fail(`${what} threw ${shown(thrown)}`, true);
   }
 }
 
@@ -321,10 +327,12 @@ function reading<T>(fail: Failing, what: string, body: () => T): T {
   }
 }
 
-type Failing = (problem: string) => CloisterError;
+/** Makes the error of a plugin; `threw` says that a call of it threw, which may be its way to refuse. */
+type Failing = (problem: string, threw?: boolean) => CloisterError;
 
-function failing(id: string): Failing {
-  return problem => new CloisterError('GUEST_FAILED', `the plugin ${id}: ${problem}`, { plugin: id });
+function failing(id: string, operator?: string): Failing {
+  const what = operator === undefined ? `the plugin ${id}` : `the plugin ${id}, ${operator}`;
+  return (problem, threw = false) => new CloisterError('GUEST_FAILED', `${what}: ${problem}`, { plugin: id, threw });
 }
 
 function shown(thrown: unknown): string {
@@ -340,8 +348,11 @@ function plain(tensor: Tensor): { dtype: DType; shape: number[]; data: unknown }
   return { dtype, shape: [...shape], data };
 }
 
-function plainTensors(tensors: NamedTensors): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, plain(tensor)]));
+function plainTensors({ tensors, anyName }: Given): Record<string, unknown> {
+  const given = Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, plain(tensor)]));
+  const [first] = Object.values(given);
+  if (!anyName || first === undefined) return given;
+  return new Proxy(given, { get: (known, name) => (typeof name === 'string' ? (known[name] ?? first) : undefined) });
 }
 
 function tensorsOf(value: unknown): NamedTensors {

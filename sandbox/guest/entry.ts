@@ -11,8 +11,9 @@
  * | `passes` | | | `passes`: what each pass did; `arena`, where sizes are known |
  * | `show` | form, limitBytes | | the model as text or as a picture, UTF-8 |
  * | `plugin` | id, kind, parts | its files, the entry first | `definition`: what it defines |
- * | `call` | method, tensors or summary and backends | their elements | what the plugin makes of it |
- * | `kernel` | domain, operator, opset, attributes, tensors | their elements | `facts` by the shape rule, `tensors` by the kernel |
+ * | `call` | method, tensors and anyName, or summary and backends | their elements | what the plugin makes of it |
+ * | `facts` | domain, operator, opset, attributes, inputs | | `facts` of the outputs by the shape rule, or why it `refused` |
+ * | `kernel` | domain, operator, opset, attributes, tensors | their elements | `tensors` by the kernel, or why the shape rule `refused` |
  * | `settle` | | | nothing, when nothing goes on any more |
  *
  * An answer is one buffer: `u32 headerBytes (little-endian) | header, JSON in UTF-8, spaces up to a multiple of 64 | payload`.
@@ -31,8 +32,11 @@ import {
 import { listExternalData, type ModelSource, parseOnnx } from '../../src/formats/index.ts';
 import {
   type Attribute,
+  checkNode,
+  type Facts,
   findVersion,
   type Graph,
+  GraphBuilder,
   OPERATORS,
   type OperatorTable,
   operatorKey,
@@ -49,6 +53,14 @@ import { joinParts, packTensors, unpackTensors } from '../tensors.ts';
 import { isSafeName } from '../untrusted.ts';
 import { type Defined, evaluateEntry, keepGlobals, readEntry } from './define.ts';
 import { lentSource, type Read } from './source.ts';
+
+/** An operator of a plugin, asked alone. */
+interface Asked {
+  readonly domain: string;
+  readonly operator: string;
+  readonly opset: number;
+  readonly attributes: Readonly<Record<string, Attribute>>;
+}
 
 interface Answer {
   readonly header: object;
@@ -154,10 +166,10 @@ export function connect(read: Read, now: () => number): Dispatch {
       operators = tableOf([...operators.values(), ...plugin.operators]);
       return { header: { definition: plugin.definition } };
     },
-    call({ method, tensors, summary, backends }, payload) {
+    call({ method, tensors, anyName, summary, backends }, payload) {
       if (plugin === undefined) throw new CloisterError('INVALID_ARGUMENT', 'no plugin is here');
       if (method === 'choose') return { header: { choice: plugin.choose(summary, backends as readonly string[]) } };
-      const given = unpackTensors(tensors, payload);
+      const given = { tensors: unpackTensors(tensors, payload), anyName: anyName === true };
       if (method === 'contribute') {
         const { buffer } = plugin.contribute(given);
         return { header: {}, payload: new Uint8Array(buffer) };
@@ -165,23 +177,31 @@ export function connect(read: Read, now: () => number): Dispatch {
       const packed = packTensors(plugin.map(String(method), given));
       return { header: { tensors: packed.heads }, payload: joinParts(packed) };
     },
-    kernel({ domain, operator, opset, attributes, tensors }, payload) {
+    facts({ inputs, ...asked }) {
+      const builder = new GraphBuilder('probe', { operators });
+      const ids = (inputs as Facts[]).map((facts, i) => builder.input(`x${i}`, facts));
+      const { domain, operator, opset, attributes } = asked as unknown as Asked;
+      return refusable(() => {
+        const outputs = builder.node({ domain, op: operator, opset, attributes, inputs: ids, outputs: ['y'] });
+        return { header: { facts: outputs.map(id => builder.facts(id!)) } };
+      });
+    },
+    kernel({ tensors, ...asked }, payload) {
       const given = Object.values(unpackTensors(tensors, payload));
-      const node = {
-        name: 'probe',
-        domain: domain as string,
-        op: operator as string,
-        opset: opset as number,
-        inputs: given.map((_, i) => i),
-        outputs: [given.length],
-        attributes: attributes as Record<string, Attribute>,
-      };
+      const { domain, operator, opset, attributes } = asked as unknown as Asked;
+      const inputs = given.map((_, i) => i);
+      const node = { name: 'probe', domain, op: operator, opset, attributes, inputs, outputs: [given.length] };
       const version = findVersion(operators, node);
       if (version === undefined) throw new CloisterError('INVALID_ARGUMENT', 'no plugin here has such an operator');
-      const facts = RunContext.prepare(node, version, given).outputs;
+      const refusal = refusable(() => {
+        checkNode(node, version);
+        RunContext.prepare(node, version, given);
+        return { header: {} };
+      });
+      if ('refused' in refusal.header) return refusal;
       const results = runNode(node, given, { operators });
       const packed = packTensors(Object.fromEntries(results.map((tensor, i) => [`y${i}`, tensor])));
-      return { header: { facts, tensors: packed.heads }, payload: joinParts(packed) };
+      return { header: { tensors: packed.heads }, payload: joinParts(packed) };
     },
     settle: () => ({ header: {} }),
   };
@@ -213,6 +233,16 @@ export function connect(read: Read, now: () => number): Dispatch {
       return encode({ error: describe(error) });
     }
   };
+}
+
+/** What `body` answers; or why the shape rule refused the inputs, which is an answer, too. */
+function refusable(body: () => Answer): Answer {
+  try {
+    return body();
+  } catch (error) {
+    if (!(error instanceof CloisterError) || error.code === 'GUEST_FAILED') throw error;
+    return { header: { refused: error.message } };
+  }
 }
 
 /** A native program holds kernels of ours alone: a graph with a node of a plugin is interpreted as a whole. */

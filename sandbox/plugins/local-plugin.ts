@@ -15,6 +15,7 @@ import { HostedPlugin } from './hosted-plugin.ts';
 export class LocalPlugin implements PluggedIn {
   readonly definition: PluginDefinition;
   readonly #request: PlugRequest;
+  readonly peakMb = undefined;
   #hosted: HostedPlugin | undefined;
   #uses: Uses;
   #closed = false;

@@ -37,6 +37,7 @@ export class SupervisedPlugin implements PluggedIn {
   readonly #request: PlugRequest;
   readonly #breaker: Breaker;
   #worker: Promise<WorkerProcess>;
+  #last: WorkerProcess;
   #heard: Heard;
   #closed = false;
 
@@ -44,6 +45,7 @@ export class SupervisedPlugin implements PluggedIn {
     this.#pool = pool;
     this.#request = request;
     this.#worker = Promise.resolve(worker);
+    this.#last = worker;
     this.#heard = new Heard(request.plugin.lent);
     this.definition = definition;
     this.#breaker = new Breaker(`the plugin ${request.plugin.id}`);
@@ -56,6 +58,10 @@ export class SupervisedPlugin implements PluggedIn {
 
   get uses(): Uses {
     return this.#heard.uses;
+  }
+
+  get peakMb(): number | undefined {
+    return this.#last.usage.peakMb;
   }
 
   async ask(ask: string, header: object, parts: readonly Uint8Array[]): Promise<PluginAnswer> {
@@ -109,6 +115,7 @@ export class SupervisedPlugin implements PluggedIn {
       throw refuseGuest('definition', 'what it defined before', definition);
     }
     this.#heard = new Heard(this.#request.plugin.lent);
+    this.#last = worker;
     return worker;
   }
 }

@@ -4,10 +4,12 @@
  */
 import { CloisterError, isCloisterError } from '../../src/base/index.ts';
 import type { NamedTensors } from '../../src/engine/index.ts';
+import type { Facts } from '../../src/graph/index.ts';
+import { DTYPES, type DType, type Tensor } from '../../src/tensor/index.ts';
 import type { Uses } from '../lending/lending.ts';
 import { packTensors, unpackTensors } from '../tensors.ts';
-import { isSafeName, type ModelSummary, refuseGuest } from '../untrusted.ts';
-import type { PluggedIn, PlugRequest } from '../walls.ts';
+import { isRecord, isSafeName, type ModelSummary, refuseGuest } from '../untrusted.ts';
+import type { PluggedIn, PluginAnswer, PlugRequest } from '../walls.ts';
 import type { Bounds } from './bounds.ts';
 import type { PluginDefinition, PluginOperator } from './definition.ts';
 import type { AdmittedPlugin } from './registry.ts';
@@ -19,6 +21,12 @@ export interface PlugOptions {
   readonly onLine?: (line: string) => void;
   /** For whom it works, and whose values it will see: a worker serves one plugin for one tenant. Default the empty text. */
   readonly tenant?: string;
+}
+
+/** How a plugin is asked by whoever checks it. */
+export interface ProbeOptions {
+  /** The first tensor is there by every name that the plugin looks for. */
+  readonly anyName?: boolean;
 }
 
 /** Which backend a policy chose. */
@@ -84,17 +92,22 @@ export class WorkingPlugin implements AsyncDisposable {
     return this.#serving.plugged.uses;
   }
 
+  /** The most MiB that its worker held beyond an empty one. Undefined where the system does not tell. */
+  get peakMb(): number | undefined {
+    return this.#serving.plugged.peakMb;
+  }
+
   /**
    * What a processor makes of tensors before or after a model; `tensors` itself where it does not define the method. Names, dtypes and
    * shapes are the plugin's choice; that elements fit them is checked.
    *
    * @throws {CloisterError} `INVALID_ARGUMENT` when it is no processor; `GUEST_FAILED`, `LIMIT_EXCEEDED`, `WORKER_CRASHED`, `CLOSED`.
    */
-  async map(method: 'before' | 'after', tensors: NamedTensors): Promise<NamedTensors> {
+  async map(method: 'before' | 'after', tensors: NamedTensors, { anyName }: ProbeOptions = {}): Promise<NamedTensors> {
     return await this.#call(async ({ plugged }) => {
       if (!ofKind(plugged.definition, 'processor').methods.includes(method)) return tensors;
       const { heads, parts } = packTensors(tensors);
-      const { header, payload } = await plugged.ask('call', { method, tensors: heads }, parts);
+      const { header, payload } = await plugged.ask('call', { method, tensors: heads, anyName }, parts);
       return unpackTensors(header['tensors'], payload);
     });
   }
@@ -139,37 +152,65 @@ export class WorkingPlugin implements AsyncDisposable {
    * @throws {CloisterError} `INVALID_ARGUMENT` when it is no statistic; `CLOSED`; never because of a record.
    */
   async contribute(outputs: NamedTensors): Promise<readonly number[] | undefined> {
+    const { bounds } = this;
+    try {
+      // Not a number counts as the lowest.
+      return (await this.claim(outputs)).map(value =>
+        Number.isNaN(value) ? bounds.low : Math.min(bounds.high, Math.max(bounds.low, value)),
+      );
+    } catch (error) {
+      if (!isCloisterError(error) || error.code === 'CLOSED') throw error;
+      return undefined;
+    }
+  }
+
+  /**
+   * What a statistic says that one record contributes, before it is clipped: for checks, as it may be anything.
+   *
+   * @throws {CloisterError} as {@link map}.
+   */
+  async claim(outputs: NamedTensors, { anyName }: ProbeOptions = {}): Promise<readonly number[]> {
     const { heads, parts } = packTensors(outputs);
     return await this.#call(async ({ plugged }) => {
-      const bounds = ofKind(plugged.definition, 'statistic').bounds;
-      try {
-        const { payload } = await plugged.ask('call', { method: 'contribute', tensors: heads }, parts);
-        return clipped(payload, bounds);
-      } catch (error) {
-        if (!isCloisterError(error) || error.code === 'CLOSED') throw error;
-        return undefined;
-      }
+      const { length } = ofKind(plugged.definition, 'statistic').bounds;
+      const { payload } = await plugged.ask('call', { method: 'contribute', tensors: heads, anyName }, parts);
+      if (payload.length !== 8 * length) throw refuseGuest('contribute', `${length} numbers`, payload.length / 8);
+      const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
+      return Array.from({ length }, (_, i) => view.getFloat64(8 * i, true));
     });
   }
 
   /**
    * Runs one operator of a plugin alone, by its shape rule and its kernel: for checks. `attributes` as a node has them.
    *
-   * @throws {CloisterError} `INVALID_ARGUMENT` when it has no such operator; `SHAPE_MISMATCH` when the shape rule refuses the inputs or the
-   *   kernel does not keep to it, `DTYPE_MISMATCH`; as {@link map}.
+   * @returns Undefined where the operator refuses the inputs.
+   * @throws {CloisterError} `SHAPE_MISMATCH`, `DTYPE_MISMATCH` when the kernel does not keep to the shape rule; `INVALID_ARGUMENT` when it
+   *   has no such operator; as {@link map}.
    */
   async kernel(
-    { domain, name, since }: PluginOperator,
+    operator: PluginOperator,
     attributes: Readonly<Record<string, unknown>>,
-    inputs: readonly NamedTensors[string][],
-  ): Promise<readonly NamedTensors[string][]> {
+    inputs: readonly Tensor[],
+  ): Promise<readonly Tensor[] | undefined> {
     const { heads, parts } = packTensors(Object.fromEntries(inputs.map((tensor, i) => [`x${i}`, tensor])));
-    return await this.#call(async ({ plugged }) => {
-      ofKind(plugged.definition, 'operator');
-      const header = { domain, operator: name, opset: since, attributes, tensors: heads };
-      const answer = await plugged.ask('kernel', header, parts);
-      return Object.values(unpackTensors(answer.header['tensors'], answer.payload));
-    });
+    const answer = await this.#operator('kernel', operator, { attributes, tensors: heads }, parts);
+    if (answer === undefined) return undefined;
+    return Object.values(unpackTensors(answer.header['tensors'], answer.payload));
+  }
+
+  /**
+   * What the shape rule of one operator says of inputs, whose sizes may be names: for checks.
+   *
+   * @returns Undefined where the operator refuses the inputs.
+   * @throws {CloisterError} as {@link kernel}.
+   */
+  async facts(
+    operator: PluginOperator,
+    attributes: Readonly<Record<string, unknown>>,
+    inputs: readonly Facts[],
+  ): Promise<readonly Facts[] | undefined> {
+    const answer = await this.#operator('facts', operator, { attributes, inputs }, []);
+    return answer && parseFacts(answer.header['facts']);
   }
 
   /**
@@ -210,6 +251,20 @@ export class WorkingPlugin implements AsyncDisposable {
     return this.close();
   }
 
+  /** Asks one operator alone; undefined where its shape rule refuses. */
+  async #operator(
+    ask: string,
+    { domain, name, since }: PluginOperator,
+    header: object,
+    parts: readonly Uint8Array[],
+  ): Promise<PluginAnswer | undefined> {
+    return await this.#call(async ({ plugged }) => {
+      ofKind(plugged.definition, 'operator');
+      const answer = await plugged.ask(ask, { domain, operator: name, opset: since, ...header }, parts);
+      return answer.header['refused'] === undefined ? answer : undefined;
+    });
+  }
+
   async #call<T>(body: (serving: Serving) => Promise<T>): Promise<T> {
     this.#assertOpen();
     const serving = this.#serving;
@@ -245,12 +300,14 @@ function ofKind<K extends PluginDefinition['kind']>(
   throw new CloisterError('INVALID_ARGUMENT', `a plugin of kind ${definition.kind} is no ${kind}`);
 }
 
-/** The numbers of a contribution, each within its bounds: not a number counts as the lowest. */
-function clipped(payload: Uint8Array, { length, low, high }: Bounds): readonly number[] {
-  if (payload.length !== 8 * length) throw refuseGuest('contribute', `${length} numbers`, payload.length / 8);
-  const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-  return Array.from({ length }, (_, i) => {
-    const value = view.getFloat64(8 * i, true);
-    return Number.isNaN(value) ? low : Math.min(high, Math.max(low, value));
+function parseFacts(value: unknown): readonly Facts[] {
+  if (!Array.isArray(value)) throw refuseGuest('facts', 'a list', value);
+  return value.map((facts: unknown) => {
+    const shape = isRecord(facts) ? facts['shape'] : undefined;
+    const dtype = isRecord(facts) ? facts['dtype'] : undefined;
+    if (typeof dtype !== 'string' || !Object.hasOwn(DTYPES, dtype)) throw refuseGuest('facts', 'a dtype', dtype);
+    const isDim = (dim: unknown): boolean => isSafeName(dim) || (Number.isSafeInteger(dim) && (dim as number) >= 0);
+    if (!Array.isArray(shape) || !shape.every(isDim)) throw refuseGuest('facts', 'a shape', shape);
+    return { dtype: dtype as DType, shape: shape as (number | string)[] };
   });
 }

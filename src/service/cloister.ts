@@ -35,6 +35,7 @@ import {
   decodeRun,
   digestOf,
   eventOf,
+  type LoadedPlugin,
   type Origin,
   type PipelineContext,
   type ProfileReply,
@@ -94,6 +95,11 @@ export interface LoadModelOptions {
    * they are looked for in its folder.
    */
   readonly external?: ReadonlyMap<string, Uint8Array> | OpenExternal;
+  /**
+   * Plugins that are installed, as `name` (its active version) or `name@version`: operators, processors, and one policy at most. See
+   * `docs/plugins.md`. The policy must still admit them. A model with operators or processors makes no releases.
+   */
+  readonly plugins?: readonly string[];
   /** What the scheduler is told of it. Only with the option `scheduling`. */
   readonly serve?: Omit<ServeOptionsInput, 'name' | 'limitRuns'>;
   readonly signal?: AbortSignal;
@@ -251,7 +257,7 @@ export class Cloister {
    * @param source - A path, or the bytes of the file (copied).
    * @throws {CloisterError} `INVALID_ARGUMENT` when it is no regular file that can be read, or on sizes that no input has;
    *   `INVALID_MODEL`, `MODEL_TOO_LARGE`, `UNSUPPORTED_MODEL`, `INVALID_GRAPH`; `LIMIT_EXCEEDED`, `WORKER_CRASHED`; `CLOSED`; what
-   *   the log throws.
+   *   the log throws. With plugins also `INVALID_PLUGIN`, `POLICY_REFUSED`, `GUEST_FAILED`.
    */
   async load(source: string | Uint8Array, options: LoadModelOptions = {}): Promise<Model> {
     this.#assertOpen();
@@ -267,7 +273,12 @@ export class Cloister {
     }
     let bytes: Uint8Array | undefined;
     let model: SandboxedModel;
+    let plugins: readonly LoadedPlugin[] = [];
     try {
+      const admitted = (options.plugins ?? []).map(id => this.plugins(actor).open(...splitId(id)));
+      plugins = admitted.map(({ manifest: { name, version, kind }, digest }) => {
+        return { id: `${name}@${version}`, kind, digest };
+      });
       const limitBytes = this.policy.limits.modelBytes;
       let beside: OpenExternal | undefined;
       if (typeof source === 'string') {
@@ -280,12 +291,14 @@ export class Cloister {
         name: typeof source === 'string' ? basename(source) : 'model',
         ...(dims && { dims }),
         ...(external && { external }),
+        ...(admitted.length > 0 && { plugins: admitted }),
         ...(signal && { signal }),
       });
     } catch (error) {
       const digest = bytes && digestOf(bytes);
       await this.#append({
         ...failureOf(error),
+        ...blamed(error, plugins),
         actor,
         ...(digest && { object: { kind: 'model', id: digest }, model: digest }),
       });
@@ -296,6 +309,10 @@ export class Cloister {
     try {
       // A worker runs one request after the other: what waits for it waits where its class and its deadline count.
       served = scheduler?.serve(model, { ...serve, name: model.name, limitRuns: 1 });
+      for (const { id, digest } of plugins) {
+        const object = { kind: 'plugin', id } as const;
+        await this.#append({ action: 'load', actor, object, plugin: digest, model: modelDigest });
+      }
       await this.#append({
         action: 'load',
         actor,
@@ -311,7 +328,7 @@ export class Cloister {
     const anchor: PipelineContext['anchor'] = tx => writeAnchor(tx, log.head());
     const closed = this.#ending.signal;
     return new Model({
-      ...{ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest, closed },
+      ...{ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest, plugins, closed },
       ...(served && { served }),
     });
   }
@@ -586,10 +603,11 @@ export class Model {
   }
 
   async #recordFailure(origin: Origin, error: unknown): Promise<void> {
-    const { log, modelDigest } = this.#context;
+    const { log, modelDigest, plugins } = this.#context;
     const event = {
       ...eventOf(this.#context, origin),
       ...failureOf(error),
+      ...blamed(error, plugins),
       object: { kind: 'model', id: modelDigest } as const,
     };
     await log.append(event);
@@ -609,6 +627,20 @@ function failureOf(error: unknown): Pick<AuditEvent, 'action' | 'decision'> {
   ].includes(reason);
   const action = refused ? 'refuse' : isCloisterError(error, 'LIMIT_EXCEEDED') ? 'kill' : 'fail';
   return { action, decision: { outcome: 'refuse', reason } };
+}
+
+/** The digest of the plugin that an error is about, if it is one of these. */
+function blamed(error: unknown, plugins: readonly LoadedPlugin[]): Pick<AuditEvent, 'plugin'> {
+  if (!(error instanceof CloisterError)) return {};
+  const plugin = plugins.find(({ id }) => id === error.detail['plugin']);
+  return plugin ? { plugin: plugin.digest } : {};
+}
+
+/** `name@version`, taken apart; a scope begins with an `@`, too. */
+function splitId(id: unknown): [string, string?] {
+  if (typeof id !== 'string') throw new CloisterError('INVALID_ARGUMENT', 'plugins: expected names, as name@version');
+  const at = id.indexOf('@', 1);
+  return at < 0 ? [id] : [id.slice(0, at), id.slice(at + 1)];
 }
 
 function originOf({ actor, purpose }: { readonly actor: string; readonly purpose: string }): Origin {

@@ -19,7 +19,7 @@ import type {
   Statistic,
 } from '../../privacy/dp/index.ts';
 import type { AuditEvent, AuditLog, Receipt } from '../../sandbox/audit/index.ts';
-import type { ProfileRunOptions, SandboxedModel } from '../../sandbox/index.ts';
+import type { PluginKind, ProfileRunOptions, SandboxedModel } from '../../sandbox/index.ts';
 import {
   CloisterError,
   canonicalJson,
@@ -82,8 +82,18 @@ export interface PipelineContext {
   readonly served?: ServedExecutable;
   /** `sha256:…` of the model file. */
   readonly modelDigest: string;
+  readonly plugins: readonly LoadedPlugin[];
   /** Aborted when the model or its cloister is being closed. */
   readonly closed: AbortSignal;
+}
+
+/** A plugin that a model was loaded with. */
+export interface LoadedPlugin {
+  /** Name and version. */
+  readonly id: string;
+  readonly kind: PluginKind;
+  /** `sha256:…` of the package. */
+  readonly digest: string;
 }
 
 /** What a run is told beside who asks. */
@@ -243,7 +253,7 @@ export function decodeRelease(given: ReleaseRequest, origin: Origin): Decoded {
 /**
  * Stage 2: the policy.
  *
- * @throws {CloisterError} `POLICY_REFUSED` when raw outputs may not leave; `UNKNOWN_SCOPE`; `UNSUPPORTED_MODEL`,
+ * @throws {CloisterError} `POLICY_REFUSED` when raw outputs may not leave, or a release goes through plugins; `UNKNOWN_SCOPE`; `UNSUPPORTED_MODEL`,
  *   `SHAPE_MISMATCH` when the statistic is not one of this model's output; `GUEST_FAILED`, `LIMIT_EXCEEDED` … when a release is
  *   asked of a model that does not even run on zeros; `ABORTED`.
  */
@@ -264,6 +274,12 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
     const scopes = Object.keys(context.policy.budgets);
     const message = `expected a scope of the policy (${scopes.join(', ') || 'it has none'}), got ${JSON.stringify(String(request.scope).slice(0, 200))}`;
     throw new CloisterError('UNKNOWN_SCOPE', message, { scopes });
+  }
+  // Code that sees every record can carry something from one to the next, and then no bound on what one of them changes holds.
+  const carrier = context.plugins.find(({ kind }) => kind !== 'policy');
+  if (carrier !== undefined) {
+    const message = `a model with the plugin ${carrier.id} makes no releases: load it without operators and processors of plugins`;
+    throw new CloisterError('POLICY_REFUSED', message, { plugin: carrier.id });
   }
   const { statistic } = request;
   checkOutputs(context.model, statistic);

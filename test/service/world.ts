@@ -56,6 +56,7 @@ export class World {
       anchor: tx => writeAnchor(tx, log.head()),
       model: stub(run),
       modelDigest: digest,
+      plugins: [],
       closed: new AbortController().signal,
     });
     return {

@@ -73,7 +73,7 @@ describe.each(ISOLATIONS)('under isolation %s', isolation => {
       const values = fc.array(fc.float({ noNaN: true }), { maxLength: 20 });
       await fc.assert(
         fc.asyncProperty(values, fc.float({ noNaN: true, noDefaultInfinity: true }), async (data, by) => {
-          const [y] = await working.kernel(operators[0]!, { by }, [f32(...data)]);
+          const [y] = (await working.kernel(operators[0]!, { by }, [f32(...data)]))!;
           expect(y!.values()).toEqual(Array.from(Float32Array.from(data, value => value * by)));
         }),
         { numRuns: 30 },
@@ -162,7 +162,9 @@ describe.each(ISOLATIONS)('under isolation %s', isolation => {
     it.each(["return 'gpu';", "return { toString: () => 'reference' };", 'throw 1;', 'return;', 'for (;;);'])(
       'that says %s leaves the default',
       async body => {
-        const given = plugin('policy', `define({ choose() { ${body} } });`, { limits: { wallMs: 1_000, memoryMb: 64 } });
+        const given = plugin('policy', `define({ choose() { ${body} } });`, {
+          limits: { wallMs: 1_000, memoryMb: 64 },
+        });
         await using plain = await sandbox.load(affineModel());
         await using model = await sandbox.load(affineModel(), { plugins: [given] });
         expect(model.backend).toBe(plain.backend);
