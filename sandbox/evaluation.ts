@@ -3,7 +3,7 @@
  * @module
  */
 import type IsolatedVM from 'isolated-vm';
-import { type CloisterError, osRandom } from '../src/base/index.ts';
+import { CloisterError, osRandom } from '../src/base/index.ts';
 import { BOOTSTRAP } from './bootstrap.ts';
 import { bridgeTo, isolateFailure, loadIsolatedVm } from './isolate.ts';
 import type { LendingHost } from './lending/capability.ts';
@@ -39,6 +39,7 @@ export interface EvaluateOptions {
   readonly entries: Map<string, string>;
   /** What `readModel` and `kernels` read. Not copied, and must not be written. */
   readonly model: Uint8Array;
+  readonly signal?: AbortSignal | undefined;
   /** Hears each line that is logged. */
   readonly onLine: (line: string) => void;
   /** Hears of each use, after it was counted. */
@@ -70,6 +71,8 @@ const EVALUATE = `'use strict';
 /**
  * Runs `source` as a script in a fresh isolate, on a thread of its own, waits for the value if it is a promise, and returns it as text.
  * Nothing of the script goes on afterwards.
+ *
+ * @throws {CloisterError} `ABORTED`.
  */
 export async function evaluateGuest(source: string, options: EvaluateOptions): Promise<GuestVerdict> {
   const ivm = loadIsolatedVm();
@@ -86,6 +89,7 @@ export async function evaluateGuest(source: string, options: EvaluateOptions): P
     return { kind: 'error', value: printable(value), ...used() };
   } catch (error) {
     const failure = isolateFailure(error, isolate, options);
+    if (failure.code === 'ABORTED') throw failure;
     if (failure.code === 'LIMIT_EXCEEDED') return { kind: 'limit', error: failure, ...used() };
     return { kind: 'error', value: failure.message, ...used() };
   } finally {
@@ -157,13 +161,21 @@ function watchIsolate(
   const { promise: stopped, reject } = Promise.withResolvers<never>();
   stopped.catch(() => {});
   const start = performance.now();
+  const { signal } = limits;
+  const abort = (): void => reject(new CloisterError('ABORTED', 'the caller cancelled', {}, { cause: signal?.reason }));
+  if (signal?.aborted) abort();
+  signal?.addEventListener('abort', abort, { once: true });
+  const end = (): void => {
+    clearInterval(timer);
+    signal?.removeEventListener('abort', abort);
+  };
   const timer = setInterval(() => {
     const wall = performance.now() - start;
     const cpu = cpuMs(isolate) ?? 0;
     if (limits.wallMs !== undefined && wall > limits.wallMs) reject(limitError('wallMs', limits.wallMs, wall));
     if (limits.cpuMs !== undefined && cpu > limits.cpuMs) reject(limitError('cpuMs', limits.cpuMs, cpu));
   }, WATCH_MS);
-  return { stopped, stop: reject, end: () => clearInterval(timer) };
+  return { stopped, stop: reject, end };
 }
 
 function cpuMs(isolate: IsolatedVM.Isolate): number | undefined {

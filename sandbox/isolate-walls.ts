@@ -39,11 +39,11 @@ export function openIsolateWalls(plans: PlanNotes | undefined): Walls {
       models.add(model);
       return model;
     },
-    async evaluate({ source, limits, lent, seed, entries, model }) {
+    async evaluate({ source, limits, lent, seed, entries, model, signal }) {
       const start = performance.now();
       const before = new Map(entries);
       const messages: string[] = [];
-      const given = { lent, seed, entries, model, onLine: (line: string) => void messages.push(line) };
+      const given = { lent, seed, entries, model, signal, onLine: (line: string) => void messages.push(line) };
       const verdict = await evaluateGuest(source, { ...limits, ...given });
       const wallMs = performance.now() - start;
       const { cpuMs, uses } = verdict;

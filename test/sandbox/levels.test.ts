@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Isolation, openSandbox } from '../../sandbox/index.ts';
+import { isCloisterError } from '../../src/base/index.ts';
 
 const ENTRY = join(import.meta.dirname, '..', '..', 'sandbox', 'index.ts');
 /** One call of V8 whose result is over the limit: nothing interrupts it, and V8 gives up. */
@@ -49,6 +50,15 @@ describe('levels of isolation', () => {
       expect(await sandbox.evaluate('6 * 7')).toMatchObject({ outcome: 'ok', value: '42' });
     },
   );
+
+  it.each<Isolation>(['isolate', 'process'])('%s hears a caller who cancels', async isolation => {
+    await using sandbox = await openSandbox({ isolation, warm: 0, limits: { wallMs: 20_000, memoryMb: 64 } });
+    for (const signal of [AbortSignal.abort(), AbortSignal.timeout(300)]) {
+      const error = await sandbox.evaluate('for (;;);', { signal }).catch((cause: unknown) => cause);
+      expect(isCloisterError(error, 'ABORTED'), String(error)).toBe(true);
+    }
+    expect(await sandbox.evaluate('6 * 7')).toMatchObject({ outcome: 'ok', value: '42' });
+  });
 
   it.skipIf(process.platform !== 'linux')('a worker has nothing of its caller in its environment', async () => {
     process.env['CLOISTER_TEST_SECRET'] = 'of the caller';
