@@ -8,7 +8,7 @@ import type { Backend } from './backend.ts';
 
 /** What nodes cost on each backend, in microseconds, where that was measured. */
 export interface CostTable {
-  /** By what a node is: {@link nodeSignature}. */
+  /** By what a node is: {@link nodeSignature}. Infinity: the backend fails on it. */
   readonly costs: ReadonlyMap<string, ReadonlyMap<Backend, number>>;
   /** What handing values over to another backend costs, whatever their size. */
   readonly handOverUs: number;
@@ -50,10 +50,12 @@ export function assignNodes(graph: Graph, backends: readonly Backend[], costs?: 
   let ways: readonly Way[] = [];
   for (const node of nodes) {
     const able = backends.filter(backend => !refused.get(backend)!.has(node));
-    const options = able.length > 0 ? able : [last];
     const measured = costs?.costs.get(nodeSignature(graph, node));
+    const sound = able.filter(backend => measured?.get(backend) !== Number.POSITIVE_INFINITY);
+    const options = sound.length > 0 ? sound : able.length > 0 ? able : [last];
     ways = options.map((backend, rank): Way => {
-      const own = measured?.get(backend) ?? (rank === 0 ? 0 : Number.EPSILON * rank);
+      const us = measured?.get(backend);
+      const own = us !== undefined && us < Number.POSITIVE_INFINITY ? us : Number.EPSILON * rank;
       let best: Way | undefined;
       let least = Number.POSITIVE_INFINITY;
       for (const way of ways) {
@@ -95,7 +97,8 @@ function reasonFor(
   measured: ReadonlyMap<Backend, number> | undefined,
 ): string {
   if (measured !== undefined && measured.size > 1) {
-    const times = [...measured].map(([{ name }, us]) => `${name} ${us.toFixed(1)} us`).join(', ');
+    const time = (us: number): string => (us < Number.POSITIVE_INFINITY ? `${us.toFixed(1)} us` : 'fails');
+    const times = [...measured].map(([{ name }, us]) => `${name} ${time(us)}`).join(', ');
     return `measured: ${times}`;
   }
   if (refused !== undefined) return refused;

@@ -292,11 +292,6 @@ export class Draft {
     return this.#load({ kind: 'inline', bytes });
   }
 
-  /** Bytes that are known now. */
-  literal(bytes: Uint8Array): View {
-    return this.#load({ kind: 'inline', bytes });
-  }
-
   /** Marks what a run step or an output reads as permanent. */
   keep(view: View): View {
     const buffer = this.buffers[view.buffer]!;

@@ -24,9 +24,10 @@ export interface MeasureOptions {
 /**
  * Times every node of `graph` alone on every backend that runs it, on zeros, and returns the shortest of each. Nodes that are alike (same
  * operator, attributes, dtypes and shapes) are timed once. The times are this machine's at this moment, so what is chosen by them may
- * differ from run to run; results do not, beyond rounding.
+ * differ from run to run; results do not, beyond rounding. A backend that fails on a node costs infinitely much there, and is chosen only
+ * where every other fails as well.
  *
- * @throws {CloisterError} Nothing of its own: a backend that fails on a node is not offered it.
+ * @throws {CloisterError} Nothing of its own.
  */
 export async function measureCosts(
   graph: Graph,
@@ -54,7 +55,7 @@ const LEAST_RUNS = 4;
 /** Two more calls, and tensors made ready for them. */
 const HAND_OVER_US = 3;
 
-/** The shortest time of `node` alone, in microseconds; undefined where the backend does not run it. */
+/** The shortest time of `node` alone, in microseconds; infinity where the backend fails on it, undefined where it does not run it. */
 async function timeNode(
   graph: Graph,
   node: Node,
@@ -87,7 +88,7 @@ async function timeNode(
     }
     return best * 1_000;
   } catch (error) {
-    if (isCloisterError(error)) return undefined;
+    if (isCloisterError(error)) return Number.POSITIVE_INFINITY;
     throw error;
   } finally {
     executable?.close();

@@ -216,7 +216,8 @@ class Mixed implements MixedExecutable {
       return { executable: backend.prepare(graph, options) };
     } catch (error) {
       const last = this.#backends.at(-1)!;
-      if (!isCloisterError(error, 'UNSUPPORTED_MODEL') || backend === last) throw error;
+      const isRefusal = isCloisterError(error, 'UNSUPPORTED_MODEL') || isCloisterError(error, 'MODEL_TOO_LARGE');
+      if (!isRefusal || backend === last) throw error;
       return { executable: last.prepare(graph, options), refused: { backend: last, reason: error.message } };
     }
   }

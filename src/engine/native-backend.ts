@@ -3,8 +3,9 @@
  * @module
  */
 import { CloisterError, isCloisterError } from '../base/index.ts';
-import { bindSizes, type ConstantReader, type Graph, graphDigest, inferFacts, type ValueId } from '../graph/index.ts';
+import { bindSizes, type Graph, graphDigest, inferFacts, type ValueId } from '../graph/index.ts';
 import { DTYPES, Tensor } from '../tensor/index.ts';
+import { type AppendedConstants, appendConstants } from './appended-constants.ts';
 import {
   type Backend,
   type Executable,
@@ -14,7 +15,7 @@ import {
   NO_MEMORY,
   type PrepareOptions,
 } from './backend.ts';
-import type { LoadedProgram, ModelReader, ProgramHost } from './kernel-host.ts';
+import type { LoadedProgram, ProgramHost } from './kernel-host.ts';
 import { refusal } from './lowering/index.ts';
 import { checkOutputs } from './outputs.ts';
 import {
@@ -108,6 +109,7 @@ const INLINE_WORK = 2 ** 22;
 class NativeExecutable implements Executable {
   readonly #host: ProgramHost;
   readonly #graph: Graph;
+  readonly #planned: AppendedConstants; // what is planned and loaded
   readonly #options: PrepareOptions;
   readonly #limit: number;
   readonly #plans: PlanCache | undefined;
@@ -124,6 +126,7 @@ class NativeExecutable implements Executable {
   ) {
     this.#host = host;
     this.#graph = graph;
+    this.#planned = appendConstants(graph, options.constants);
     this.#options = options;
     this.#limit = programs;
     this.#plans = plans;
@@ -215,8 +218,8 @@ class NativeExecutable implements Executable {
 
   /** A program for these sizes: from the cache, if what is there is accepted, or planned now. */
   #open(dims: Readonly<Record<string, number>>): Ready {
-    const { limitBytes = Number.MAX_SAFE_INTEGER, sourceDigest, constants } = this.#options;
-    const model = modelOf(this.#graph, constants);
+    const { limitBytes = Number.MAX_SAFE_INTEGER, sourceDigest } = this.#options;
+    const { graph, model } = this.#planned;
     const kernel = this.#host.info;
     const inFile = [...this.#graph.constants.values()].some(({ kind }) => kind === 'range');
     const plans = inFile && sourceDigest === undefined ? undefined : this.#plans;
@@ -238,7 +241,7 @@ class NativeExecutable implements Executable {
         plans?.delete(origin);
       }
     }
-    const plan = planProgram(this.#graph, { kernel, constants, modelBytes: model.size, dims });
+    const plan = planProgram(graph, { kernel, constants: model, modelBytes: model.size, dims });
     const program = this.#host.load(plan.program, model, limitBytes);
     if (origin) plans?.set(origin, plan);
     return { plan, program };
@@ -277,19 +280,6 @@ function isConcrete(graph: Graph, options: PrepareOptions): boolean {
   return graph.inputs.every(id =>
     graph.values[id]!.facts.shape.every(dim => typeof dim === 'number' || Object.hasOwn(dims, dim)),
   );
-}
-
-/** The model file as far as the constants of `graph` reach into it. */
-function modelOf(graph: Graph, reader: ConstantReader): ModelReader {
-  let size = 0;
-  for (const constant of graph.constants.values()) {
-    if (constant.kind === 'range') size = Math.max(size, constant.offset + constant.length);
-  }
-  return {
-    size,
-    read: (offset, length) => reader.read(offset, length),
-    ...(reader.readInto && { readInto: (offset: number, target: Uint8Array) => reader.readInto!(offset, target) }),
-  };
 }
 
 function fits(ports: readonly PlannedPort[], inputs: NamedTensors): boolean {

@@ -19,7 +19,7 @@ export interface FoundBackend {
 /** One kind of work, and what it cost on each backend that does it. */
 export interface BackendChoiceReport {
   readonly work: string;
-  /** Microseconds, by backend: the shortest of a few runs on one thread. */
+  /** Microseconds, by backend: the shortest of a few runs, one at a time, each on as many threads as the backend takes by itself. */
   readonly us: Readonly<Record<string, number>>;
   readonly chosen: string;
   readonly reason: string;
@@ -98,7 +98,9 @@ export async function compareBackends(): Promise<BackendReport> {
     const [times] = costs.costs.values();
     choices.push({
       work,
-      us: Object.fromEntries([...(times ?? [])].map(([{ name }, us]) => [name, us])),
+      us: Object.fromEntries(
+        [...(times ?? [])].filter(([, us]) => us < Number.POSITIVE_INFINITY).map(([{ name }, us]) => [name, us]),
+      ),
       chosen: choice?.backend.name ?? 'reference',
       reason: choice?.reason ?? 'nothing to compute',
     });

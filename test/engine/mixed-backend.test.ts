@@ -113,6 +113,44 @@ describe('the mixed backend', () => {
     expect(() => mixedBackend([late]).prepare(branching(), options)).toThrow('its bounds are computed');
   });
 
+  test('what a backend finds too large when it plans goes to the last one', () => {
+    const small: Backend = {
+      name: 'small',
+      supports: () => true,
+      prepare: () => {
+        throw new CloisterError('MODEL_TOO_LARGE', 'its program is too long');
+      },
+    };
+    const model = mixedBackend([small, referenceBackend]).prepare(branching(), options);
+    expect(new Set(model.choices.map(({ backend, reason }) => `${backend.name}: ${reason}`))).toEqual(
+      new Set(['reference: its program is too long']),
+    );
+    expect(() => mixedBackend([small]).prepare(branching(), options)).toThrow('its program is too long');
+  });
+
+  test('a backend that failed when it was measured is chosen only where every other fails as well', async () => {
+    const failing = (name: string): Backend => ({
+      name,
+      supports: ({ op }: Node) => op === 'Tanh',
+      prepare: () => {
+        throw new CloisterError('OUT_OF_MEMORY', 'no room');
+      },
+    });
+    const [first, last] = [failing('first'), failing('last')];
+    const graph = branching();
+    let time = 0;
+    const chosen = async (...backends: readonly Backend[]) => {
+      const costs = await measureCosts(graph, backends, { ...options, now: () => time++ });
+      return assignNodes(graph, backends, costs).find(({ node }) => node.op === 'Tanh')!;
+    };
+    expect(await chosen(first, referenceBackend)).toMatchObject({
+      backend: referenceBackend,
+      reason: 'measured: first fails, reference 1000.0 us',
+    });
+    const others = onlyOps('others', 'MatMul', 'Add', 'Relu', 'Exp');
+    expect((await chosen(first, others, last)).backend).toBe(first);
+  });
+
   test('takes the cheapest way, hand-overs included', () => {
     const graph = branching();
     const [a, b] = [onlyOps('a', 'MatMul', 'Tanh', 'Add', 'Relu', 'Exp'), onlyOps('b', 'Tanh')];

@@ -58,6 +58,61 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('an executable of the native b
     expect(counts.open).toBe(0);
   });
 
+  test('runs inline constants of any size, however they lie, beside those of the file', () => {
+    const [rows, columns] = [1_024, 1_500]; // 5.9 MiB each, and a program holds 16 MiB
+    const shape = [rows, columns] as const;
+    const each = (value: (i: number, j: number) => number, data: Float32Array): Float32Array => {
+      for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) data[i * columns + j] = value(i, j);
+      return data;
+    };
+    const shared = new Float32Array(new SharedArrayBuffer(4 * rows * columns));
+    const file = new Uint8Array(each((i, j) => 3 * i + j, new Float32Array(rows * columns)).buffer);
+    const g = new GraphBuilder('large', { opset: 17 });
+    const x = g.input('x', { dtype: 'f32', shape });
+    const constants = [
+      g.range('in-file', { dtype: 'f32', shape }, { offset: 0, length: file.length }),
+      g.constant(
+        'dense',
+        Tensor.from(
+          'f32',
+          shape,
+          each((i, j) => i - j, new Float32Array(rows * columns)),
+        ),
+      ),
+      g.constant(
+        'turned',
+        Tensor.from(
+          'f32',
+          [columns, rows],
+          each(() => 5, new Float32Array(rows * columns)),
+        ).transpose(),
+      ),
+      g.constant(
+        'shared',
+        Tensor.from(
+          'f32',
+          shape,
+          each((i, j) => i * 7 + j, shared),
+        ),
+      ),
+    ];
+    g.output(constants.reduce((sum, id) => g.node({ op: 'Add', inputs: [sum, id] })[0]!, x));
+    const readers = {
+      read: { read: (offset: number, length: number) => file.subarray(offset, offset + length) },
+      readInto: {
+        read: (offset: number, length: number) => file.subarray(offset, offset + length),
+        readInto: (offset: number, target: Uint8Array) => target.set(file.subarray(offset, offset + target.length)),
+      },
+    };
+    for (const reader of Object.values(readers)) {
+      const model = nativeBackend(openProgramHost(loadBinding()!)).prepare(g.build(), { constants: reader });
+      const [y] = Object.values(model.runSync({ x: Tensor.zeros('f32', shape) }));
+      const wanted = each((i, j) => 3 * i + j + (i - j) + 5 + i * 7 + j, new Float32Array(rows * columns));
+      expect(Buffer.compare(y!.bytes(), new Uint8Array(wanted.buffer))).toBe(0);
+      model.close();
+    }
+  });
+
   test('gives up what it keeps for other sizes before a load fails for want of memory, and tries once', () => {
     const { counts, host } = countingHost();
     let tries = 0;

@@ -88,7 +88,7 @@ interface Sums {
 function sumOperands(d: Draft, sums: Sums): { operands: readonly DraftOperand[]; words: readonly number[] } {
   const { aZero, bZeros, bias, to } = sums;
   if (to?.factors.some(factor => !Number.isFinite(factor))) throw new Unsupported('a factor is not finite');
-  const factors = to && d.literal(new Uint8Array(Float32Array.from(to.factors).buffer));
+  const factors = to && d.inline(new Uint8Array(Float32Array.from(to.factors).buffer));
   const present = [aZero, bZeros, bias, factors].filter(operand => operand !== undefined);
   const kind = (count: number | undefined): number => (count === undefined ? 0 : count === 1 ? 1 : 2);
   return {
@@ -105,7 +105,7 @@ function sumOperands(d: Draft, sums: Sums): { operands: readonly DraftOperand[];
 
 /** One byte for each number; undefined where all are 0. */
 function bytes(d: Draft, list: readonly number[]): View | undefined {
-  return list.every(value => value === 0) ? undefined : d.literal(Uint8Array.from(list, value => value & 255));
+  return list.every(value => value === 0) ? undefined : d.inline(Uint8Array.from(list, value => value & 255));
 }
 
 // ---- images ----
@@ -326,7 +326,7 @@ function emitConvolution(d: Draft, node: Node, wId: ValueId, zeros: readonly num
   };
   if (packs && groups === outC && depth === 1 && window.inC === outC) {
     const centred = d.atSetup(() => {
-      const each = d.literal(Uint8Array.from({ length: outC }, (_, i) => zeros[zeros.length === 1 ? 0 : i]! & 255));
+      const each = d.inline(Uint8Array.from({ length: outC }, (_, i) => zeros[zeros.length === 1 ? 0 : i]! & 255));
       const both = d.temporary(weights.length + outC);
       d.emit('concat', [both, weights, each], [1]);
       return both;
@@ -437,7 +437,7 @@ function mapped(of: (node: Node) => (real: number) => number): Lowering {
       const asImage = isImage(d, id);
       const x = asImage ? readImage(d, id) : d.read(id);
       const y = asImage ? writeImage(d, out) : d.write(out);
-      if (y.length > 0) d.emit('int8Lookup', [x, d.literal(table), y], [], [0]);
+      if (y.length > 0) d.emit('int8Lookup', [x, d.inline(table), y], [], [0]);
     },
   };
 }
@@ -455,7 +455,7 @@ function lowerConcat(d: Draft, node: Node): void {
     if (x.length === 0) return [];
     if (from.scale === to.scale && from.zero === to.zero) return [x];
     const y = d.temporary(x.length);
-    d.emit('int8Lookup', [x, d.literal(tableOf(d.facts(out).dtype, from, to, real => real)), y], []);
+    d.emit('int8Lookup', [x, d.inline(tableOf(d.facts(out).dtype, from, to, real => real)), y], []);
     return [y];
   });
   const y = asImages ? writeImage(d, out) : d.write(out);
