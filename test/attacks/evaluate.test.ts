@@ -191,7 +191,7 @@ it('processor time is a limit of its own', async () => {
   expect(result.wallMs).toBeLessThan(2_000);
 });
 
-it('the host of forty stopped scripts has not grown, and still works', async () => {
+it('the host of forty stopped scripts has not grown, and still works', { timeout: 120_000 }, async () => {
   const before = process.memoryUsage().rss;
   const small = { limits: { wallMs: 30 } };
   for (let i = 0; i < 10; i++) {
