@@ -40,6 +40,8 @@ export interface AuditEvent {
   /** Name of the randomised map that made a release. */
   readonly mechanism?: string | undefined;
   readonly isolation?: 'none' | 'isolate' | 'process' | undefined;
+  /** Names of the layers of protection that were active, from the innermost to the outermost. */
+  readonly layers?: readonly string[] | undefined;
   readonly backend?: string | undefined;
   /** Costs and counts that depend on no protected value. */
   readonly measures?:
@@ -99,6 +101,10 @@ const EVENT_SHAPE = {
   budget: z.strictObject({ scope: text(512), before: count, after: count }).optional(),
   mechanism: text(64).optional(),
   isolation: z.enum(['none', 'isolate', 'process']).optional(),
+  layers: z
+    .array(z.string().regex(/^[a-z][a-zA-Z0-9]{0,31}$/))
+    .max(32)
+    .optional(),
   backend: text(64).optional(),
   measures: z
     .strictObject({

@@ -13,6 +13,7 @@ import type {
   Sandbox,
   SandboxedModel,
 } from '../../sandbox/index.ts';
+import { activeLayers } from '../../sandbox/layers.ts';
 import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
 import type {
   PriorityClass,
@@ -329,6 +330,7 @@ export class Cloister {
     const closed = this.#ending.signal;
     return new Model({
       ...{ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest, plugins, closed },
+      layers: activeLayers(this.#parts.sandbox.capabilities()),
       ...(served && { served }),
     });
   }
@@ -411,6 +413,7 @@ export class Cloister {
       decision: { outcome: 'allow' },
       policy: this.#policyDigest,
       isolation: this.policy.isolation,
+      layers: activeLayers(this.#parts.sandbox.capabilities()),
       ...event,
     });
   }

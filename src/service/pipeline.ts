@@ -70,6 +70,8 @@ export interface PipelineContext {
   readonly policy: Policy;
   /** `sha256:…` of the policy's canonical spelling. */
   readonly policyDigest: string;
+  /** The layers of protection that are active. */
+  readonly layers: readonly string[];
   readonly ledger: Ledger;
   readonly log: AuditLog;
   /** Writes the head of the log into a transaction of the store: the anchor against rollback. */
@@ -470,9 +472,9 @@ export function reply(recorded: Recorded): RunReply | ProfileReply | ReleaseRepl
 
 /** What every record of a request says. */
 export function eventOf(
-  { policy, policyDigest, model, modelDigest }: PipelineContext,
+  { policy, policyDigest, layers, model, modelDigest }: PipelineContext,
   { actor, purpose, request }: Origin,
-): Pick<AuditEvent, 'actor' | 'purpose' | 'request' | 'policy' | 'model' | 'isolation' | 'backend'> {
+): Pick<AuditEvent, 'actor' | 'purpose' | 'request' | 'policy' | 'model' | 'isolation' | 'layers' | 'backend'> {
   return {
     actor,
     purpose,
@@ -480,6 +482,7 @@ export function eventOf(
     policy: policyDigest,
     model: modelDigest,
     isolation: policy.isolation,
+    layers,
     backend: model.backend,
   };
 }

@@ -65,6 +65,7 @@ describe('a run', () => {
       action: 'run',
       model: model.digest,
       isolation: 'process',
+      layers: expect.arrayContaining(['isolate', 'process', 'wallWatch']),
     });
   });
 

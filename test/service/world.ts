@@ -51,6 +51,7 @@ export class World {
     const model = new Model({
       policy: parsePolicy({ rawOutputs: 'refuse', budgets: { [SCOPE]: { epsilon: 2 } } }),
       policyDigest: DIGEST,
+      layers: [],
       ledger,
       log,
       anchor: tx => writeAnchor(tx, log.head()),
