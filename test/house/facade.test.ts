@@ -65,7 +65,7 @@ describe('importing the facade', () => {
     ['the log, its keys and its curve', /^sandbox\/audit\/(?!actions|commitment)/],
     ['the ledger', /^privacy\/budget\//],
     ['the store', /^src\/store\//],
-    ['the sandbox and its workers', /^sandbox\/(?!audit\/|binding|limits|plugins\/(policy|kinds))/],
+    ['the sandbox and its workers', /^sandbox\/(?!audit\/|binding|layers|limits|plugins\/(policy|kinds))/],
     ['the kernels', /^native\//],
     ['operators, passes and gradients', /^src\/graph\/(?!maps|dimension|element-types)/],
     ['the reader of models', /^src\/formats\/(index|json|safetensors|huggingface|onnx\/(?!tensor|external|limits))/],
