@@ -51,7 +51,15 @@ export function openIsolateWalls(plans: PlanNotes | undefined): Walls {
         verdict.kind === 'limit'
           ? ([outcomeOf(verdict.error), verdict.error.message] as const)
           : ([verdict.kind, verdict.value] as const);
-      const evaluation = Object.freeze({ outcome, value, messages, uses, wallMs, cpuMs, peakMb: undefined });
+      const evaluation = Object.freeze({
+        outcome,
+        value,
+        messages: Object.freeze(messages),
+        uses,
+        wallMs,
+        cpuMs,
+        peakMb: undefined,
+      });
       return { evaluation, changes: changesBetween(before, entries) };
     },
     async plug(request) {

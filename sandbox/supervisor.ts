@@ -204,7 +204,8 @@ export async function evaluateInWorker(pool: WorkerPool, request: EvaluateReques
     pool.refill();
   }
   const { cpuMs, peakMb } = worker.usage;
-  const { lines: messages, uses } = heard;
+  const { uses } = heard;
+  const messages = Object.freeze(heard.lines);
   const wallMs = performance.now() - start;
   return { evaluation: Object.freeze({ outcome, value, messages, uses, wallMs, cpuMs, peakMb }), changes };
 }

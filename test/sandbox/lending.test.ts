@@ -1,6 +1,8 @@
 /**
  * What a guest is lent, and what it is not: the same under both isolations that run scripts.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadBinding, nativeStatus, openProgramHost } from '../../native/index.ts';
 import {
@@ -47,6 +49,17 @@ describe('what is lent, as options', () => {
       }
     }
   });
+});
+
+it('the page of what is lent has a row for each capability, with its own limits', () => {
+  const page = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'lending.md'), 'utf8');
+  const rows = [...page.matchAll(/^\| `(\w+)` \|.*\| (.*?) ?\|$/gm)].map(([, name, limits]) => [
+    name,
+    [...limits!.matchAll(/`(\w+)`/g)].map(([, limit]) => limit),
+  ]);
+  const own = (name: (typeof NAMES)[number]): string[] =>
+    Object.keys(CAPABILITIES[name].options).filter(option => option !== 'calls' && option !== 'bytes');
+  expect(rows).toEqual(NAMES.map(name => [name, own(name)]));
 });
 
 describe.each<Isolation>(['isolate', 'process'])('under isolation %s', isolation => {
