@@ -4,7 +4,7 @@
 //                   [--require LAYER]... (--probe | -- FILE [ARGUMENT]...)
 //
 // It takes nothing from its environment. The doors have to be closed before the worker's program starts: Landlock holds for the
-// thread that asks and for what comes of it, and a Node that runs has threads already (docs/adr/0027-launcher-before-the-worker.md).
+// thread that asks and for what comes of it, and a Node that runs has threads already (docs/adr/0028-launcher-before-the-worker.md).
 //
 // Standard output carries the report, one line a layer: `LAYER <tab> active|unavailable <tab> WHAT`. It is complete when it ends,
 // which it does when FILE is started; FILE has the null device there. A layer that is required and fails is one line on standard
