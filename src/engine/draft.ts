@@ -105,7 +105,10 @@ export class Draft {
   }
 
   facts(id: ValueId): Facts {
-    return this.graph.values[id]!.facts;
+    const value = this.graph.values[id];
+    // Most kernels write all outputs of their operator, whether or not anybody asked for them.
+    if (value === undefined) throw new Unsupported('one of its outputs is left out');
+    return value.facts;
   }
 
   /** The concrete shape of a value. */

@@ -14,8 +14,9 @@ import {
   OPERATORS,
   TRANSFORMS,
   type TreeTable,
+  type ValueId,
 } from '../../graph/index.ts';
-import { type Draft, Unsupported } from '../draft.ts';
+import { type Draft, Unsupported, type View } from '../draft.ts';
 import { SCORE_FORMS } from '../program.ts';
 import type { Lowerings } from './lowering.ts';
 
@@ -46,8 +47,9 @@ function lowerTrees(d: Draft, node: Node): void {
   const x = node.inputs[0]!;
   const [rows, features] = d.shape(x).length === 1 ? [1, d.shape(x)[0]!] : (d.shape(x) as readonly [number, number]);
   const classifier = 'labels' in ensemble ? ensemble : undefined;
-  const best = classifier ? d.write(node.outputs[0]!) : d.temporary(0);
-  const y = d.write(node.outputs[classifier ? 1 : 0]!);
+  const write = (id: ValueId | undefined, bytes: number): View => (id === undefined ? d.temporary(bytes) : d.write(id));
+  const best = classifier ? write(node.outputs[0], 8 * rows) : d.temporary(0);
+  const y = write(node.outputs[classifier ? 1 : 0], 4 * rows * targets);
   if (rows === 0) return;
   if (table.roots.length === 0 || features === 0) throw new Unsupported('it has no trees, or no features');
   const { words, bytes } = packTrees(table, features, targets);

@@ -207,7 +207,10 @@ function lowerDequantize(d: Draft, node: Node): void {
 
 function lowerDynamicQuantize(d: Draft, node: Node): void {
   const x = d.read(node.inputs[0]!);
-  const [y, scale, zero] = [0, 1, 2].map(i => d.write(node.outputs[i]!)) as [View, View, View];
+  const [y, scale, zero] = [x.length / 4, 4, 1].map((bytes, i) => {
+    const id = node.outputs[i];
+    return id === undefined ? d.temporary(bytes) : d.write(id);
+  }) as [View, View, View];
   if (y.length === 0) throw new Unsupported('it quantises nothing');
   d.emit('dynamicQuantize', [x, y, scale, zero], []);
 }
