@@ -2,7 +2,7 @@
  * The program host: verified programs on the native executor.
  * @module
  */
-import { CloisterError, ERROR_CODES, type ErrorCode, isCloisterError } from '../src/base/index.ts';
+import { CloisterError, ERROR_CODES, type ErrorCode } from '../src/base/index.ts';
 import { type Binding, checkThreads } from './loader.ts';
 
 /** A model file that is read piece by piece. Fits the engine's `ModelReader` seam. */
@@ -83,7 +83,7 @@ export interface NativeProgramHost {
    *   what setup needs besides, may take together. Overlapping runs share what is left of it, or wait for one another.
    * @throws {CloisterError} `INVALID_PROGRAM` with the first violation: the step, the operand, what was expected, what
    *   came and the invariant's name; `OUT_OF_MEMORY` over `limitBytes`, before anything is allocated, or when the
-   *   system refuses; `INVALID_ARGUMENT` when an argument is no such thing.
+   *   system refuses; `INVALID_ARGUMENT` when an argument is no such thing. What reading `model` throws is thrown as it is.
    */
   load(program: Uint8Array, model: Uint8Array | ModelReader, limitBytes: number): NativeProgram;
 }
@@ -161,10 +161,19 @@ export function openProgramHost(binding: Binding, options: ProgramHostOptions = 
     load(program, model, limitBytes) {
       let object: ProgramObject;
       const { size, read, free } = readerOf(model);
+      let unread: { readonly error: unknown } | undefined;
+      const reading = (offset: number, length: number): Uint8Array => {
+        try {
+          return read(offset, length);
+        } catch (error) {
+          unread = { error };
+          throw error;
+        }
+      };
       try {
-        object = new addon.Program(program, size, read, limitBytes, limitWork, threads, fill, shuffle);
+        object = new addon.Program(program, size, reading, limitBytes, limitWork, threads, fill, shuffle);
       } catch (error) {
-        if (isCloisterError(error)) throw error; // of `read`
+        if (unread !== undefined) throw unread.error;
         throw toError(error instanceof Error ? error.message : String(error));
       } finally {
         free();
@@ -179,6 +188,12 @@ function readerOf(model: Uint8Array | ModelReader): ModelReader & { free(): void
   const free = (): void => {};
   if (model instanceof Uint8Array) {
     return { size: model.length, read: (offset, length) => model.subarray(offset, offset + length), free };
+  }
+  if (typeof model?.size !== 'number' || typeof model.read !== 'function') {
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      'the model: expected a Uint8Array, or a size and a function that reads it',
+    );
   }
   if (model.readInto === undefined) {
     return { size: model.size, read: (offset, length) => model.read(offset, length), free };

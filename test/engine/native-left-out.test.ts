@@ -39,7 +39,7 @@ const NODES: Readonly<Record<string, { readonly node: Omit<OneNode, 'outputs'>; 
   attention: {
     node: {
       ...{ op: 'Attention', opset: 23 },
-      inputs: [1, 2, 3, undefined, 4, 5].map(seed => seed && filled([1, 2, 3, 4], seed)),
+      inputs: [1, 2, 3, undefined, 4, 5].map(seed => (seed === undefined ? undefined : filled([1, 2, 3, 4], seed))),
     },
     outputs: 3,
   },

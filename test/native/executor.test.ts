@@ -349,11 +349,32 @@ describe.skipIf(nativeStatus().kind !== 'loaded')('program executor', () => {
     const bytes = encodeProgram(valid);
     const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
     expect(codeOf(() => host.load(shared, model, LIMIT))).toBe('INVALID_ARGUMENT');
-    expect(codeOf(() => host.load(bytes, 'model' as unknown as Uint8Array, LIMIT))).toBe('INVALID_ARGUMENT');
+    for (const none of ['model', null, undefined, {}, { size: 80 }, { size: 80n, read: () => model }]) {
+      expect(codeOf(() => host.load(bytes, none as unknown as Uint8Array, LIMIT))).toBe('INVALID_ARGUMENT');
+    }
     for (const limit of [Number.NaN, -1, Number.POSITIVE_INFINITY]) {
       expect(codeOf(() => host.load(bytes, model, limit))).toBe('INVALID_ARGUMENT');
     }
   });
+
+  test.each([new Error('OUT_OF_MEMORY: it only says so'), new TypeError('no such file'), 'text', undefined])(
+    'what reading the model throws is thrown as it is: %s',
+    thrown => {
+      const reader = {
+        size: model.length,
+        read: (): never => {
+          throw thrown;
+        },
+      };
+      let came: unknown = 'nothing';
+      try {
+        host.load(encodeProgram(valid), reader, LIMIT);
+      } catch (error) {
+        came = error;
+      }
+      expect(came).toBe(thrown);
+    },
+  );
 
   test('runs off the thread on a copy of its inputs, and may be closed meanwhile', async () => {
     const program = big();
