@@ -5,7 +5,7 @@
  */
 import { type CloisterError, isCloisterError } from '../../src/base/index.ts';
 import type { Facts } from '../../src/graph/index.ts';
-import { DTYPES, type DType, formatShape, sameShape, Tensor } from '../../src/tensor/index.ts';
+import { DTYPES, type DType, formatShape, MAX_RANK, sameShape, Tensor } from '../../src/tensor/index.ts';
 import type { Sandbox } from '../sandbox.ts';
 import type { ModelSummary } from '../untrusted.ts';
 import type { PluginOperator } from './definition.ts';
@@ -65,7 +65,7 @@ const HUGE: readonly (readonly (number | string)[])[] = [
   [1 << 20, 1 << 10],
   [2 ** 31 - 1],
   ['n', 'm'],
-  Array.from({ length: 16 }, () => 2),
+  Array.from({ length: MAX_RANK }, () => 2),
 ];
 const SAMPLES: Readonly<Record<NonNullable<PluginOperator['attributes'][number]>['type'], unknown>> = {
   int: 1,
@@ -92,8 +92,11 @@ class Check {
   readonly #sandbox: Sandbox;
   readonly #plugin: AdmittedPlugin;
   readonly #violations: PluginViolation[] = [];
+  #working: WorkingPlugin | undefined;
   #calls = 0;
   #wallMs = 0;
+  /** Whether the next call waits for a fresh worker, too. */
+  #restarting = false;
   #outputBytes = 0;
   #peakMb: number | undefined;
 
@@ -103,20 +106,23 @@ class Check {
   }
 
   async run(): Promise<PluginVerdict> {
-    const working = await this.#opened();
-    if (working !== undefined) {
-      await using held = working;
-      const { definition } = held;
+    this.#working = await this.#opened();
+    if (this.#working !== undefined) {
+      await using _ = { [Symbol.asyncDispose]: async () => this.#working?.close() };
+      const held = (): WorkingPlugin => this.#working!;
+      const { definition } = held();
       if (definition.kind === 'operator') {
         for (const operator of definition.operators) await this.#operator(held, operator);
       } else if (definition.kind === 'processor') {
         for (const method of definition.methods) {
-          await this.#calling(held, tensors => held.map(method, tensors, { anyName: true }), method);
+          await this.#calling(held, tensors => held().map(method, tensors, { anyName: true }), method);
         }
       } else if (definition.kind === 'statistic') {
-        await this.#calling(held, async tensors => this.#bounded(held, await held.claim(tensors, { anyName: true })));
+        await this.#calling(held, async tensors =>
+          this.#bounded(held(), await held().claim(tensors, { anyName: true })),
+        );
       } else await this.#policy(held);
-      this.#peakMb = held.peakMb;
+      this.#peakMb = held().peakMb;
     }
     const { wallMs, memoryMb, outputBytes } = this.#plugin.limits;
     const used = (value: number, allowed: number): LimitUse => ({ used: Math.ceil(value), allowed });
@@ -142,7 +148,7 @@ class Check {
     }
   }
 
-  async #operator(working: WorkingPlugin, operator: PluginOperator): Promise<void> {
+  async #operator(working: () => WorkingPlugin, operator: PluginOperator): Promise<void> {
     const attributes = Object.fromEntries(
       operator.attributes
         .filter(attribute => attribute.required && attribute.default === undefined)
@@ -153,7 +159,7 @@ class Check {
     const what = `${operator.domain}::${operator.name}`;
     const compute = (inputs: readonly Tensor[]): Promise<readonly Tensor[] | undefined> =>
       this.#call(`${what} of ${inputs.map(shown).join(', ') || 'nothing'}`, () =>
-        working.kernel(operator, attributes, inputs),
+        working().kernel(operator, attributes, inputs),
       );
     const answered: { readonly inputs: readonly Tensor[]; readonly outputs: readonly Tensor[] }[] = [];
     for (const count of counts) {
@@ -179,7 +185,7 @@ class Check {
         (): Facts => ({ dtype: answered[0]!.inputs[0]?.dtype ?? 'f32', shape }),
       );
       await this.#call(`the shape rule of ${what} at ${formatShape(shape)}`, () =>
-        working.facts(operator, attributes, inputs),
+        working().facts(operator, attributes, inputs),
       );
     }
     const again = answered.slice(0, 16).map(({ inputs, outputs }) => ({ call: () => compute(inputs), first: outputs }));
@@ -198,7 +204,7 @@ class Check {
 
   /** Sizes that have names must be the sizes that come out, once they have numbers. */
   async #symbols(
-    working: WorkingPlugin,
+    working: () => WorkingPlugin,
     operator: PluginOperator,
     attributes: Readonly<Record<string, unknown>>,
     inputs: readonly Tensor[],
@@ -209,7 +215,7 @@ class Check {
       inputs.flatMap(({ shape }, i) => shape.map((size, axis) => [`n${i}_${axis}`, size] as const)),
     );
     const named = inputs.map(({ dtype, shape }, i) => ({ dtype, shape: shape.map((_, axis) => `n${i}_${axis}`) }));
-    const facts = await this.#call(`the shape rule of ${what}`, () => working.facts(operator, attributes, named));
+    const facts = await this.#call(`the shape rule of ${what}`, () => working().facts(operator, attributes, named));
     facts?.forEach(({ dtype, shape }, i) => {
       const came = outputs[i]!;
       const fits =
@@ -227,7 +233,7 @@ class Check {
 
   /** Processors and statistics: functions of tensors by name. */
   async #calling<T>(
-    working: WorkingPlugin,
+    working: () => WorkingPlugin,
     body: (tensors: Readonly<Record<string, Tensor>>) => Promise<T>,
     what = 'contribute',
   ): Promise<void> {
@@ -250,10 +256,10 @@ class Check {
     const spelt = (value: T): string => JSON.stringify(value, (_, item: unknown) => plain(item));
     await this.#repeats(what, answered.slice(0, 16), (a, b) => b !== undefined && spelt(a) === spelt(b));
     // A statistic meets each record in a fresh guest, which is slow, and cannot grow.
-    if (working.definition.kind !== 'statistic') await this.#thousand(working, what, initial.call);
+    if (working().definition.kind !== 'statistic') await this.#thousand(working, what, initial.call);
   }
 
-  async #policy(working: WorkingPlugin): Promise<void> {
+  async #policy(working: () => WorkingPlugin): Promise<void> {
     const summary = {
       ...{ name: 'probe', bytes: 1, inputs: [], outputs: [], operators: [], nodes: 0, outline: [] },
       ...{ parameters: 0, parameterBytes: 0 },
@@ -261,7 +267,7 @@ class Check {
     const summaries = [summary, { ...summary, parameters: 2 ** 40, parameterBytes: 2 ** 42, nodes: 1e6 }];
     const offers = [['native', 'reference'], ['reference'], Array.from({ length: 100 }, (_, i) => `backend-${i}`)];
     const choose = async (about: ModelSummary, backends: readonly string[]): Promise<string> => {
-      const { backend, failure } = await working.choose(about, backends);
+      const { backend, failure } = await working().choose(about, backends);
       if (failure !== undefined) throw failure;
       return backend;
     };
@@ -299,13 +305,13 @@ class Check {
     }
   }
 
-  async #thousand(working: WorkingPlugin, what: string, call: () => Promise<unknown>): Promise<void> {
+  async #thousand(working: () => WorkingPlugin, what: string, call: () => Promise<unknown>): Promise<void> {
     let settled: number | undefined;
     for (let i = 0; i < REPEATS && !this.#isOver('keeps to its limits'); i++) {
-      if (i === SETTLED) settled = working.peakMb;
+      if (i === SETTLED) settled = working().peakMb;
       await call();
     }
-    const grown = (working.peakMb ?? 0) - (settled ?? Number.POSITIVE_INFINITY);
+    const grown = (working().peakMb ?? 0) - (settled ?? Number.POSITIVE_INFINITY);
     if (grown > MAX_GROWTH_MB) {
       this.#violation(
         'does not grow',
@@ -319,13 +325,15 @@ class Check {
     if (this.#isOver('keeps to its limits') || this.#isOver('answers in form')) return undefined;
     this.#calls++;
     const start = performance.now();
+    let failed = false;
     try {
-      const answer = await body();
+      const answer = await this.#patiently(body);
       this.#outputBytes = Math.max(this.#outputBytes, bytesOf(answer));
       return answer;
     } catch (error) {
       if (!isCloisterError(error)) throw error;
       const { code, detail } = error;
+      failed = true;
       const threw = code === 'GUEST_FAILED' && detail['threw'] === true;
       if (threw && mayThrow) return undefined;
       const problem = `${what}: ${error.message}`;
@@ -335,7 +343,20 @@ class Check {
       else throw error;
       return undefined;
     } finally {
-      this.#wallMs = Math.max(this.#wallMs, performance.now() - start);
+      if (!this.#restarting) this.#wallMs = Math.max(this.#wallMs, performance.now() - start);
+      this.#restarting = failed;
+    }
+  }
+
+  /** A plugin may refuse one input after the other by throwing: where the sandbox has enough of it, it is opened anew. */
+  async #patiently<T>(body: () => Promise<T>): Promise<T> {
+    try {
+      return await body();
+    } catch (error) {
+      if (!isCloisterError(error, 'GUEST_REFUSED')) throw error;
+      await this.#working?.close();
+      this.#working = await this.#sandbox.plug(this.#plugin);
+      return await body();
     }
   }
 

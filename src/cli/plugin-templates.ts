@@ -37,14 +37,21 @@ define({
       outputs: ['y'],
       attributes: { by: { type: 'float', default: 2 } },
       // What comes out, from what goes in: asked before anything runs.
-      shape: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
+      // What it throws is a refusal; what it takes, run must compute.
+      shape: ([x]) => {
+        if (x.dtype !== 'f32' && x.dtype !== 'f64') throw new TypeError('expected f32 or f64');
+        return [{ dtype: x.dtype, shape: x.shape }];
+      },
       run: ([x], { by }) => [{ dtype: x.dtype, shape: x.shape, data: x.data.map(value => value * by) }],
     },
   ],
 });
 `,
   processor: `// Version 1 of the plugin interface: a script that calls define once.
-const mapped = ({ dtype, shape, data }, change) => ({ dtype, shape, data: data.map(change) });
+function mapped({ dtype, shape, data }, change) {
+  if (dtype !== 'f32') throw new TypeError('expected f32, got ' + dtype);
+  return { dtype, shape, data: data.map(change) };
+}
 
 define({
   // Inputs by name, before the model sees them. Give back what it shall see.

@@ -63,7 +63,9 @@ export {
 export { commitOutputs, verifyOutputs } from './output-commitment.ts';
 export type { OutputMaps, ProfileReply, ReleaseRecord, ReleaseReply, ReleaseRequest, RunReply } from './pipeline.ts';
 export { openPlanFiles, type PlanFilesOptions } from './plan-files.ts';
+export type { PluginFileVerdict } from './plugin-check.ts';
 export {
+  checkPluginFile,
   listPlugins,
   makePublisherKey,
   type PackedPlugin,

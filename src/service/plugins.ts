@@ -15,6 +15,7 @@ import { CloisterError } from '../base/index.ts';
 import { openInside } from './beside.ts';
 import { paths } from './directory.ts';
 import { readOpenFile, readRegularFile } from './files.ts';
+import type { PluginFileVerdict } from './plugin-check.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
 
 /** A package that was made. */
@@ -98,6 +99,19 @@ async function readInside(folder: string, name: string, limitBytes: number): Pro
   const { size } = await file.stat();
   if (size > limitBytes) throw refuse(`it has ${size} bytes, and there is room for ${limitBytes}`);
   return await readOpenFile(file, name, limitBytes);
+}
+
+/**
+ * Runs the plugin at `path`, a package or the folder of its author, under the contract of its kind and under hostile inputs, in a sandbox
+ * of isolation `process`, and says what it does not keep. Passing means that nothing was found. Nothing is installed or recorded.
+ *
+ * @param policy - What it must be admitted by. Without one it may ask for every capability there is, up to their ceilings, and for the
+ *   default limits; who signed it is not looked at.
+ * @returns `refused` when it is no package, or is not admitted: then nothing of it was run.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when it cannot be read; `INVALID_POLICY`; `MISSING_DEPENDENCY`.
+ */
+export async function checkPluginFile(path: string, policy?: PolicyInput): Promise<PluginFileVerdict> {
+  return await (await import('./plugin-check.ts')).checkPackage(() => readPlugin(path), policy);
 }
 
 /** What {@link signPluginFile} did. */

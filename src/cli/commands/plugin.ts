@@ -7,6 +7,7 @@ import { basename, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { CloisterError } from '../../base/index.ts';
 import {
+  checkPluginFile,
   type InstalledPlugin,
   listPlugins,
   makePublisherKey,
@@ -27,9 +28,10 @@ import { pluginTemplate } from '../plugin-templates.ts';
 /** Builds the command with its subcommands. */
 export function pluginCommand(): Command {
   return new Command('plugin')
-    .description('make, sign, install and verify plugins')
+    .description('make, check, sign, install and verify plugins')
     .addCommand(newCommand())
     .addCommand(keygenCommand())
+    .addCommand(checkCommand())
     .addCommand(packCommand())
     .addCommand(signCommand())
     .addCommand(installCommand())
@@ -76,6 +78,40 @@ function keygenCommand(): Command {
       const key = await makePublisherKey(folder, options.name);
       emit(options.json, key, () => key.vkey);
       say(paint('dim', 'that is the public key: it goes under plugins.publishers of a policy', process.stderr));
+    });
+}
+
+/** How `plugin check` ends. */
+const CHECK_EXITS = {
+  pass: EXIT_CODES.ok,
+  fail: EXIT_CODES.failed,
+  refused: EXIT_CODES.verification,
+} as const;
+
+function checkCommand(): Command {
+  return new Command('check')
+    .description('run a plugin under the contract of its kind and under hostile inputs, behind the walls')
+    .argument('<plugin>', 'a package, or the folder of a plugin; it is not trusted')
+    .addOption(policyOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      `\nExit code ${CHECK_EXITS.pass}: nothing was found. ${CHECK_EXITS.fail}: it does not keep what it promises. ${CHECK_EXITS.refused}: it is no package, or the policy does not\nadmit it, and nothing of it was run. Without a policy, capabilities are lent as it asks for them, and signatures are not looked at.`,
+    )
+    .action(async (path: string, options: { policy?: string; json: boolean }) => {
+      const policy = options.policy === undefined ? undefined : await readPolicy(options.policy, {});
+      const report = await checkPluginFile(path, policy);
+      const { verdict, violations, limits, plugin = path, calls } = report;
+      emit(options.json, report, () => {
+        const rows = violations.map(({ check, problem }) => `${paint('red', '✗')} ${check}: ${printable(problem)}`);
+        const uses = Object.entries(limits).map(
+          ([limit, { used, allowed }]) => `${limit} ${used ?? 'unknown'} of ${allowed}`,
+        );
+        const ran = calls > 0 ? [`${calls} calls; the most in one: ${uses.join(', ')}`] : [];
+        const mark = verdict === 'pass' ? paint('green', 'pass') : paint('red', verdict);
+        return [...rows, ...ran, `${mark}: ${printable(plugin)}`].join('\n');
+      });
+      process.exitCode = CHECK_EXITS[verdict];
     });
 }
 
