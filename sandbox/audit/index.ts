@@ -4,8 +4,18 @@
  * @module
  */
 export { ACTIONS, type AuditAction } from './actions.ts';
+export { type BundleVerdict, bundleSchema, type ProofBundle, verifyBundle } from './bundle.ts';
 export { type Checkpoint, type CheckpointVerdict, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 export { commit } from './commitment.ts';
+export {
+  FILTER_KEYS,
+  FILTER_LIMIT_CHARACTERS,
+  type FilterKey,
+  type FilterTerm,
+  matchesFilter,
+  parseFilter,
+  type RecordFilter,
+} from './filter.ts';
 export type { Head } from './layout.ts';
 export { type AuditLog, type LogOptions, openLog } from './log.ts';
 export {
@@ -33,6 +43,7 @@ export {
   signNote,
   verifyNote,
 } from './note.ts';
+export { type ExtensionVerdict, openProver, type Prover } from './prove.ts';
 export { type RecordQuery, readRecords } from './read.ts';
 export {
   type AuditEvent,

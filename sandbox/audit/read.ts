@@ -5,6 +5,7 @@
 import { CloisterError } from '../../src/base/errors.ts';
 import type { AuditAction } from './actions.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
+import { matchesFilter, type RecordFilter } from './filter.ts';
 import { RECORDS_FILE, TREE_FILE } from './layout.ts';
 import { type AuditRecord, decodeRecord } from './record.ts';
 import { FrameReader, HEADER_BYTES, isTornTail } from './segment.ts';
@@ -26,6 +27,8 @@ export interface RecordQuery {
   readonly since?: number | undefined;
   /** Milliseconds since 1970, exclusive. */
   readonly until?: number | undefined;
+  /** Further conditions, see `parseFilter`. */
+  readonly filter?: RecordFilter | undefined;
 }
 
 /**
@@ -122,6 +125,7 @@ function matches(record: AuditRecord, query: RecordQuery): boolean {
     (query.request === undefined || record.request === query.request) &&
     (query.object === undefined || record.object.id === query.object) &&
     (query.since === undefined || record.time >= query.since) &&
-    (query.until === undefined || record.time < query.until)
+    (query.until === undefined || record.time < query.until) &&
+    (query.filter === undefined || matchesFilter(record, query.filter))
   );
 }

@@ -318,7 +318,8 @@ export function seqOf(record: Uint8Array): number | undefined {
   }
 }
 
-function publishedKey(directory: LogDirectory): NoteVerifier {
+/** The key that is published beside a log. */
+export function publishedKey(directory: LogDirectory): NoteVerifier {
   const bytes = directory.read(VKEY_FILE, KEY_LIMIT_BYTES);
   if (bytes === undefined) throw new CloisterError('AUDIT_INVALID', `there is no vkey in ${directory.path}`);
   try {

@@ -32,10 +32,16 @@ export function say(text: string): void {
 
 /** JSON that a terminal takes as text: U+007F to U+009F, which JSON leaves as they are, are escaped too. */
 export function toJson(data: unknown): string {
-  return JSON.stringify(data, plain, 2).replace(
-    /[\u007f-\u009f]/g,
-    mark => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return escaped(JSON.stringify(data, plain, 2));
+}
+
+/** {@link toJson} on one line. */
+export function toJsonLine(data: unknown): string {
+  return escaped(JSON.stringify(data, plain));
+}
+
+function escaped(json: string): string {
+  return json.replace(/[\u007f-\u009f]/g, mark => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** JSON for what JSON cannot say: 64-bit integers as decimal strings, bytes as hexadecimal, maps as lists of label and score. */

@@ -73,6 +73,49 @@ export async function readOpenFile(
   });
 }
 
+/**
+ * The lines of a regular file in UTF-8, without their ends, with the memory of one line.
+ *
+ * @param limitBytes - The most that one line may hold.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read or a line is longer.
+ */
+export async function* readLines(path: string, limitBytes: number): AsyncGenerator<string, void, undefined> {
+  await using handle = await openRegularFile(path);
+  const chunk = Buffer.allocUnsafe(65_536);
+  let parts: Buffer[] = [];
+  let length = 0;
+  const add = (part: Buffer): void => {
+    length += part.length;
+    if (length > limitBytes) {
+      throw new CloisterError('INVALID_ARGUMENT', `a line of ${path} has more than ${limitBytes} bytes`, {
+        path,
+        limitBytes,
+      });
+    }
+    parts.push(Buffer.from(part)); // a copy: the chunk is read into again
+  };
+  for (;;) {
+    let bytesRead: number;
+    try {
+      ({ bytesRead } = await handle.read(chunk));
+    } catch (cause) {
+      throw new CloisterError('INVALID_ARGUMENT', `cannot read ${path}: ${reasonOf(cause)}`, { path }, { cause });
+    }
+    if (bytesRead === 0) break;
+    const bytes = chunk.subarray(0, bytesRead);
+    let from = 0;
+    for (let to = bytes.indexOf(0x0a); to >= 0; to = bytes.indexOf(0x0a, from)) {
+      add(bytes.subarray(from, to));
+      yield Buffer.concat(parts).toString('utf8');
+      parts = [];
+      length = 0;
+      from = to + 1;
+    }
+    add(bytes.subarray(from));
+  }
+  if (length > 0) yield Buffer.concat(parts).toString('utf8');
+}
+
 function reasonOf(cause: unknown): string {
   return (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
 }

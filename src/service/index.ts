@@ -11,7 +11,7 @@ export {
   type Statistic,
 } from '../../privacy/dp/statistic.ts';
 export { ACTIONS as AUDIT_ACTIONS } from '../../sandbox/audit/actions.ts';
-export type { AuditAction, AuditRecord, Receipt } from '../../sandbox/audit/index.ts';
+export type { AuditAction, AuditRecord, ExtensionVerdict, ProofBundle, Receipt } from '../../sandbox/audit/index.ts';
 export type {
   InstalledPlugin,
   InstallReport,
@@ -50,14 +50,19 @@ export {
 export { type Check, type Diagnosis, diagnose } from './doctor.ts';
 export { decodeNpy, decodeNpz, decodeTensorProto, type InputValue, type InputValues } from './inputs.ts';
 export {
+  type AuditQuery,
+  type BundleFileVerdict,
+  checkExtension,
   type InspectOptions,
   inspectModel,
   type ModelReport,
+  proveAudit,
   type ReceiptFileVerdict,
   readAudit,
   readBudgets,
   readHistory,
   verifyAudit,
+  verifyBundleFile,
   verifyReceiptFile,
 } from './offline.ts';
 export { commitOutputs, verifyOutputs } from './output-commitment.ts';

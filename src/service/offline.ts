@@ -5,7 +5,14 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
-import type { AuditRecord, LogVerdict, RecordQuery } from '../../sandbox/audit/index.ts';
+import type {
+  AuditRecord,
+  ExtensionVerdict,
+  LogVerdict,
+  ProofBundle,
+  RecordFilter,
+  RecordQuery,
+} from '../../sandbox/audit/index.ts';
 import type { FixedDims, ModelSummary, Optimisation, SandboxedModel, ShownForm } from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
 import type { Store } from '../store/index.ts';
@@ -68,8 +75,8 @@ export async function verifyAudit(
 ): Promise<LogVerdict> {
   const { verifyLog } = await import('../../sandbox/audit/index.ts');
   const { onProgress } = options;
-  const { auditDir, ledgerFile } = paths(dir);
-  if (!existsSync(auditDir)) throw new CloisterError('INVALID_ARGUMENT', `there is no audit log in ${dir}`, { dir });
+  const auditDir = existingLog(dir);
+  const { ledgerFile } = paths(dir);
   let anchor: Awaited<ReturnType<typeof readAnchor>>;
   if (existsSync(ledgerFile)) {
     await using store = await openExisting(dir);
@@ -82,8 +89,17 @@ export async function verifyAudit(
   });
 }
 
+/** What {@link readAudit} may be told: the conditions of `RecordQuery`, with the filter as text. */
+export interface AuditQuery extends Omit<RecordQuery, 'filter'> {
+  /** Qualifiers and words, such as `action:refuse -actor:ward-3 since:7d`; see `parseFilter` of `cloister/audit`. */
+  readonly filter?: string | undefined;
+}
+
 /**
  * Reads the records of the audit log in `dir`, in order. Checks form and numbering; {@link verifyAudit} checks the rest.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no log, or the filter cannot be read; `AUDIT_INVALID` at the first damaged
+ *   record; `STORE_FAILED`.
  * @example
  * ```ts
  * const cloister = await openCloister({ dir: './cloister-data' });
@@ -93,9 +109,10 @@ export async function verifyAudit(
  * actions; // ['open', 'close']
  * ```
  */
-export async function* readAudit(dir: string, query: RecordQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
+export async function* readAudit(dir: string, query: AuditQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
   const { readRecords } = await import('../../sandbox/audit/index.ts');
-  yield* readRecords(paths(dir).auditDir, query);
+  const filter = await readFilter(query.filter);
+  yield* readRecords(existingLog(dir), { ...query, filter });
 }
 
 /** Whether a receipt holds. */
@@ -128,6 +145,112 @@ export async function verifyReceiptFile(
   }
   const verdict = verifyReceipt(receipt, vkey);
   return verdict.ok ? { ok: true, index: verdict.index } : { ok: false, message: verdict.reason };
+}
+
+/**
+ * Proves record `index` of the audit log in `dir`: a bundle that can be checked alone, see `verifyBundle` of `cloister/audit`. May run
+ * beside the service.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no log, or its checkpoint does not cover the record (yet);
+ *   `AUDIT_INVALID` when the record, the checkpoint or the tree file is damaged; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * const { receipt } = await proveAudit('./cloister-data', 1);
+ * receipt.record.action; // 'close'
+ * ```
+ */
+export async function proveAudit(dir: string, index: number): Promise<ProofBundle> {
+  const { openProver, readRecords } = await import('../../sandbox/audit/index.ts');
+  const auditDir = existingLog(dir);
+  using prover = openProver(auditDir);
+  for await (const record of readRecords(auditDir, { from: index, limit: 1 })) return prover.prove(record);
+  throw new CloisterError('INVALID_ARGUMENT', `there is no record ${index} in ${dir}`, { dir, index });
+}
+
+/**
+ * Whether the audit log in `dir` extends a checkpoint that somebody kept, the signed note in `file`. Believes `key`, or the public key
+ * beside the log.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no log, the file cannot be read, the key is malformed, or the checkpoint
+ *   covers no record; `AUDIT_INVALID` when the log has no checkpoint by that key; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * const file = './cloister-data/audit/checkpoint'; // of today; kept elsewhere, it tells whether the log of tomorrow extends it
+ * await checkExtension('./cloister-data', file, { key: cloister.auditKey }); // { ok: true, from: 2, size: 2, … }
+ * ```
+ */
+export async function checkExtension(
+  dir: string,
+  file: string,
+  { key }: { readonly key?: string } = {},
+): Promise<ExtensionVerdict> {
+  const { openProver } = await import('../../sandbox/audit/index.ts');
+  const note = await readText(file);
+  using prover = openProver(existingLog(dir), key);
+  return await prover.extends(note);
+}
+
+/** Whether every bundle of a file holds. */
+export type BundleFileVerdict =
+  | {
+      readonly ok: true;
+      /** Name of the log. */
+      readonly origin: string;
+      /** How many records are proved. */
+      readonly records: number;
+      /** Public key under which they are. */
+      readonly key: string;
+    }
+  | {
+      readonly ok: false;
+      /** Line of the first bundle that does not hold, from 1. */
+      readonly line: number;
+      readonly message: string;
+    };
+
+/**
+ * Verifies the proof bundles in `file`, one to a line, with nothing but that file. Without `key` they hold under the key that the first
+ * carries: it should be compared with the log's.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the file cannot be read, or the key is malformed.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * await writeFile('bundle.json', JSON.stringify(await proveAudit('./cloister-data', 0)));
+ * await verifyBundleFile('bundle.json', { key: cloister.auditKey }); // { ok: true, records: 1, … }
+ * ```
+ */
+export async function verifyBundleFile(
+  file: string,
+  { key }: { readonly key?: string } = {},
+): Promise<BundleFileVerdict> {
+  const { verifyBundle } = await import('../../sandbox/audit/index.ts');
+  const { readLines } = await import('./files.ts');
+  let common = key;
+  let origin = '';
+  let records = 0;
+  for await (const line of readLines(file, TEXT_LIMIT_BYTES)) {
+    const refuse = (message: string): BundleFileVerdict => ({ ok: false, line: records + 1, message });
+    let bundle: unknown;
+    try {
+      bundle = JSON.parse(line);
+    } catch {
+      return refuse('not a proof bundle: no JSON on this line');
+    }
+    const verdict = verifyBundle(bundle, common);
+    if (!verdict.ok) return refuse(verdict.reason);
+    common ??= (bundle as ProofBundle).vkey;
+    origin = verdict.origin;
+    records++;
+  }
+  if (common === undefined || records === 0)
+    return { ok: false, line: 1, message: 'there is no proof bundle in the file' };
+  return { ok: true, origin, records, key: common };
 }
 
 /** What a model file is. */
@@ -190,6 +313,18 @@ export async function inspectModel(file: string, options: InspectOptions = {}): 
   const shown: Partial<Record<ShownForm, string>> = {};
   for (const form of new Set(options.show)) shown[form] = await model.show(form);
   return { ...summary, file: basename(file), digest, backend, why, memory, passes, arena, shown };
+}
+
+/** The directory of the log of a cloister; a missing one is not made. */
+function existingLog(dir: string): string {
+  const { auditDir } = paths(dir);
+  if (!existsSync(auditDir)) throw new CloisterError('INVALID_ARGUMENT', `there is no audit log in ${dir}`, { dir });
+  return auditDir;
+}
+
+async function readFilter(text: string | undefined): Promise<RecordFilter | undefined> {
+  const { parseFilter } = await import('../../sandbox/audit/index.ts');
+  return text === undefined ? undefined : parseFilter(text, systemClock.now());
 }
 
 /** A key, or a receipt with a record of at most 16 KiB. */

@@ -219,11 +219,11 @@ describe('the command line', () => {
     receipt.record.actor = 'someone else';
     writeFileSync(join(folder, 'forged.json'), JSON.stringify(receipt));
     expect(cloister('audit', 'verify', '--receipt', 'forged.json')).toMatchObject({ status: 3 });
-    const refusals = json(cloister('audit', 'show', '--action', 'refuse', '--json')) as object[];
+    const refusals = json(cloister('audit', 'show', 'action:refuse', '--json')) as object[];
     expect(refusals.slice(-1)).toMatchObject([
       { action: 'refuse', decision: { outcome: 'refuse', reason: 'SCOPE_EXHAUSTED' } },
     ]);
-    const [charge] = json(cloister('audit', 'show', '--action', 'charge', '--json')) as { seq: number }[];
+    const [charge] = json(cloister('audit', 'show', 'action:charge', '--json')) as { seq: number }[];
     const file = join(data, 'audit', 'records');
     const honest = readFileSync(file);
     const changed = Buffer.from(honest);
@@ -233,6 +233,51 @@ describe('the command line', () => {
     expect(verdict.status).toBe(3);
     expect(json(verdict)).toMatchObject({ ok: false, kind: 'changed', index: charge!.seq });
     writeFileSync(file, honest);
+  });
+
+  test('filters what it lists by qualifiers, also excluding ones, wherever they stand', () => {
+    const seqs = (...args: string[]) =>
+      (json(cloister('audit', 'show', '--json', '--limit', '1000', ...args)) as { seq: number }[]).map(
+        ({ seq }) => seq,
+      );
+    const all = seqs();
+    const runs = seqs('action:run');
+    expect(runs.length).toBeGreaterThan(0);
+    expect([...runs, ...seqs('-action:run')].sort((a, b) => a - b)).toEqual(all);
+    expect(seqs('-action:run', '-action:load', 'since:1h')).toEqual(seqs('-action:run -action:load'));
+    expect(seqs('until:1h')).toEqual([]);
+    expect(cloister('audit', 'show', '-action:run', '--limit', '1').stdout.split('\n')).toHaveLength(3);
+  });
+
+  test('proves a record to whoever has the bundle alone, and that the log extends a checkpoint that was kept', () => {
+    cloister('run', MODEL, '--input', 'image=digit.json');
+    writeFileSync(join(folder, 'kept'), readFileSync(join(data, 'audit', 'checkpoint')));
+    cloister('run', MODEL, '--input', 'image=digit.json');
+    expect(cloister('audit', 'consistency', 'kept')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/extends/),
+    });
+    expect(json(cloister('audit', 'consistency', 'kept', '--json'))).toMatchObject({ ok: true, extension: {} });
+    writeFileSync(join(folder, 'no-note'), 'text\n');
+    expect(cloister('audit', 'consistency', 'no-note')).toMatchObject({ status: 3 });
+
+    const proved = cloister('audit', 'prove', '1');
+    expect(proved).toMatchObject({ status: 0, stdout: expect.stringMatching(/^\{.*\}\n$/) });
+    const second = cloister('audit', 'prove', '2').stdout;
+    writeFileSync(join(folder, 'bundles'), proved.stdout + second);
+    const away = ['--dir', 'nowhere']; // there is no log to look at
+    const verdict = cloister('audit', 'verify', 'bundles', ...away);
+    expect(verdict).toMatchObject({ status: 0, stdout: expect.stringMatching(/2 records are in the log/) });
+    expect(verdict.stderr).toContain('compare it, or pass --key');
+    const trusted = cloister('audit', 'verify', 'bundles', '--key', join(data, 'audit', 'vkey'), ...away);
+    expect(trusted).toMatchObject({ status: 0, stderr: '' });
+    writeFileSync(join(folder, 'forged'), proved.stdout + second.replace(/"actor":"./, '"actor":"X'));
+    const forged = cloister('audit', 'verify', 'forged', '--json', ...away);
+    expect(forged.status).toBe(3);
+    expect(json(forged)).toMatchObject({ ok: false, line: 2 });
+    writeFileSync(join(folder, 'empty'), '');
+    expect(cloister('audit', 'verify', 'empty', ...away).status).toBe(3);
+    expect(cloister('audit', 'prove', '100000').status).toBe(2);
   });
 
   test('doctor names every part, and exits 0 where nothing is missing', () => {
@@ -300,7 +345,11 @@ describe('the command line', () => {
     ],
     ['a directory without a ledger', ['budget', '--dir', 'nowhere'], 2],
     ['a directory without a log', ['audit', 'verify', '--dir', 'nowhere'], 2],
-    ['an unknown action', ['audit', 'show', '--action', 'fly'], 2],
+    ['a proof of no record', ['audit', 'prove', '-1'], 2],
+    ['a proof without a log', ['audit', 'prove', '0', '--dir', 'nowhere'], 2],
+    ['bundles that never end', ['audit', 'verify', '/dev/zero'], 2],
+    ['an unknown action', ['audit', 'show', 'action:fly'], 2],
+    ['an unknown option beside a filter', ['audit', 'show', 'action:run', '--actor', 'x'], 2],
   ])('%s: one line on stderr, and the exit code of its cause', (_, args, code) => {
     const result = cloister(...args);
     expect(result.status).toBe(code);
@@ -333,9 +382,9 @@ describe('the command line', () => {
   test('what others wrote cannot take over the terminal', () => {
     const purpose = 'a\u001b[2Jb\u009b31mc\u202ed';
     cloister('run', MODEL, '-i', 'image=digit.json', '--purpose', purpose);
-    const shown = cloister('audit', 'show', '--action', 'run', '--limit', '1000').stdout;
+    const shown = cloister('audit', 'show', 'action:run', '--limit', '1000').stdout;
     expect(shown).toContain('a\\u{1b}[2Jb\\u{9b}31mc\\u{202e}d');
-    const spelt = cloister('audit', 'show', '--action', 'run', '--limit', '1000', '--json').stdout;
+    const spelt = cloister('audit', 'show', 'action:run', '--limit', '1000', '--json').stdout;
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
     expect(shown + spelt).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
     expect((JSON.parse(spelt) as { purpose: string }[]).at(-1)?.purpose).toBe(purpose);
@@ -377,6 +426,8 @@ describe('the command line', () => {
     ['audit'],
     ['audit', 'verify'],
     ['audit', 'show'],
+    ['audit', 'prove'],
+    ['audit', 'consistency'],
     ['doctor'],
   ])('%s --help explains itself', (...path) => {
     const result = cloister(...path, '--help');

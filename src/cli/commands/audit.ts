@@ -1,28 +1,28 @@
 /**
- * `cloister audit verify|show`: the log, checked and read without opening the service.
+ * `cloister audit …`: the log, checked and read without opening the service.
  * @module
  */
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { CloisterError } from '../../base/index.ts';
 import { readRegularFile } from '../../service/files.ts';
 import {
-  AUDIT_ACTIONS,
-  type AuditAction,
   type AuditRecord,
+  checkExtension,
+  proveAudit,
   readAudit,
   verifyAudit,
+  verifyBundleFile,
   verifyReceiptFile,
 } from '../../service/index.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
+import { filterOf, takesFilter } from '../filter.ts';
 import { dirOption, jsonOption, parseNumber } from '../options.ts';
-import { emit, paint, printable, startProgress, table } from '../output.ts';
+import { emit, paint, printable, say, startProgress, table, toJsonLine } from '../output.ts';
 
 interface ShowOptions {
   dir: string;
   from?: string;
   limit: string;
-  action?: string;
-  actor?: string;
   json: boolean;
 }
 
@@ -31,41 +31,97 @@ export function auditCommand(): Command {
   return new Command('audit')
     .description('verify and read the audit log, offline')
     .addCommand(verifyCommand())
-    .addCommand(showCommand());
+    .addCommand(showCommand())
+    .addCommand(proveCommand())
+    .addCommand(consistencyCommand());
 }
 
 function verifyCommand(): Command {
   return new Command('verify')
-    .description('check every record, the tree, the checkpoint and its signature; or one receipt')
+    .description(
+      'check every record, the tree, the checkpoint and its signature; or one receipt; or proof bundles alone',
+    )
+    .argument('[bundle]', 'check the proof bundles in this file, which needs no log; see `audit prove`')
     .addOption(dirOption())
-    .option('--key <vkey|file>', "the log's public key as the auditor knows it; default: the one beside the log")
+    .addOption(keyOption())
     .option('--receipt <file>', 'check this receipt instead of the whole log')
     .addOption(jsonOption())
-    .action(async (options: { dir: string; key?: string; receipt?: string; json: boolean }) => {
-      const key = options.key === undefined ? undefined : await readKey(options.key);
-      if (options.receipt !== undefined) {
-        const verdict = await verifyReceiptFile(options.receipt, { dir: options.dir, ...(key ? { key } : {}) });
-        emit(options.json, verdict, () =>
-          verdict.ok
-            ? `${paint('green', '✓')} the receipt verifies: record ${verdict.index}`
-            : `${paint('red', '✗')} ${printable(verdict.message)}`,
-        );
-        process.exitCode = verdict.ok ? EXIT_CODES.ok : EXIT_CODES.verification;
-        return;
-      }
-      const progress = startProgress('records');
-      const verdict = await verifyAudit(options.dir, {
-        ...(key ? { key } : {}),
-        onProgress: (done, total) => progress.update(done, total),
-      });
-      progress.end();
-      emit(options.json, verdict, () =>
-        verdict.ok
-          ? `${paint('green', '✓')} ${verdict.size.toLocaleString('en')} records verify; root ${verdict.root}`
-          : `${paint('red', '✗')} record ${verdict.index}: ${verdict.kind}: ${printable(verdict.message)}`,
-      );
-      process.exitCode = verdict.ok ? EXIT_CODES.ok : EXIT_CODES.verification;
+    .action(
+      async (bundle: string | undefined, options: { dir: string; key?: string; receipt?: string; json: boolean }) => {
+        const key = options.key === undefined ? {} : { key: await readKey(options.key) };
+        if (bundle !== undefined && options.receipt !== undefined)
+          throw new CloisterError('INVALID_ARGUMENT', 'expected a bundle or --receipt, got both');
+        if (bundle !== undefined) {
+          const verdict = await verifyBundleFile(bundle, key);
+          judge(options.json, verdict, verdict.ok ? bundlesHold(verdict) : `line ${verdict.line}: ${verdict.message}`);
+          if (verdict.ok && options.key === undefined)
+            say(`the key is the one in the file, ${printable(verdict.key)}: compare it, or pass --key`);
+          return;
+        }
+        if (options.receipt !== undefined) {
+          const verdict = await verifyReceiptFile(options.receipt, { dir: options.dir, ...key });
+          judge(options.json, verdict, verdict.ok ? `the receipt verifies: record ${verdict.index}` : verdict.message);
+          return;
+        }
+        const progress = startProgress('records');
+        const verdict = await verifyAudit(options.dir, {
+          ...key,
+          onProgress: (done, total) => progress.update(done, total),
+        });
+        progress.end();
+        const said = verdict.ok
+          ? `${verdict.size.toLocaleString('en')} records verify; root ${verdict.root}`
+          : `record ${verdict.index}: ${verdict.kind}: ${verdict.message}`;
+        judge(options.json, verdict, said);
+      },
+    );
+}
+
+function bundlesHold({ origin, records }: { readonly origin: string; readonly records: number }): string {
+  return `${records.toLocaleString('en')} ${records === 1 ? 'record is' : 'records are'} in the log ${origin}`;
+}
+
+function proveCommand(): Command {
+  return new Command('prove')
+    .description('print a proof that a record is in the log: a bundle on one line, for `audit verify BUNDLE`')
+    .argument('<seq>', 'number of the record')
+    .addOption(dirOption())
+    .addOption(jsonOption())
+    .action(async (seq: string, options: { dir: string }) => {
+      const index = parseNumber('SEQ', seq);
+      if (!Number.isSafeInteger(index) || index < 0)
+        throw new CloisterError('INVALID_ARGUMENT', `SEQ: expected the number of a record, from 0, got ${seq}`);
+      process.stdout.write(`${toJsonLine(await proveAudit(options.dir, index))}\n`);
     });
+}
+
+function consistencyCommand(): Command {
+  return new Command('consistency')
+    .description('check that the log extends a checkpoint that was kept: nothing before it was changed or taken out')
+    .argument('<checkpoint>', 'file with the earlier checkpoint, a copy of DIR/audit/checkpoint')
+    .addOption(dirOption())
+    .addOption(keyOption())
+    .addOption(jsonOption())
+    .action(async (file: string, options: { dir: string; key?: string; json: boolean }) => {
+      const key = options.key === undefined ? {} : { key: await readKey(options.key) };
+      const verdict = await checkExtension(options.dir, file, key);
+      const said = verdict.ok
+        ? `the log of ${verdict.size.toLocaleString('en')} records extends the checkpoint of ${verdict.from.toLocaleString('en')}`
+        : `${verdict.kind}: ${verdict.message}`;
+      judge(options.json, verdict, said);
+    });
+}
+
+const keyOption = (): Option =>
+  new Option(
+    '--key <vkey|file>',
+    "the log's public key as the auditor knows it; default: the one beside the log, or in the bundle",
+  );
+
+/** Prints a verdict; one that says no is exit code 3. */
+function judge(json: boolean, verdict: { readonly ok: boolean }, said: string): void {
+  emit(json, verdict, () => `${verdict.ok ? paint('green', '✓') : paint('red', '✗')} ${printable(said)}`);
+  process.exitCode = verdict.ok ? EXIT_CODES.ok : EXIT_CODES.verification;
 }
 
 /** Bytes of a file with a key, at most. */
@@ -87,15 +143,13 @@ async function readKey(option: string): Promise<string> {
 }
 
 function showCommand(): Command {
-  return new Command('show')
+  return takesFilter(new Command('show'))
     .description('list records')
     .addOption(dirOption())
     .option('--from <index>', 'from this record on; default: the last ones')
     .option('--limit <n>', 'at most this many', '100')
-    .option('--action <name>', 'only this action (load, run, charge, release, refuse …)')
-    .option('--actor <name>', 'only this actor')
     .addOption(jsonOption())
-    .action(async (options: ShowOptions) => {
+    .action(async (words: string[], options: ShowOptions) => {
       const limit = parseNumber('--limit', options.limit);
       if (!Number.isInteger(limit) || limit < 1) {
         throw new CloisterError('INVALID_ARGUMENT', `--limit: expected a whole number from 1, got ${options.limit}`);
@@ -104,8 +158,7 @@ function showCommand(): Command {
       const query = {
         from: options.from === undefined ? 0 : parseNumber('--from', options.from),
         limit: options.from === undefined ? undefined : limit,
-        action: options.action === undefined ? undefined : parseAction(options.action),
-        actor: options.actor,
+        filter: filterOf(words),
       };
       for await (const record of readAudit(options.dir, query)) {
         records.push(record);
@@ -127,13 +180,4 @@ function showCommand(): Command {
         ),
       );
     });
-}
-
-function parseAction(text: string): AuditAction {
-  const action = AUDIT_ACTIONS.find(known => known === text);
-  if (action) return action;
-  throw new CloisterError(
-    'INVALID_ARGUMENT',
-    `--action: expected one of ${AUDIT_ACTIONS.join(', ')}, got ${JSON.stringify(text)}`,
-  );
 }
