@@ -40,6 +40,20 @@ inline Bytes load_bytes(const uint8_t* p) {
 }
 inline void store_bytes(uint8_t* p, Bytes v) { __builtin_memcpy(p, &v, sizeof v); }
 
+#if !defined(__AVX512F__)  // no masks
+inline Bytes load_first_bytes(const uint8_t* p, size_t n) {
+  Bytes v = {};
+  __builtin_memcpy(&v, p, smaller(n, sizeof v));
+  return v;
+}
+inline void store_first_bytes(uint8_t* p, Bytes v, size_t n) { __builtin_memcpy(p, &v, smaller(n, sizeof v)); }
+inline void store_second_half(uint8_t* p, Bytes v, size_t n) {
+  uint8_t bytes[sizeof v];
+  store_bytes(bytes, v);
+  __builtin_memcpy(p, bytes + sizeof v / 2, n);
+}
+#endif
+
 #if defined(__AVX512F__)
 
 inline __mmask64 first_bytes(size_t n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
@@ -79,17 +93,6 @@ inline void dot(U& sum, U a, U b) { sum += (U)_mm512_madd_epi16((__m512i)a, (__m
 
 #elif defined(__AVX2__)
 
-inline Bytes load_first_bytes(const uint8_t* p, size_t n) {
-  Bytes v = {};
-  __builtin_memcpy(&v, p, smaller(n, sizeof v));
-  return v;
-}
-inline void store_first_bytes(uint8_t* p, Bytes v, size_t n) { __builtin_memcpy(p, &v, smaller(n, sizeof v)); }
-inline void store_second_half(uint8_t* p, Bytes v, size_t n) {
-  uint8_t bytes[sizeof v];
-  store_bytes(bytes, v);
-  __builtin_memcpy(p, bytes + sizeof v / 2, n);
-}
 inline I round_to_int(F v) { return (I)_mm256_cvtps_epi32(v); }
 inline bool any_lane(I v) { return !_mm256_testz_si256((__m256i)v, (__m256i)v); }
 inline I widened(const uint8_t* p) { return (I)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
@@ -109,17 +112,6 @@ inline void dot(U& sum, U a, U b) { sum += (U)_mm256_madd_epi16((__m256i)a, (__m
 
 #else
 
-inline Bytes load_first_bytes(const uint8_t* p, size_t n) {
-  Bytes v = {};
-  __builtin_memcpy(&v, p, smaller(n, sizeof v));
-  return v;
-}
-inline void store_first_bytes(uint8_t* p, Bytes v, size_t n) { __builtin_memcpy(p, &v, smaller(n, sizeof v)); }
-inline void store_second_half(uint8_t* p, Bytes v, size_t n) {
-  uint8_t bytes[sizeof v];
-  store_bytes(bytes, v);
-  __builtin_memcpy(p, bytes + sizeof v / 2, n);
-}
 inline I round_to_int(F v) { return (I)vcvtnq_s32_f32(v); }
 inline bool any_lane(I v) { return vmaxvq_u32((uint32x4_t)v) != 0; }
 inline I widened(const uint8_t* p) {
