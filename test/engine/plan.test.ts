@@ -40,6 +40,15 @@ describe('plan', () => {
     expect(kinds(h.build(h.op('Relu', [shared]), shared))).toEqual(['gemm', 'unary']);
   });
 
+  test('needs no bytes of its own for steps that each take over those of the one before', () => {
+    const g = new Sketch('taken');
+    let y = g.input('x', [4, 6]);
+    for (const axis of [0, 1, 0, 1]) y = g.op('Softmax', [y], { axis });
+    const { steps, memory } = plan(g.build(y));
+    expect(steps.map(({ kind }) => kind)).toEqual(['softmax', 'softmax', 'softmax', 'softmax']);
+    expect(memory.temporaryBytes).toBe(0); // all of them write the output
+  });
+
   test('folds a batch normalisation into the convolution before it', () => {
     const g = new Sketch('norm');
     const variance = g.builder.constant('variance', Tensor.of('f32', [1, 2]));

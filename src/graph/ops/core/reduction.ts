@@ -234,7 +234,7 @@ function reduction(
 
 const WITH_BOOL: readonly DType[] = [...NUMBERS, 'bool'];
 
-/** ArgMax and ArgMin: the index of the best element, the first or (from opset 12 on request) the last of equals. */
+/** ArgMax and ArgMin: the index of the best element, the first or (from opset 12 on request) the last of equals; a NaN is best. */
 function argument(name: string, better: (a: number, b: number) => boolean): Operator {
   const axisOf = (c: InferContext): number => c.axis(c.number('axis'), c.input(0).shape.length);
   const version: OperatorVersion = {
@@ -262,7 +262,8 @@ function argument(name: string, better: (a: number, b: number) => boolean): Oper
           let best = 0;
           for (let j = 1; j < n; j++) {
             const [a, b] = [values[start + j * inner]!, values[start + best * inner]!];
-            if (better(a, b) || (last && a === b)) best = j;
+            const [isNone, wasNone] = [Number.isNaN(a), Number.isNaN(b)];
+            if (wasNone ? last && isNone : isNone || better(a, b) || (last && a === b)) best = j;
           }
           indices[o * inner + i] = BigInt(best);
         }

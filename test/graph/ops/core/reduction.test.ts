@@ -38,4 +38,13 @@ describe.each([
     const attributes = { axis: 0, keepdims: 0, select_last_index: select };
     expect(run(op, [Tensor.of('f32', values)], { attributes })[0]!.values()).toEqual([wanted]);
   });
+
+  test.each([
+    [0, 1n],
+    [1, 4n],
+  ])('finds NaN before any number, wherever it stands (%s)', (select, wanted) => {
+    const attributes = { axis: 0, keepdims: 0, select_last_index: select };
+    const x = Tensor.of('f32', [NEGATIVE_INFINITY, Number.NaN, Number.POSITIVE_INFINITY, 5, Number.NaN, 7]);
+    expect(run(op, [x], { attributes })[0]!.values()).toEqual([wanted]);
+  });
 });
