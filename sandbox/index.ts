@@ -25,6 +25,14 @@ export { type Limits, type LimitsInput, limitsSchema, parseLimits } from './limi
 export type { FixedDims, OpenExternal } from './model-files.ts';
 export type { Admission } from './plugins/admission.ts';
 export type { Bounds } from './plugins/bounds.ts';
+export {
+  checkPlugin,
+  type LimitUse,
+  PLUGIN_CHECKS,
+  type PluginCheckName,
+  type PluginVerdict,
+  type PluginViolation,
+} from './plugins/check.ts';
 export type { PluginAttribute, PluginDefinition, PluginOperator } from './plugins/definition.ts';
 export { PLUGIN_KINDS, type PluginKind } from './plugins/kinds.ts';
 export {

@@ -149,6 +149,19 @@ export interface Sandbox extends AsyncDisposable {
    *
    * @throws {CloisterError} `GUEST_FAILED`, `LIMIT_EXCEEDED`, `WORKER_CRASHED` about the plugin; `POLICY_REFUSED` when it is to be lent
    *   what its kind cannot be lent; `INVALID_ARGUMENT` under isolation `none`; `MISSING_DEPENDENCY`, `CLOSED`.
+   * @example
+   * ```ts
+   * const main = 'define({ before: ({ x }) => ({ x: { ...x, data: x.data.map(v => v / 2) } }) });';
+   * const source = { name: 'half', version: '1.0.0', api: '^1.0.0', entry: 'main.js', licence: 'MIT', files: ['main.js'] };
+   * const files = new Map([['main.js', new TextEncoder().encode(main)]]);
+   * const policy = pluginPolicySchema.parse({ unsigned: true });
+   * const registry = openPluginRegistry('./plugins', { policy, record: async () => {} });
+   * await registry.install(packPlugin({ ...source, kind: 'processor' }, files));
+   * await using sandbox = await openSandbox();
+   * await using half = await sandbox.plug(registry.open('half'));
+   * const { x } = await half.map('before', { x: Tensor.of('f32', [1, 3]) });
+   * x?.toArray(); // [0.5, 1.5]
+   * ```
    */
   plug(plugin: AdmittedPlugin, options?: PlugOptions): Promise<WorkingPlugin>;
   /** Which layers of protection are active here, and why others are not. */

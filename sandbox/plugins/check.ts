@@ -83,6 +83,19 @@ const SAMPLES: Readonly<Record<NonNullable<PluginOperator['attributes'][number]>
  * violation, as long as something is answered.
  *
  * @throws {CloisterError} `POLICY_REFUSED` when it is to be lent what its kind cannot be lent; `MISSING_DEPENDENCY`, `CLOSED`.
+ * @example
+ * ```ts
+ * const main = "define({ choose: () => 'gpu' });";
+ * const source = { name: 'odd', version: '1.0.0', api: '^1.0.0', entry: 'main.js', licence: 'MIT', files: ['main.js'] };
+ * const files = new Map([['main.js', new TextEncoder().encode(main)]]);
+ * const policy = pluginPolicySchema.parse({ unsigned: true });
+ * const registry = openPluginRegistry('./plugins', { policy, record: async () => {} });
+ * await registry.install(packPlugin({ ...source, kind: 'policy' }, files));
+ * await using sandbox = await openSandbox();
+ * const { verdict, violations } = await checkPlugin(sandbox, registry.open('odd'));
+ * verdict; // 'fail'
+ * violations[0]?.check; // 'answers in form'
+ * ```
  */
 export async function checkPlugin(sandbox: Sandbox, plugin: AdmittedPlugin): Promise<PluginVerdict> {
   return await new Check(sandbox, plugin).run();

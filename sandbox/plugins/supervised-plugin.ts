@@ -69,19 +69,24 @@ export class SupervisedPlugin implements PluggedIn {
     // Whether one record of a statistic is answered must not depend on those before.
     const probe = plugin.kind !== 'statistic' && this.#breaker.enter();
     try {
-      const worker = await this.#alive();
-      try {
-        const full = { op: 'call', ask, ...header, outputBytes: limits.outputBytes };
-        const answer = await request(worker, full, parts, this.#request);
-        this.#heard.uses = answer.header['uses'];
-        this.#breaker.succeeded();
-        return answer;
-      } catch (error) {
-        if (isCloisterError(error) && !REFUSALS.has(error.code)) {
-          worker.kill(error); // whatever state the plugin is in, it goes with its worker
-          this.#breaker.failed(error);
+      while (true) {
+        const worker = await this.#alive();
+        if (!worker.isAlive) continue; // ended by another call meanwhile
+        try {
+          const full = { op: 'call', ask, ...header, outputBytes: limits.outputBytes };
+          const answer = await request(worker, full, parts, this.#request);
+          this.#heard.uses = answer.header['uses'];
+          this.#breaker.succeeded();
+          return answer;
+        } catch (error) {
+          // The worker was ended under another call, before it came to this one.
+          if (isCloisterError(error, 'WORKER_CRASHED') && error.detail['waiting'] === true) continue;
+          if (isCloisterError(error) && !REFUSALS.has(error.code)) {
+            worker.kill(error); // whatever state the plugin is in, it goes with its worker
+            this.#breaker.failed(error);
+          }
+          throw error;
         }
-        throw error;
       }
     } finally {
       this.#breaker.leave(probe);
@@ -107,7 +112,11 @@ export class SupervisedPlugin implements PluggedIn {
   }
 
   async #again(): Promise<WorkerProcess> {
-    const { worker, definition } = await serve(this.#pool, this.#request);
+    const { worker, definition } = await serve(this.#pool, this.#request).catch((error: unknown) => {
+      // It was opened before from the same bytes, so this may pass; but not at once, and not at the cost of the host.
+      if (isCloisterError(error) && error.code !== 'CLOSED') this.#breaker.failedToLoad(error);
+      throw error;
+    });
     // What was checked of the first worker's plugin is not checked again.
     if (this.#closed || spelt(definition) !== spelt(this.definition)) {
       await worker.close();

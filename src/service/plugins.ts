@@ -109,6 +109,13 @@ async function readInside(folder: string, name: string, limitBytes: number): Pro
  *   default limits; who signed it is not looked at.
  * @returns `refused` when it is no package, or is not admitted: then nothing of it was run.
  * @throws {CloisterError} `INVALID_ARGUMENT` when it cannot be read; `INVALID_POLICY`; `MISSING_DEPENDENCY`.
+ * @example
+ * ```ts
+ * await writeFile('mine.cloister-plugin', 'no package');
+ * const { verdict, calls } = await checkPluginFile('mine.cloister-plugin');
+ * verdict; // 'refused'
+ * calls; // 0
+ * ```
  */
 export async function checkPluginFile(path: string, policy?: PolicyInput): Promise<PluginFileVerdict> {
   return await (await import('./plugin-check.ts')).checkPackage(() => readPlugin(path), policy);

@@ -182,3 +182,24 @@ describe('the template of a plugin', () => {
     expect(spawnSync(process.execPath, ['--test'], { cwd: at('made'), env }).status).toBe(1);
   });
 });
+
+describe('plugin check', () => {
+  test('says what a plugin does not keep, and ends by its verdict', () => {
+    expect(plugin('new', 'mine', '--kind', 'policy').status).toBe(0);
+    const good = plugin('check', 'mine', '--json');
+    expect(good.status).toBe(0);
+    expect(json(good)).toMatchObject({ verdict: 'pass', violations: [], plugin: 'mine@0.1.0' });
+
+    writeFileSync(at('mine/main.js'), "define({ choose: () => 'gpu' });");
+    const bad = plugin('check', 'mine');
+    expect(bad.status).toBe(1);
+    expect(bad.stdout).toMatch(/✗ answers in form: choose/);
+    expect(bad.stdout).toMatch(/fail: mine@0.1.0/);
+
+    policy({});
+    const refused = plugin('check', 'mine', '--policy', 'policy.json', '--json');
+    expect(refused.status).toBe(3);
+    expect(json(refused)).toMatchObject({ verdict: 'refused', calls: 0 });
+    expect(plugin('check', 'nowhere').status).toBe(2);
+  });
+});

@@ -265,6 +265,20 @@ describe('a processor that', () => {
     expect(lines).toBeLessThanOrEqual(20);
   });
 
+  test('fails on some inputs does not fail calls that wait behind them', async () => {
+    const main = 'define({ before({ x }) { if (x.data[0] < 0) throw x.data[0]; return { x }; } });';
+    await using working = await plug('processor', main);
+    const values = [1, -2, 3, 4, -5, 6, 7, -8, 9];
+    const calls = values.map(value => working.map('before', { x: Tensor.of('f32', [value]) }));
+    const settled = await Promise.allSettled(calls);
+    for (const [i, value] of values.entries()) {
+      const outcome = settled[i]!;
+      if (outcome.status === 'fulfilled') expect(outcome.value['x']!.toArray()).toEqual([value]);
+      else expect(outcome.reason).toEqual(refused('GUEST_FAILED', new RegExp(`threw "${value}"`)));
+      expect(outcome.status).toBe(value > 0 ? 'fulfilled' : 'rejected');
+    }
+  });
+
   test('ends one worker after the other is refused for a while, and others go on', async () => {
     await using working = await plug('processor', 'define({ before() { throw 1; } });');
     for (let i = 0; i < 5; i++) {
