@@ -332,7 +332,7 @@ export class Draft {
 
   /** The only node that reads `id`, where nothing else needs its bytes. */
   soleConsumer(id: ValueId): Node | undefined {
-    return this.#uses.get(id) === 1 && !this.graph.outputs.includes(id) ? this.#consumer.get(id) : undefined;
+    return this.#uses.get(id) === 1 ? this.#consumer.get(id) : undefined; // outputs are uses
   }
 
   /** Marks `node` as computed by the step that is being lowered. */

@@ -136,6 +136,19 @@ describe.skipIf(rows.length === 0)('the blocked layout', () => {
       expect(firstBeyond(got, expected, i => 1e-4 * Math.max(1, Math.abs(expected[i]!)))).toBeUndefined();
     });
 
+    test.each([20, 32])('a mean of each of %i channels leaves the blocks as it entered', channels => {
+      const b = new GraphBuilder('mean', { opset: 17 });
+      const x = b.input('x', { dtype: 'f32', shape: [2, 3, 9, 9] });
+      const w = b.constant('w', tensor([channels, 3, 3, 3], 4));
+      const [made] = b.node({ op: 'Conv', inputs: [x, w] });
+      const [mean] = b.node({ op: 'GlobalAveragePool', inputs: [made] });
+      b.output(b.node({ op: 'Flatten', inputs: [mean] })[0]!);
+      const graph = b.build();
+      const input = tensor([2, 3, 9, 9], 5);
+      const expected = values(graph, input);
+      expect(firstBeyond(run(graph, input), expected, () => 1e-4)).toBeUndefined();
+    });
+
     test('an infinity and a NaN reach what they must, and what is far from them stays a number', () => {
       const c: Case = {
         ...{
