@@ -6,6 +6,7 @@ import {
   assignNodes,
   type Backend,
   type CostTable,
+  cutSegments,
   measureCosts,
   mixedBackend,
   nativeBackend,
@@ -77,6 +78,68 @@ describe('the mixed backend', () => {
     expect(y!.toArray()).toEqual([-1, -2]);
   });
 
+  test('an output that is a constant of the graph is a copy of it', () => {
+    const b = new GraphBuilder('constant', { opset: 17 });
+    const constant = Tensor.of('f32', [1, 2]);
+    const id = b.constant('c', constant);
+    b.output(id);
+    b.output(b.node({ op: 'Neg', inputs: [b.input('x', { dtype: 'f32', shape: [2] })], outputs: ['y'] })[0]!);
+    const { c } = mixedBackend([referenceBackend]).prepare(b.build(), options).runSync({ x: constant });
+    expect(c!.toArray()).toEqual([1, 2]);
+    expect(c!.buffer).not.toBe(constant.buffer);
+  });
+
+  test('closes what it drops: for old sizes, with itself, and when a later part cannot be made', () => {
+    const open = new Set<object>();
+    const counting: Backend = {
+      ...onlyOps('counting', 'MatMul', 'Tanh', 'Exp'),
+      prepare: (graph, prepare) => {
+        const executable = referenceBackend.prepare(graph, prepare);
+        open.add(executable);
+        const close = (): void => void open.delete(executable);
+        return new Proxy(executable, {
+          get(target, name) {
+            if (name === 'close') return close;
+            const value: unknown = Reflect.get(target, name, target);
+            return typeof value === 'function' ? value.bind(target) : value;
+          },
+        });
+      },
+    };
+    const model = mixedBackend([counting, referenceBackend]).prepare(branching('N'), options);
+    for (const rows of [1, 2, 3, 4]) model.runSync({ x: filled([rows, 4], rows) });
+    const each = open.size / 4;
+    expect(each).toBeGreaterThan(0);
+    for (const rows of [5, 6, 7, 1]) model.runSync({ x: filled([rows, 4], rows) });
+    expect(open.size).toBe(4 * each);
+    model.close();
+    expect(open.size).toBe(0);
+
+    const failing: Backend = {
+      name: 'failing',
+      supports: () => true,
+      prepare: () => {
+        throw new CloisterError('OUT_OF_MEMORY', 'no room');
+      },
+    };
+    expect(() => mixedBackend([onlyOps('none'), counting, failing]).prepare(branching(), options)).toThrow('no room');
+    const first: Backend = { ...failing, supports: ({ op }) => op === 'MatMul' };
+    expect(() => mixedBackend([first, { ...counting, supports: () => true }]).prepare(branching(), options)).toThrow(
+      'no room',
+    );
+    expect(open.size).toBe(0);
+  });
+
+  test('hands over what a later part or the caller reads, and nothing else', () => {
+    const graph = branching();
+    const some = onlyOps('some', 'MatMul', 'Tanh', 'Exp');
+    const [before, after] = cutSegments(graph, assignNodes(graph, [some, referenceBackend]));
+    const names = (of: Graph, ids: readonly number[]): string[] =>
+      ids.map(id => of.nodes.find(({ outputs }) => outputs.includes(id))!.op).sort();
+    expect(names(before!.graph, before!.graph.outputs)).toEqual(['Exp', 'Tanh']);
+    expect(names(after!.graph, after!.graph.outputs)).toEqual(['Relu']);
+  });
+
   test('a node that is needed for a shape only is computed as well', () => {
     const g = new Sketch('shaped');
     const x = g.input('x', [2, 3]);
@@ -110,6 +173,7 @@ describe('the mixed backend', () => {
       backend: referenceBackend,
       reason: 'its bounds are computed',
     });
+    expect(model.choices.filter(({ reason }) => reason === 'its bounds are computed')).toHaveLength(1);
     expect(() => mixedBackend([late]).prepare(branching(), options)).toThrow('its bounds are computed');
   });
 

@@ -38,6 +38,9 @@ describe('plan', () => {
     const h = new Sketch('shared');
     const shared = h.op('MatMul', [h.input('x', [2, 3]), h.weight(3, 3)]);
     expect(kinds(h.build(h.op('Relu', [shared]), shared))).toEqual(['gemm', 'unary']);
+    const two = new Sketch('two');
+    const read = two.op('MatMul', [two.input('x', [2, 3]), two.weight(3, 3)]);
+    expect(kinds(two.build(two.op('Softmax', [read]), two.op('Relu', [read])))).toEqual(['gemm', 'softmax', 'unary']);
   });
 
   test('needs no bytes of its own for steps that each take over those of the one before', () => {

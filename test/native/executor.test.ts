@@ -117,6 +117,9 @@ const patched = (offset: number, word: number): Uint8Array => {
   return bytes;
 };
 
+/** Where `valid` says which packed weight its product reads: behind tables of 232 bytes, three setup steps and two run steps. */
+const PACKED_OPERAND = 232 + 3 * 48 + 80 + 112 + 16 + 24;
+
 const [load, loadWeight, pack] = valid.setup as [ProgramStep, ProgramStep, ProgramStep];
 
 /** One way, or several, to break each invariant of native/executor/INVARIANTS.md. */
@@ -147,6 +150,8 @@ const broken: readonly (readonly [invariant: string, program: ProgramSource | Ui
   ],
   ['packed-layout', only('conv', [x, { space: 'packed', packed: 0 }, y], [...windowWords(pooling), 0, 0, 0])],
   ['packed-layout', gemm(gemmWords(1, { bTransposed: 1 }))],
+  ['packed-layout', patched(PACKED_OPERAND + 8, 4)],
+  ['packed-layout', patched(PACKED_OPERAND + 16, 64)],
   ['packed-once', setup(load, loadWeight, pack, pack)],
   ['packed-once', setup(load, loadWeight)],
   ['port', { ...valid, inputs: [{ dtype: 'f32', length: 15 }] }],
@@ -187,9 +192,11 @@ const broken: readonly (readonly [invariant: string, program: ProgramSource | Ui
   ['step-form', gemm(gemmWords(1, { hasAddend: 1 }))],
   ['operand-size', pool({ inH: 3 })],
   ['alignment', unary([temporary(2, 12), temporary(64, 12)])],
+  ['alignment', only('gather', [x, temporary(4, 8), temporary(64, 4)], [1, 4, 4, 1, 1, 4])],
   ['dimension', gemm(gemmWords(0))],
   ['dimension', only('binary', [x, x, y], [0, 9, ...new Array<number>(27).fill(1)])],
   ['dimension', only('copy', [x, y], [4, 1, 4, 0, 0x40000000])],
+  ['dimension', only('gatherElements', [x, temporary(0, 24), temporary(64, 24)], [4, 0, 2, 1, 2, 2, 3, 2])],
   ['window', pool({ padTop: 1 })],
   ['window', pool({ strideW: 2 })],
   ['window', pool({ groups: 2 })],
