@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 
 void InitBlas(Napi::Env env, Napi::Object exports);
+void InitDump(Napi::Env env, Napi::Object exports);
 void InitExecutor(Napi::Env env, Napi::Object exports);
 void InitFiles(Napi::Env env, Napi::Object exports);
 void InitPool(Napi::Env env, Napi::Object exports);
@@ -514,6 +515,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("reduce", Napi::Function::New<Reduce>(env));
   exports.Set("copyStrided", Napi::Function::New<CopyStrided>(env));
   InitBlas(env, exports);
+  InitDump(env, exports);
   InitExecutor(env, exports);
   InitFiles(env, exports);
   InitPool(env, exports);

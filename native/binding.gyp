@@ -81,6 +81,7 @@
         'executor/step_reader.cc',
         'files/binding.cc',
         'files/mapping.cc',
+        'os/dump_binding.cc',
         'os/shared_memory.cc',
         'os/shared_memory_binding.cc',
         'pool/binding.cc',

@@ -3,6 +3,7 @@
  * here is optional: without the binary {@link loadNative} returns `undefined` and the reference backend serves.
  * @module
  */
+export { canForbidDump, forbidDump } from './dump.ts';
 export {
   type BinaryOp,
   type CopyShape,

@@ -25,6 +25,7 @@ export const LAYERS = [
   'namespaces',
   'resourceLimits',
   'parentDeath',
+  'noDump',
   'memoryCap',
   'taskCap',
   'cpuShare',
@@ -45,11 +46,12 @@ export type LayerName = (typeof LAYERS)[number];
  * - `namespaces`: it has users, network, IPC and a host name of its own;
  * - `resourceLimits`: no core dump, no growing file, bounded descriptors and tasks;
  * - `parentDeath`: the kernel ends it when its supervisor ends;
+ * - `noDump`: it leaves no core dump, and other processes of its user cannot look into it, as far as `how` says;
  * - `memoryCap`, `taskCap`, `cpuShare`: a control group bounds its memory and tasks, and what it gets of a busy processor.
  *
  * All but `cpuShare` come up unasked where the machine has them; that one has to be required, since it costs each call some
- * microseconds. From `noNewPrivileges` on, `active` is what the launcher reports of a process that it confined. Every worker is then confined
- * as far, or not started.
+ * microseconds. From `noNewPrivileges` on, `active` is what the launcher reports of a process that it confined; for `noDump`, that the worker
+ * can ask the kernel for it. Every worker is then confined as far, or not used.
  */
 export interface Capabilities {
   readonly isolation: Isolation;

@@ -3,6 +3,7 @@
  * @module
  */
 import { type Confinement, isConfinedLayer } from './confinement/confinement.ts';
+import { dumpLayer } from './confinement/dump.ts';
 import { type Capabilities, LAYERS, type Layer, type LayerName } from './layers.ts';
 import type { Isolation } from './walls.ts';
 import { canMeter } from './worker/process.ts';
@@ -17,6 +18,7 @@ export function listLayers(isolation: Isolation, confinement: Confinement | unde
   const own = (name: LayerName): Layer => {
     if (name === 'isolate') return isolation === 'none' ? unrequested : active;
     if (confinement === undefined) return unrequested;
+    if (name === 'noDump') return dumpLayer(confinement);
     if (isConfinedLayer(name)) return confinement.layers[name];
     return name === 'process' || name === 'wallWatch' ? active : metered;
   };

@@ -434,6 +434,18 @@ void add_check(Filter* filter, const Call& call) {
         if (value != 0) filter->allow_if(value);
       }
       return filter->give(kDeny);
+    case Check::kPrctl: {
+      filter->argument(0);
+      for (const uint32_t value : call.values) {
+        if (value != 0) filter->allow_if(value);
+      }
+      filter->expect(PR_SET_DUMPABLE);
+      filter->argument(1);
+      filter->expect(0);
+      filter->argument(1, true);
+      filter->expect(0);
+      return filter->give(kAllow);
+    }
     case Check::kSelf:
       filter->argument(call.index);
       filter->expect(static_cast<uint32_t>(getpid()));

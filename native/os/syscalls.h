@@ -20,7 +20,7 @@
 namespace cloister {
 
 // What the arguments of a call must be. All are compared in their low 32 bits, for the kernel reads no more of them, but for
-// kNullPointer, which looks at all 64.
+// a pointer that is to be null and what kPrctl sets: there all 64 count.
 enum class Check : uint8_t {
   kAny,          // no condition
   kNoneOf,       // no bit of `values[0]` is set in argument `index`
@@ -28,6 +28,7 @@ enum class Check : uint8_t {
   kSelf,         // argument `index` is the number of this process
   kThread,       // clone(2): a thread of this process, in no new namespace
   kNullPointer,  // argument `index` is null
+  kPrctl,        // prctl(2): option `values`, or PR_SET_DUMPABLE to 0, which nobody can then set back
   kLaunch,       // execveat(2) of the descriptor that the launcher holds, which no worker can have again
 };
 
@@ -142,7 +143,11 @@ constexpr Call kCalls[] = {
     {SYS_clock_nanosleep, "waiting"},
     {SYS_nanosleep, "waiting"},
     {SYS_getrandom, "seeds of hash tables"},
-    {SYS_prctl, "names of threads and of memory; never a right", Check::kOneOf, 0, {PR_SET_NAME, PR_GET_NAME, 0x53564d41 /* PR_SET_VMA */}},
+    {SYS_prctl,
+     "names of threads and of memory; hiding itself; never a right",
+     Check::kPrctl,
+     0,
+     {PR_SET_NAME, PR_GET_NAME, 0x53564d41 /* PR_SET_VMA */}},
 
     {SYS_execveat, "the launcher's last step", Check::kLaunch},
 

@@ -3,10 +3,10 @@
  * @module
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { CloisterError } from '../../src/base/index.ts';
 import { activeConfinement, type Confinement, parseReport } from './confinement.ts';
+import { dumpLayer } from './dump.ts';
 import { WorkerGroup } from './groups.ts';
 import { workerFiles } from './reads.ts';
 
@@ -59,7 +59,7 @@ export class Launched {
         env,
         stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...descriptors],
       });
-      return new Launched(child, undefined, undefined);
+      return new Launched(child, confinement, undefined);
     }
     const group = openGroup(confinement);
     const { read, run } = workerFiles();
@@ -85,22 +85,23 @@ export class Launched {
   readonly reported: Promise<void>;
 
   /**
-   * Checks, when the worker has greeted, that it is confined as its launcher was told, by the launcher's report and by what the
-   * kernel says of the process.
+   * Checks, when the worker has greeted, that it is confined as its launcher was told, by the launcher's report, by what the worker says
+   * before it has seen a byte of a guest, and by what the kernel says of the process.
    *
+   * @param status - proc_pid_status(5) of the worker.
    * @throws {CloisterError} `WORKER_CRASHED` when it is not.
    */
-  assertConfined(): void {
+  assertConfined(greeting: Readonly<Record<string, unknown>>, status: string): void {
     if (this.#confinement === undefined) return;
     const wanted = activeConfinement(this.#confinement);
     const reported = parseReport(this.#report);
     const missing: string[] = wanted.filter(layer => reported.get(layer)?.status !== 'active');
-    const status = readFileSync(`/proc/${this.child.pid}/status`, 'latin1');
     const says = (field: string): string | undefined => new RegExp(`^${field}:\\s*(\\S+)$`, 'm').exec(status)?.[1];
     if (wanted.includes('noNewPrivileges') && (says('NoNewPrivs') !== '1' || !/^0+$/.test(says('CapPrm') ?? ''))) {
       missing.push('noNewPrivileges, as the kernel says');
     }
     if (wanted.includes('systemCalls') && says('Seccomp') !== '2') missing.push('systemCalls, as the kernel says');
+    if (dumpLayer(this.#confinement).status === 'active' && greeting['hidden'] !== true) missing.push('noDump');
     if (missing.length === 0) return;
     const message = `the worker is not confined as its launcher was told: ${missing.join(', ')} missing`;
     throw new CloisterError('WORKER_CRASHED', message, { missing });

@@ -15,6 +15,7 @@
  * Any of them may be answered with `error` instead. One that is given `credit` may send messages before its answer (credit.ts).
  * @module
  */
+import { forbidDump } from '../../native/index.ts';
 import { CloisterError } from '../../src/base/index.ts';
 import { type EvaluateOptions, evaluateGuest } from '../evaluation.ts';
 import { decodeRequest, encodeAnswer } from '../evaluation-frames.ts';
@@ -50,6 +51,7 @@ interface Reply {
   readonly parts?: readonly Uint8Array[];
 }
 
+const hidden = hide();
 const supervisor = Number(process.argv[2]);
 // While a guest runs on its own thread, nobody reads the channel to see that it was closed.
 setInterval(() => {
@@ -69,6 +71,7 @@ const { kernels, guest: warmGuest } = start();
 let guest = warmGuest;
 const lane = process.argv[3] === undefined ? undefined : mapLane(Number(process.argv[3]));
 channel.write(0, {
+  hidden,
   ...(lane && { shared: SHARED_BYTES }),
   isa: kernels.host?.info.isa ?? null,
   kernel: kernels.host?.info ?? null,
@@ -88,6 +91,15 @@ for (let served = 1; ; served++) {
     end();
   }
   if (served % TURN_EVERY === 0) await new Promise(resolve => setImmediate(resolve));
+}
+
+/** First of all, before there is anything to see. The launcher cannot do it: the kernel forgets it when a program starts. */
+function hide(): boolean {
+  try {
+    return forbidDump();
+  } catch {
+    return false; // kernels that were asked for are missing here: start() says so
+  }
 }
 
 /** Everything that does not depend on the model. What is missing here is said in the greeting. */

@@ -333,7 +333,7 @@ export class WorkerProcess {
   #welcome(header: Readonly<Record<string, unknown>>): void {
     if (this.#end !== undefined) return;
     try {
-      this.#launched.assertConfined();
+      this.#launched.assertConfined(header, this.#meter.status() ?? '');
       this.#greeting.resolve(header);
     } catch (error) {
       this.kill(error instanceof CloisterError ? error : this.#crash('it ended as it greeted'));
@@ -584,8 +584,13 @@ class Meter {
     return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_MS;
   }
 
+  /** proc_pid_status(5). A worker that hides itself is seen through a file that was opened before, wherever /proc shows but one's own. */
+  status(): string | undefined {
+    return this.#read(this.#status);
+  }
+
   memory(): { readonly rssMb: number; readonly peakMb: number } | undefined {
-    const text = this.#read(this.#status);
+    const text = this.status();
     const rss = text?.match(/^VmRSS:\s+(\d+) kB$/m);
     const peak = text?.match(/^VmHWM:\s+(\d+) kB$/m);
     if (!rss || !peak) return undefined;

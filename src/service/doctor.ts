@@ -148,6 +148,7 @@ const WALLS = {
   namespaces: 'namespaces',
   resourceLimits: 'resource limits',
   parentDeath: 'death with the supervisor',
+  noDump: 'sight by its user',
   memoryCap: 'memory cap',
   taskCap: 'task cap',
   cpuShare: 'processor share',

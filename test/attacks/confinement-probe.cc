@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -109,6 +110,14 @@ int read_memory() {
   return result(static_cast<long>(process_vm_readv(getpid(), &local, 1, &remote, 1, 0)));
 }
 
+int take_memory() {
+  char here;
+  iovec local = {&here, 1};
+  iovec remote = {reinterpret_cast<void*>(8), 1};
+  const int error = result(static_cast<long>(process_vm_readv(bystander, &local, 1, &remote, 1, 0)));
+  return error == EFAULT ? 0 : error;  // nothing lies there, but it might be asked
+}
+
 int map_bpf() {
   struct {
     uint32_t type, key, value, entries, flags;
@@ -191,6 +200,10 @@ const Attempt kAttempts[] = {
     {"read the supervisor's environment", [] { return read_of(getppid(), "environ"); }},
     {"read the supervisor's memory map", [] { return read_of(getppid(), "maps"); }},
     {"read another's command line", [] { return read_of(bystander, "cmdline"); }},
+    {"read another's environment", [] { return read_of(bystander, "environ"); }},
+    {"read another's memory map", [] { return read_of(bystander, "maps"); }},
+    {"open another's memory", [] { char path[64]; snprintf(path, sizeof path, "/proc/%d/mem", bystander); return opened(open(path, O_RDONLY)); }},
+    {"take another's memory", take_memory},
     {"write a new file", [] { return make(inside, open(inside, O_WRONLY | O_CREAT, 0600)); }},
     {"write the file outside", [] { return opened(open(secret, O_WRONLY)); }},
     {"truncate the file outside", [] { return result(truncate(secret, 6)); }},
@@ -246,6 +259,7 @@ const Attempt kAttempts[] = {
     {"make anonymous files", [] { return opened(static_cast<int>(syscall(SYS_memfd_create, "x", 0))); }},
     {"share memory by key", [] { return result(syscall(SYS_shmget, 0, 4096, 01600)); }},
     {"open a terminal", type_into_terminal},
+    {"be looked into by others", [] { return result(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }},
     {"be dumped to a file", [] { rlimit limit; getrlimit(RLIMIT_CORE, &limit); return limit.rlim_max > 1 ? 0 : EPERM; }},
     {"have a capability by user 0", [] { return result(syscall(SYS_setuid, 0)); }},
 };

@@ -44,6 +44,17 @@ async function run(addon: string, confined: boolean, words: unknown): Promise<{ 
   return { text, signal };
 }
 
+/** What an unconfined process of this user can do to the process `pid`. */
+export async function lookInto(addon: string, pid: number): Promise<Outcomes> {
+  const names = [
+    ...["read another's environment", "read another's memory map", "open another's memory"],
+    ...["take another's memory", 'trace another process'],
+  ];
+  const { text } = await run(addon, false, [names, '', '', pid, 0]);
+  const lines = text.trim().split('\n');
+  return Object.fromEntries(lines.map(line => line.split('\t')).map(([name, error]) => [name!, Number(error)]));
+}
+
 /** Makes every attempt, each in a process that is still alive. */
 export async function attemptAll(addon: string, confined: boolean): Promise<Outcomes> {
   const names = JSON.parse((await run(addon, confined, [null])).text) as string[];

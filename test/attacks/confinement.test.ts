@@ -4,13 +4,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { findLauncher } from '../../native/index.ts';
 import { openSandbox } from '../../sandbox/index.ts';
 import { isCloisterError } from '../../src/base/index.ts';
 import { Tensor } from '../../src/tensor/index.ts';
+import { canChangeUser, type Ran, runAsNobody, runAsNobodyWithoutNamespaces } from '../sandbox/plain-user.ts';
 import { affineModel } from '../sandbox/tiny-model.ts';
 import { attemptAll, type Outcomes } from './confinement-probe.ts';
+import type { Seen } from './dump-probe.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const compiler = ['c++', 'g++', 'clang++'].find(name => spawnSync(name, ['--version']).status === 0);
@@ -23,6 +25,8 @@ const ready = launcher.kind === 'found' && compiler !== undefined && headers !==
 /** Where a worker may read: a probe that it cannot load would prove nothing. */
 const folder = join(root, 'native', 'build', `probe-${process.pid}`);
 const addon = join(folder, 'probe.node');
+
+const EACCES = 13;
 
 /** Killed by the filter, or refused; never done. */
 function succeeded(outcomes: Outcomes): readonly string[] {
@@ -83,6 +87,39 @@ describe.skipIf(!ready)('native code in a confined worker', () => {
     const confined = asNobody('confined');
     expect(confined.stderr).toBe('');
     expect(succeeded(JSON.parse(confined.stdout) as Outcomes)).toEqual([]);
+  });
+});
+
+/** Root sees everything, so this is looked at as an ordinary user: skipped, and counted, where that cannot be had. */
+describe.skipIf(!ready || !canChangeUser)('another process of the user of a confined worker', () => {
+  const words = [join(import.meta.dirname, 'dump-probe.ts'), addon];
+
+  /** What the program saw; it is skipped where the other user cannot read this folder. */
+  function seen({ status, stdout, stderr }: Ran, context: TestContext): Seen {
+    if (/EACCES|Cannot find module/.test(stderr))
+      context.skip(`another user cannot read this: ${stderr.slice(0, 200)}`);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    const found = JSON.parse(stdout) as Seen;
+    // The control: of a process that is confined alike and has not hidden itself, all of it can be had.
+    expect(Object.keys(found.control)).toHaveLength(5);
+    expect(succeeded(found.control)).toEqual(Object.keys(found.control));
+    // And the supervisor still sees what it watches over.
+    expect(found.outcome).toBe('limit:cpuMs');
+    return found;
+  }
+
+  it('opens neither its environment nor its memory', { timeout: 120_000 }, async context => {
+    const { worker, layer } = seen(await runAsNobody(words), context);
+    expect(layer).toMatchObject({ status: 'active', how: expect.stringContaining('PR_SET_DUMPABLE') });
+    expect(worker).toMatchObject({ "read another's environment": EACCES, "open another's memory": EACCES });
+  });
+
+  it('cannot trace it either where workers have no user namespace', { timeout: 120_000 }, async context => {
+    const outcome = await runAsNobodyWithoutNamespaces(words).catch((error: Error) => error);
+    if (outcome instanceof Error) return context.skip(`no such place can be made here: ${outcome.message}`);
+    const { worker, layer } = seen(outcome, context);
+    expect(layer).toMatchObject({ how: 'PR_SET_DUMPABLE 0: its user can neither trace nor read it' });
+    expect(succeeded(worker)).toEqual([]);
   });
 });
 
