@@ -7,6 +7,16 @@ export { ACTIONS, type AuditAction } from './actions.ts';
 export { type BundleVerdict, bundleSchema, type ProofBundle, verifyBundle } from './bundle.ts';
 export { type Checkpoint, type CheckpointVerdict, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 export { commit } from './commitment.ts';
+export { compareLogs, type LogComparison } from './diff.ts';
+export {
+  CSV_HEADER,
+  csvRow,
+  type ExportFormat,
+  jsonLine,
+  OCSF_VERSION,
+  type OcsfEvent,
+  toOcsf,
+} from './export.ts';
 export {
   FILTER_KEYS,
   FILTER_LIMIT_CHARACTERS,
@@ -16,6 +26,7 @@ export {
   parseFilter,
   type RecordFilter,
 } from './filter.ts';
+export { type FollowOptions, followRecords } from './follow.ts';
 export type { Head } from './layout.ts';
 export { type AuditLog, type LogOptions, openLog } from './log.ts';
 export {

@@ -11,7 +11,15 @@ export {
   type Statistic,
 } from '../../privacy/dp/statistic.ts';
 export { ACTIONS as AUDIT_ACTIONS } from '../../sandbox/audit/actions.ts';
-export type { AuditAction, AuditRecord, ExtensionVerdict, ProofBundle, Receipt } from '../../sandbox/audit/index.ts';
+export type {
+  AuditAction,
+  AuditRecord,
+  ExportFormat,
+  ExtensionVerdict,
+  LogComparison,
+  ProofBundle,
+  Receipt,
+} from '../../sandbox/audit/index.ts';
 export type {
   InstalledPlugin,
   InstallReport,
@@ -53,6 +61,10 @@ export {
   type AuditQuery,
   type BundleFileVerdict,
   checkExtension,
+  compareAudits,
+  type ExportedRecord,
+  type ExportOptions,
+  exportAudit,
   type InspectOptions,
   inspectModel,
   type ModelReport,
@@ -61,6 +73,8 @@ export {
   readAudit,
   readBudgets,
   readHistory,
+  type TailOptions,
+  tailAudit,
   verifyAudit,
   verifyBundleFile,
   verifyReceiptFile,

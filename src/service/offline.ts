@@ -7,7 +7,9 @@ import { basename, join } from 'node:path';
 import type { LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
 import type {
   AuditRecord,
+  ExportFormat,
   ExtensionVerdict,
+  LogComparison,
   LogVerdict,
   ProofBundle,
   RecordFilter,
@@ -192,6 +194,125 @@ export async function checkExtension(
   const note = await readText(file);
   using prover = openProver(existingLog(dir), key);
   return await prover.extends(note);
+}
+
+/** What {@link exportAudit} may be told. */
+export interface ExportOptions {
+  /** `jsonl`: records as they are, canonical JSON; `csv`: for spreadsheets; `ocsf`: API Activity events. */
+  readonly format: ExportFormat;
+  /** As in {@link AuditQuery}. */
+  readonly filter?: string | undefined;
+  /** Whether each record comes with a proof bundle. Then records that the log's checkpoint does not cover yet are left out. */
+  readonly proofs?: boolean | undefined;
+}
+
+/** One record of an export. */
+export interface ExportedRecord {
+  /** A line of the export, without its end. */
+  readonly line: string;
+  /** Its proof bundle as a line, for {@link verifyBundleFile}; there with `proofs` alone. */
+  readonly bundle?: string;
+}
+
+/**
+ * Gives records of the audit log in `dir` as lines for other programs. For CSV the first line has the names of the columns, and no
+ * bundle. May run beside the service.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no log, or the filter cannot be read; `AUDIT_INVALID` at the first damaged
+ *   record, or, with proofs, at the first that is not in the signed tree; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * const lines: string[] = [];
+ * for await (const { line } of exportAudit('./cloister-data', { format: 'csv', filter: 'action:close' })) lines.push(line);
+ * lines[0]?.split(',')[0]; // 'seq'
+ * lines[1]?.split(',')[0]; // '1'
+ * ```
+ */
+export async function* exportAudit(
+  dir: string,
+  { format, filter, proofs = false }: ExportOptions,
+): AsyncGenerator<ExportedRecord, void, undefined> {
+  const { CSV_HEADER, csvRow, jsonLine, openProver, readRecords, toOcsf } = await import(
+    '../../sandbox/audit/index.ts'
+  );
+  const auditDir = existingLog(dir);
+  const query = { filter: await readFilter(filter) };
+  using prover = openProver(auditDir);
+  const { origin, size } = prover.checkpoint;
+  if (format === 'csv') yield { line: CSV_HEADER };
+  for await (const record of readRecords(auditDir, query)) {
+    if (proofs && record.seq >= size) return;
+    const line = format === 'csv' ? csvRow(record) : jsonLine(format === 'ocsf' ? toOcsf(record, origin) : record);
+    yield proofs ? { line, bundle: jsonLine(prover.prove(record)) } : { line };
+  }
+}
+
+/** What {@link tailAudit} may be told. */
+export interface TailOptions {
+  /** How many of the last matching records to give first. Default 10. */
+  readonly last?: number | undefined;
+  /** As in {@link AuditQuery}. */
+  readonly filter?: string | undefined;
+  /** Whether to wait for more. Default false. */
+  readonly follow?: boolean | undefined;
+  /** Ends the following, without an error. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Gives the last records of the audit log in `dir`, and with `follow` those that come after, until `signal`. A record is given when it
+ * is whole in the file, which may be a moment before it is durable.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no log, or the filter cannot be read; `AUDIT_INVALID` at the first damaged
+ *   record, or when the log was replaced by a shorter one; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * const actions: string[] = [];
+ * for await (const record of tailAudit('./cloister-data', { last: 1 })) actions.push(record.action);
+ * actions; // ['close']
+ * ```
+ */
+export async function* tailAudit(dir: string, options: TailOptions = {}): AsyncGenerator<AuditRecord, void, undefined> {
+  const { followRecords, matchesFilter, readRecords } = await import('../../sandbox/audit/index.ts');
+  const { last = 10, follow = false, signal } = options;
+  const auditDir = existingLog(dir);
+  const filter = await readFilter(options.filter);
+  let kept: AuditRecord[] = [];
+  let from = 0;
+  for await (const record of readRecords(auditDir)) {
+    from = record.seq + 1;
+    if (filter !== undefined && !matchesFilter(record, filter)) continue;
+    kept.push(record);
+    if (kept.length >= 2 * last) kept = last === 0 ? [] : kept.slice(-last);
+  }
+  if (last > 0) yield* kept.slice(-last);
+  if (follow) yield* followRecords(auditDir, { from, filter, signal });
+}
+
+/**
+ * Compares two logs, a log and its backup say: directories of cloisters, or of logs. Both are verified first.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no log in one, or the key is malformed; `AUDIT_INVALID` when one has no
+ *   public key; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * await compareAudits('./cloister-data', './cloister-data/audit'); // { kind: 'same', sizes: [2, 2] }
+ * ```
+ */
+export async function compareAudits(
+  first: string,
+  second: string,
+  { key }: { readonly key?: string } = {},
+): Promise<LogComparison> {
+  const { compareLogs } = await import('../../sandbox/audit/index.ts');
+  const logOf = (dir: string): string => (existsSync(join(dir, 'records')) ? dir : existingLog(dir));
+  return await compareLogs(logOf(first), logOf(second), { vkey: key });
 }
 
 /** Whether every bundle of a file holds. */

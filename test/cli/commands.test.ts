@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -280,6 +280,81 @@ describe('the command line', () => {
     expect(cloister('audit', 'prove', '100000').status).toBe(2);
   });
 
+  test('exports what a filter asks for, each record with a proof that verifies alone', () => {
+    const all = json(cloister('audit', 'show', '--json', '--limit', '1000')) as { seq: number; action: string }[];
+    const lines = cloister('audit', 'export').stdout.trimEnd().split('\n');
+    expect(lines.map(line => (JSON.parse(line) as { seq: number }).seq)).toEqual(all.map(({ seq }) => seq));
+    const runs = all.filter(({ action }) => action === 'run');
+    const told = cloister(
+      'audit',
+      'export',
+      'action:run',
+      '--format',
+      'csv',
+      '--out',
+      'runs.csv',
+      '--proofs',
+      'runs.proofs',
+    );
+    expect(told).toMatchObject({ status: 0, stdout: '', stderr: `${runs.length} records, each with a proof\n` });
+    const csv = readFileSync(join(folder, 'runs.csv'), 'utf8').trimEnd().split('\n');
+    expect(csv[0]).toMatch(/^seq,time,actor,action,/);
+    expect(csv.slice(1).map(line => Number.parseInt(line, 10))).toEqual(runs.map(({ seq }) => seq));
+    const verdict = cloister('audit', 'verify', 'runs.proofs', '--json', '--dir', 'nowhere');
+    expect(verdict.status).toBe(0);
+    expect(json(verdict)).toMatchObject({ ok: true, records: runs.length });
+    const [event] = cloister('audit', 'export', '-action:run', '--format', 'ocsf').stdout.split('\n');
+    expect(JSON.parse(event!)).toMatchObject({ class_uid: 6003, api: { operation: all[0]!.action } });
+    expect(cloister('audit', 'export', '--out', join('no', 'folder')).status).toBe(2);
+  });
+
+  test('compares a log with its backup', () => {
+    const kept = join(folder, 'backup');
+    cpSync(join(data, 'audit'), kept, { recursive: true });
+    expect(cloister('audit', 'diff', data, kept)).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/the same/),
+    });
+    cloister('run', MODEL, '--input', 'image=digit.json');
+    const longer = cloister('audit', 'diff', data, kept, '--json');
+    expect(longer.status).toBe(0);
+    expect(json(longer)).toMatchObject({ ok: true, kind: 'extends', longer: 'first' });
+    const file = join(kept, 'records');
+    const bytes = readFileSync(file);
+    bytes[bytes.length - 3]! ^= 1;
+    writeFileSync(file, bytes);
+    expect(cloister('audit', 'diff', data, kept)).toMatchObject({ status: 3 });
+    expect(cloister('audit', 'diff', data, 'nowhere')).toMatchObject({ status: 2 });
+  });
+
+  test('tails a log: the last records, and with -f those that come, until Ctrl-C, which is no failure', async () => {
+    const last = cloister('audit', 'tail', '--last', '2', '--json').stdout.trimEnd().split('\n');
+    expect(last.map(line => (JSON.parse(line) as { action: string }).action).at(-1)).toBe('close');
+    expect(last).toHaveLength(2);
+    const env = { ...process.env, NO_COLOR: '1', CLOISTER_DIR: data };
+    const args = ['--no-node-snapshot', MAIN, 'audit', 'tail', '-f', 'action:run', '--last', '1', '--json'];
+    const tail = spawn(process.execPath, args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const closed = once(tail, 'close');
+    let said = '';
+    tail.stdout.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    const lines = async (count: number): Promise<void> => {
+      while (said.split('\n').length <= count && tail.exitCode === null) await sleep(50);
+    };
+    await lines(1);
+    cloister('run', MODEL, '--input', 'image=digit.json', '--purpose', 'while it is followed');
+    await lines(2);
+    tail.kill('SIGINT');
+    expect(await closed).toEqual([0, null]);
+    expect(
+      said
+        .trimEnd()
+        .split('\n')
+        .map(line => (JSON.parse(line) as { purpose?: string }).purpose),
+    ).toEqual(['cli run', 'while it is followed']);
+  });
+
   test('doctor names every part, and exits 0 where nothing is missing', () => {
     const result = cloister('doctor', '--json');
     expect(result.status).toBe(0);
@@ -345,6 +420,8 @@ describe('the command line', () => {
     ],
     ['a directory without a ledger', ['budget', '--dir', 'nowhere'], 2],
     ['a directory without a log', ['audit', 'verify', '--dir', 'nowhere'], 2],
+    ['an unknown form of an export', ['audit', 'export', '--format', 'xml'], 2],
+    ['a tail without a log', ['audit', 'tail', '-f', '--dir', 'nowhere'], 2],
     ['a proof of no record', ['audit', 'prove', '-1'], 2],
     ['a proof without a log', ['audit', 'prove', '0', '--dir', 'nowhere'], 2],
     ['bundles that never end', ['audit', 'verify', '/dev/zero'], 2],
@@ -428,6 +505,9 @@ describe('the command line', () => {
     ['audit', 'show'],
     ['audit', 'prove'],
     ['audit', 'consistency'],
+    ['audit', 'diff'],
+    ['audit', 'export'],
+    ['audit', 'tail'],
     ['doctor'],
   ])('%s --help explains itself', (...path) => {
     const result = cloister(...path, '--help');

@@ -2,14 +2,23 @@
  * `cloister audit …`: the log, checked and read without opening the service.
  * @module
  */
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import type { Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { Command, Option } from 'commander';
 import { CloisterError } from '../../base/index.ts';
 import { readRegularFile } from '../../service/files.ts';
 import {
   type AuditRecord,
   checkExtension,
+  compareAudits,
+  type ExportFormat,
+  exportAudit,
+  type LogComparison,
   proveAudit,
   readAudit,
+  tailAudit,
   verifyAudit,
   verifyBundleFile,
   verifyReceiptFile,
@@ -33,7 +42,10 @@ export function auditCommand(): Command {
     .addCommand(verifyCommand())
     .addCommand(showCommand())
     .addCommand(proveCommand())
-    .addCommand(consistencyCommand());
+    .addCommand(consistencyCommand())
+    .addCommand(diffCommand())
+    .addCommand(exportCommand())
+    .addCommand(tailCommand());
 }
 
 function verifyCommand(): Command {
@@ -112,6 +124,43 @@ function consistencyCommand(): Command {
     });
 }
 
+function diffCommand(): Command {
+  return new Command('diff')
+    .description('compare two logs, or a log and its backup: the same, one extends the other, or where they part')
+    .argument('<first>', 'directory of a cloister or of a log')
+    .argument('<second>', 'another')
+    .addOption(keyOption())
+    .addOption(jsonOption())
+    .action(async (first: string, second: string, options: { key?: string; json: boolean }) => {
+      const key = options.key === undefined ? {} : { key: await readKey(options.key) };
+      const comparison = await compareAudits(first, second, key);
+      judge(
+        options.json,
+        { ...comparison, ok: comparison.kind === 'same' || comparison.kind === 'extends' },
+        describe(comparison),
+      );
+    });
+}
+
+function describe(comparison: LogComparison): string {
+  switch (comparison.kind) {
+    case 'same':
+      return `the same ${comparison.sizes[0].toLocaleString('en')} records`;
+    case 'extends': {
+      const { longer, sizes } = comparison;
+      return `the ${longer} extends the other by ${Math.abs(sizes[0] - sizes[1]).toLocaleString('en')} of ${Math.max(...sizes).toLocaleString('en')} records`;
+    }
+    case 'forked':
+      return `forked: record ${comparison.index} is the first that differs`;
+    case 'unrelated':
+      return `two logs with keys of their own: ${comparison.origins.join(' and ')}`;
+    case 'invalid':
+      return `the ${comparison.which} does not verify: record ${comparison.index}: ${comparison.tamper}: ${comparison.message}`;
+    default:
+      return comparison satisfies never;
+  }
+}
+
 const keyOption = (): Option =>
   new Option(
     '--key <vkey|file>',
@@ -166,18 +215,94 @@ function showCommand(): Command {
       }
       records = records.slice(-limit);
       emit(options.json, records, () =>
-        table(
-          ['seq', 'time', 'actor', 'action', 'object', 'decision', 'purpose'],
-          records.map(record => [
-            String(record.seq),
-            new Date(record.time).toISOString(),
-            printable(record.actor),
-            record.action,
-            `${record.object.kind} ${printable(record.object.id).replace(/^(sha256:[0-9a-f]{12})[0-9a-f]+$/, '$1…')}`,
-            record.decision.outcome === 'allow' ? 'allow' : paint('red', `refuse ${record.decision.reason ?? ''}`),
-            printable(record.purpose ?? '–'),
-          ]),
-        ),
+        table(['seq', 'time', 'actor', 'action', 'object', 'decision', 'purpose'], records.map(cellsOf)),
       );
+    });
+}
+
+/** A record as a row for people. */
+function cellsOf(record: AuditRecord): string[] {
+  return [
+    String(record.seq),
+    new Date(record.time).toISOString(),
+    printable(record.actor),
+    record.action,
+    `${record.object.kind} ${printable(record.object.id).replace(/^(sha256:[0-9a-f]{12})[0-9a-f]+$/, '$1…')}`,
+    record.decision.outcome === 'allow' ? 'allow' : paint('red', `refuse ${record.decision.reason ?? ''}`),
+    printable(record.purpose ?? '–'),
+  ];
+}
+
+function exportCommand(): Command {
+  return takesFilter(new Command('export'))
+    .description('write records for other programs')
+    .addOption(dirOption())
+    .addOption(
+      new Option(
+        '--format <name>',
+        'JSON Lines in full, CSV for spreadsheets, or OCSF API Activity events as JSON Lines',
+      )
+        .choices(['jsonl', 'csv', 'ocsf'] satisfies ExportFormat[])
+        .default('jsonl'),
+    )
+    .option('--out <file>', 'write here; default: to stdout')
+    .option('--proofs <file>', 'write a proof bundle for each record here, for `audit verify FILE`')
+    .addOption(new Option('--json', 'report an error as JSON'))
+    .action(async (words: string[], options: { dir: string; format: ExportFormat; out?: string; proofs?: string }) => {
+      const { dir, format, out, proofs } = options;
+      const records = exportAudit(dir, { format, filter: filterOf(words), proofs: proofs !== undefined });
+      const first = await records.next(); // what is wrong is found out before a file is made
+      await using lines = out === undefined ? undefined : await openOutput('--out', out);
+      await using bundles = proofs === undefined ? undefined : await openOutput('--proofs', proofs);
+      let proved = 0;
+      for (let next = first; !next.done; next = await records.next()) {
+        const { line, bundle } = next.value;
+        await writeLine(lines?.stream ?? process.stdout, line);
+        if (bundles === undefined || bundle === undefined) continue;
+        await writeLine(bundles.stream, bundle);
+        proved++;
+      }
+      if (proofs !== undefined) say(`${proved.toLocaleString('en')} records, each with a proof`);
+    });
+}
+
+/** A new file, or an old one emptied, for its owner alone. */
+async function openOutput(option: string, file: string): Promise<{ readonly stream: Writable } & AsyncDisposable> {
+  const stream = createWriteStream(file, { mode: 0o600 });
+  try {
+    await once(stream, 'open');
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'EIO';
+    throw new CloisterError('INVALID_ARGUMENT', `${option}: cannot write ${file}: ${code}`, { file }, { cause });
+  }
+  return {
+    stream,
+    async [Symbol.asyncDispose]() {
+      stream.end();
+      await finished(stream);
+    },
+  };
+}
+
+async function writeLine(stream: Writable, line: string): Promise<void> {
+  if (!stream.write(`${line}\n`)) await once(stream, 'drain');
+}
+
+function tailCommand(): Command {
+  return takesFilter(new Command('tail'))
+    .description('list the last records, and with -f those that come')
+    .addOption(dirOption())
+    .option('-f, --follow', 'wait for more, until Ctrl-C')
+    .option('--last <n>', 'begin with this many', '10')
+    .addOption(new Option('--json', 'one JSON value a line'))
+    .action(async (words: string[], options: { dir: string; follow?: boolean; last: string; json?: boolean }) => {
+      const last = parseNumber('--last', options.last);
+      if (!Number.isSafeInteger(last) || last < 0)
+        throw new CloisterError('INVALID_ARGUMENT', `--last: expected a whole number, got ${options.last}`);
+      const stop = new AbortController();
+      if (options.follow) process.once('SIGINT', () => stop.abort());
+      const { follow } = options;
+      for await (const record of tailAudit(options.dir, { last, filter: filterOf(words), follow, signal: stop.signal }))
+        await writeLine(process.stdout, options.json ? toJsonLine(record) : cellsOf(record).join('  '));
     });
 }
