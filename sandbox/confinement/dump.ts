@@ -13,6 +13,10 @@ const OWNED =
 
 /** The layer `noDump` of workers that are confined by `confinement`. */
 export function dumpLayer({ layers: { namespaces } }: Confinement): Layer {
+  // Whoever switches kernels off after they were loaded here starts workers without the addon.
+  if (process.env['CLOISTER_NATIVE'] === 'off') {
+    return { status: 'unavailable', why: 'no native binary: CLOISTER_NATIVE=off', mend: 'unset CLOISTER_NATIVE' };
+  }
   try {
     if (canForbidDump()) {
       const owned = namespaces.status === 'active' && namespaces.how?.startsWith('user') === true;
