@@ -327,8 +327,10 @@ async function installer(folder: string, rounds: number, files: readonly string[
   const child = spawn(process.execPath, [script, folder, String(rounds), ...files], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  // Listened for from the start: one may have ended before the last of several has begun.
+  const exited = once(child, 'exit');
   await once(child.stdout, 'data');
-  return child;
+  return { child, exited };
 }
 
 function filesOf(packed: readonly Uint8Array[]): readonly string[] {
@@ -380,10 +382,10 @@ describe('processes', () => {
     const files = filesOf(versions.map(text => version(text)));
     let seen = 0;
     for (let round = 0; round < 6; round++) {
-      const child = await installer(folder, 1_000_000, files);
+      const { child, exited } = await installer(folder, 1_000_000, files);
       await sleep(5 + 17 * round);
       child.kill('SIGKILL');
-      await once(child, 'exit');
+      await exited;
       const list = registry.list();
       expect(list.filter(plugin => plugin.active)).toHaveLength(list.length > 0 ? 1 : 0);
       expect(registry.verify().filter(check => !check.ok)).toEqual([]);
@@ -391,7 +393,7 @@ describe('processes', () => {
     }
     expect(seen).toBeGreaterThan(0);
     // The lock of the dead is nobody's, and what they left is swept away.
-    const [code] = await once(await installer(folder, versions.length, files), 'exit');
+    const [code] = await (await installer(folder, versions.length, files)).exited;
     expect(code).toBe(0);
     expect(packages(folder)).toHaveLength(versions.length);
     expect(readdirSync(folder).filter(name => name.endsWith('.tmp'))).toEqual([]);
@@ -407,7 +409,7 @@ describe('processes', () => {
         return installer(folder, files.length, files);
       }),
     );
-    const codes = await Promise.all(children.map(async child => (await once(child, 'exit'))[0]));
+    const codes = await Promise.all(children.map(async ({ exited }) => (await exited)[0]));
     expect(codes).toEqual([0, 0, 0]);
     expect(registry.list()).toHaveLength(24);
     expect(registry.verify().every(check => check.ok)).toBe(true);
