@@ -3,6 +3,7 @@
  * @module
  */
 import { canonicalJson, type Json } from '../../src/base/canonical.ts';
+import { isoTime } from '../../src/base/clock.ts';
 import type { AuditAction } from './actions.ts';
 import type { AuditRecord } from './record.ts';
 
@@ -22,7 +23,7 @@ type Cell = (record: AuditRecord) => string | number | undefined;
 /** The columns of {@link csvRow}, in their order. Columns may be added at the end. */
 const COLUMNS: Readonly<Record<string, Cell>> = {
   seq: record => record.seq,
-  time: record => timeOf(record),
+  time: record => isoTime(record.time),
   actor: record => record.actor,
   action: record => record.action,
   object_kind: record => record.object.kind,
@@ -212,9 +213,4 @@ export function toOcsf(record: AuditRecord, logName: string): OcsfEvent {
     },
     unmapped,
   };
-}
-
-function timeOf(record: AuditRecord): string {
-  const date = new Date(record.time);
-  return Number.isNaN(date.getTime()) ? String(record.time) : date.toISOString(); // a time may be beyond what Date holds
 }

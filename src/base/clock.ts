@@ -12,6 +12,20 @@ export interface Clock {
 /** The machine's wall clock. */
 export const systemClock: Clock = { now: () => Date.now() };
 
+/**
+ * Returns a time of a {@link Clock} in ISO 8601, UTC; the number itself where it is beyond the dates that there are, as a time that was
+ * read out of a file may be.
+ * @example
+ * ```ts
+ * isoTime(0); // '1970-01-01T00:00:00.000Z'
+ * isoTime(1e16); // '10000000000000000'
+ * ```
+ */
+export function isoTime(ms: number): string {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString();
+}
+
 /** Time that only goes forward, and that calls back: what waiting is measured with. */
 export interface Timers {
   /** Milliseconds since some moment, with fractions. Never goes back. */

@@ -6,7 +6,7 @@ export { limitOf, MICRO_PER_EPSILON, type MicroEpsilon, microEpsilon, spendOf, t
 export type { Brand } from './brand.ts';
 export { concatBytes, decodeUtf8, encodeUtf8, equalBytes, fromBase64, fromHex, toBase64, toHex } from './bytes.ts';
 export { canonicalJson, type Json } from './canonical.ts';
-export { type Clock, systemClock, systemTimers, type Timers } from './clock.ts';
+export { type Clock, isoTime, systemClock, systemTimers, type Timers } from './clock.ts';
 export {
   CloisterError,
   ERROR_CODES,

@@ -7,7 +7,7 @@ import { createWriteStream } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { Command, Option } from 'commander';
-import { CloisterError } from '../../base/index.ts';
+import { CloisterError, isoTime } from '../../base/index.ts';
 import { readRegularFile } from '../../service/files.ts';
 import {
   type AuditRecord,
@@ -224,7 +224,7 @@ function showCommand(): Command {
 function cellsOf(record: AuditRecord): string[] {
   return [
     String(record.seq),
-    new Date(record.time).toISOString(),
+    isoTime(record.time),
     printable(record.actor),
     record.action,
     `${record.object.kind} ${printable(record.object.id).replace(/^(sha256:[0-9a-f]{12})[0-9a-f]+$/, '$1…')}`,

@@ -3,6 +3,7 @@
  * @module
  */
 import { Command } from 'commander';
+import { isoTime } from '../../base/index.ts';
 import { readBudgets, readHistory } from '../../service/index.ts';
 import { dirOption, jsonOption } from '../options.ts';
 import { bar, emit, formatEpsilon, paint, table } from '../output.ts';
@@ -27,7 +28,7 @@ export function budgetCommand(): Command {
             ['seq', 'time', 'entry', 'cost', 'spent', 'limit'],
             history.map(entry => [
               String(entry.seq),
-              new Date(entry.at).toISOString(),
+              isoTime(entry.at),
               entry.kind,
               'cost' in entry ? formatEpsilon(entry.cost) : '–',
               formatEpsilon(entry.spent),
