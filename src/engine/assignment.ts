@@ -2,7 +2,7 @@
  * Which backend runs which node of a graph, and the segments that this cuts the graph into.
  * @module
  */
-import { type Graph, graphDigest, isGraph, type Node, type ValueId } from '../graph/index.ts';
+import { type Graph, graphDigest, isGraph, liveNodes, type Node, type ValueId } from '../graph/index.ts';
 import { Tensor } from '../tensor/index.ts';
 import type { Backend } from './backend.ts';
 
@@ -103,18 +103,6 @@ function reasonFor(
   }
   if (refused !== undefined) return refused;
   return options.length === 1 ? `only ${backend.name} runs it` : `${backend.name} comes first`;
-}
-
-/** The nodes that an output needs, in order. */
-export function liveNodes(graph: Graph): readonly Node[] {
-  const needed = new Set<ValueId>(graph.outputs);
-  const nodes: Node[] = [];
-  for (const node of graph.nodes.toReversed()) {
-    if (!node.outputs.some(id => id !== undefined && needed.has(id))) continue;
-    nodes.push(node);
-    for (const id of node.inputs) if (id !== undefined) needed.add(id);
-  }
-  return nodes.reverse();
 }
 
 /** Why `backend` does not run a node, for each node that it does not. */

@@ -3,9 +3,9 @@
  * @module
  */
 import { isCloisterError } from '../base/index.ts';
-import type { ConstantReader, Graph, Node, ValueId } from '../graph/index.ts';
+import { type ConstantReader, type Graph, liveNodes, type Node, type ValueId } from '../graph/index.ts';
 import { Tensor } from '../tensor/index.ts';
-import { type CostTable, cutSegments, liveNodes, nodeSignature } from './assignment.ts';
+import { type CostTable, cutSegments, nodeSignature } from './assignment.ts';
 import type { Backend, Executable, NamedTensors } from './backend.ts';
 import { tidy } from './plan.ts';
 

@@ -100,6 +100,7 @@ export { type CellFunction, cellFunctions } from './ops/recurrent/recurrent-cell
 export {
   type FoldOptions,
   foldConstants,
+  liveNodes,
   type Optimised,
   type OptimiseOptions,
   optimise,

@@ -2,7 +2,7 @@
  * Passes: `Graph -> Graph`, each keeping what the graph computes. Value ids and the names of inputs and outputs stay.
  * @module
  */
-export { removeDeadNodes } from './dead-nodes.ts';
+export { liveNodes, removeDeadNodes } from './dead-nodes.ts';
 export { type FoldOptions, foldConstants } from './fold-constants.ts';
 export {
   type Optimised,
