@@ -4,11 +4,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CloisterError } from '../../src/base/errors.ts';
-import { type LogDirectory, type LogFile, nodeDirectory } from './directory.ts';
+import { type LogDirectory, nodeDirectory } from './directory.ts';
 import { matchesFilter, type RecordFilter } from './filter.ts';
 import { RECORDS_FILE } from './layout.ts';
-import { type AuditRecord, decodeRecord } from './record.ts';
-import { FrameReader, HEADER_BYTES, isTornTail } from './segment.ts';
+import { decodeRecordAt, wholeFrames } from './read.ts';
+import type { AuditRecord } from './record.ts';
+import { HEADER_BYTES } from './segment.ts';
 
 /** Options of {@link followRecords}. */
 export interface FollowOptions {
@@ -66,7 +67,8 @@ export async function* followDirectory(
         );
       }
       if (size !== looked) {
-        for (const { record, end } of framesFrom(segment, position, index)) {
+        for (const { bytes, end } of wholeFrames(segment, position, index)) {
+          const record = decodeRecordAt(bytes, index);
           if (index >= from && (filter === undefined || matchesFilter(record, filter))) yield record;
           index++;
           position = end;
@@ -79,44 +81,5 @@ export async function* followDirectory(
     looked = size;
     // An abort ends the wait; the loop then ends too.
     await sleep(pollMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
-  }
-}
-
-/** The whole frames from `position` on. */
-function* framesFrom(
-  segment: LogFile,
-  position: number,
-  from: number,
-): Generator<{ readonly record: AuditRecord; readonly end: number }, void, undefined> {
-  let index = from;
-  let at = position;
-  let reader = new FrameReader(segment, at);
-  for (let again = false; ; ) {
-    const frame = reader.next();
-    if (frame.kind === 'end') return;
-    if (frame.kind === 'bad') {
-      if (isTornTail(segment, frame.start)) return;
-      // Perhaps the frame was half written when it was read, and is whole by now.
-      if (again) {
-        throw new CloisterError('AUDIT_INVALID', `record ${index} is damaged: its checksum fails`, {
-          kind: 'changed',
-          index,
-        });
-      }
-      again = true;
-      reader = new FrameReader(segment, at);
-      continue;
-    }
-    again = false;
-    const record = decodeRecord(frame.record);
-    if (record.seq !== index) {
-      throw new CloisterError('AUDIT_INVALID', `record ${index} is numbered ${record.seq}`, {
-        kind: 'malformed',
-        index,
-      });
-    }
-    index++;
-    at = frame.end;
-    yield { record, end: at };
   }
 }

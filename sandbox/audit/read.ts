@@ -4,7 +4,7 @@
  */
 import { CloisterError } from '../../src/base/errors.ts';
 import type { AuditAction } from './actions.ts';
-import { type LogDirectory, nodeDirectory } from './directory.ts';
+import { type LogDirectory, type LogFile, nodeDirectory } from './directory.ts';
 import { matchesFilter, type RecordFilter } from './filter.ts';
 import { RECORDS_FILE, TREE_FILE } from './layout.ts';
 import { type AuditRecord, decodeRecord } from './record.ts';
@@ -65,51 +65,86 @@ export async function* readDirectory(
   const segment = directory.open(RECORDS_FILE);
   if (segment === undefined) throw new CloisterError('STORE_FAILED', `there is no log in ${directory.path}`);
   try {
-    let { reader, index } = startAt(directory, segment, from);
-    let given = 0;
-    while (given < limit) {
-      const frame = reader.next();
-      if (frame.kind === 'end') return;
-      if (frame.kind === 'bad') {
-        if (isTornTail(segment, frame.start)) return;
-        throw new CloisterError('AUDIT_INVALID', `record ${index} is damaged: its checksum fails`, {
-          kind: 'changed',
-          index,
-        });
-      }
-      const skipped = index < from;
-      const record = skipped ? undefined : decodeRecord(frame.record);
-      if (record !== undefined && record.seq !== index) {
-        throw new CloisterError('AUDIT_INVALID', `record ${index} is numbered ${record.seq}`, {
-          kind: 'malformed',
-          index,
-        });
-      }
-      index++;
-      if (record === undefined || !matches(record, query)) continue;
-      given++;
+    const start = startAt(directory, segment, from);
+    let left = limit;
+    if (left === 0) return;
+    for (const { bytes, index } of wholeFrames(segment, start.position, start.index)) {
+      if (index < from) continue;
+      const record = decodeRecordAt(bytes, index);
+      if (!matches(record, query)) continue;
       yield record;
+      if (--left === 0) return;
     }
   } finally {
     segment.close();
   }
 }
 
-/** A reader at record `from`, when the tree file knows where that is, else at record 0. */
+/** One frame that is whole in a segment. */
+export interface WholeFrame {
+  /** Of the record; valid until the next frame is asked for. */
+  readonly bytes: Uint8Array;
+  readonly index: number;
+  /** Where the next frame begins. */
+  readonly end: number;
+}
+
+/**
+ * The whole frames of a segment that may be written meanwhile, from `position` on, where record `from` begins. Ends before an
+ * interrupted write at the end.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID` at a damaged frame.
+ */
+export function* wholeFrames(segment: LogFile, position: number, from: number): Generator<WholeFrame, void, undefined> {
+  let index = from;
+  let at = position;
+  let reader = new FrameReader(segment, at);
+  for (let again = false; ; ) {
+    const frame = reader.next();
+    if (frame.kind === 'end') return;
+    if (frame.kind === 'bad') {
+      if (isTornTail(segment, frame.start)) return;
+      // Perhaps the frame was half written when it was read, and is whole by now.
+      if (again) {
+        throw new CloisterError('AUDIT_INVALID', `record ${index} is damaged: its checksum fails`, {
+          kind: 'changed',
+          index,
+        });
+      }
+      again = true;
+      reader = new FrameReader(segment, at);
+      continue;
+    }
+    again = false;
+    at = frame.end;
+    yield { bytes: frame.record, index: index++, end: at };
+  }
+}
+
+/** @throws {CloisterError} `AUDIT_INVALID` when the bytes are not the encoding of record `index`. */
+export function decodeRecordAt(bytes: Uint8Array, index: number): AuditRecord {
+  const record = decodeRecord(bytes);
+  if (record.seq !== index) {
+    throw new CloisterError('AUDIT_INVALID', `record ${index} is numbered ${record.seq}`, { kind: 'malformed', index });
+  }
+  return record;
+}
+
+/** Where record `from` begins, when the tree file knows that, else where record 0 does. */
 function startAt(
   directory: LogDirectory,
-  segment: ReturnType<LogDirectory['open']> & {},
+  segment: LogFile,
   from: number,
-): { reader: FrameReader; index: number } {
-  const start = { reader: new FrameReader(segment, HEADER_BYTES), index: 0 };
+): { readonly position: number; readonly index: number } {
+  const start = { position: HEADER_BYTES, index: 0 };
   const tree = from === 0 ? undefined : directory.open(TREE_FILE);
   if (tree === undefined) return start;
   try {
-    const end = readFrameEnd(tree, from - 1);
-    if (end < HEADER_BYTES) return start;
-    const frame = new FrameReader(segment, end).next();
+    const position = readFrameEnd(tree, from - 1);
+    if (position < HEADER_BYTES) return start;
+    const frame = new FrameReader(segment, position).next();
     if (frame.kind !== 'frame' || decodeRecord(frame.record).seq !== from) return start;
-    return { reader: new FrameReader(segment, end), index: from };
+    return { position, index: from };
   } catch {
     return start; // the offset in the tree file is a hint; the segment decides
   } finally {

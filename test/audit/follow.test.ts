@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { compareDirectories } from '../../sandbox/audit/diff.ts';
+import type { LogDirectory, LogFile } from '../../sandbox/audit/directory.ts';
 import { followDirectory } from '../../sandbox/audit/follow.ts';
 import { openDirectory } from '../../sandbox/audit/log.ts';
+import { readDirectory } from '../../sandbox/audit/read.ts';
+import type { AuditRecord } from '../../sandbox/audit/record.ts';
 import { appendGroups, event, memoryLog, ORIGIN } from './events.ts';
 
 describe('following a log', () => {
@@ -41,6 +44,44 @@ describe('following a log', () => {
     stop.abort();
     expect((await follow.next()).done).toBe(true);
   });
+
+  test.each<[string, (directory: LogDirectory, signal: AbortSignal) => AsyncGenerator<AuditRecord>]>([
+    ['follows', (directory, signal) => followDirectory(directory, { signal, pollMs: 1 })],
+    ['reads', directory => readDirectory(directory)],
+  ])(
+    'a frame that was half written when it was read, with a later group behind it, is read again by what %s',
+    async (_, open) => {
+      const { directory, log } = await memoryLog();
+      await appendGroups(log, [1, 1, 1]);
+      await log.close();
+      const stop = new AbortController();
+      const seqs = async (from: LogDirectory): Promise<number[]> => {
+        const seen: number[] = [];
+        for await (const { seq } of open(from, stop.signal)) if (seen.push(seq) === 3) return seen;
+        return seen;
+      };
+      const writer = (wrongReads: number): LogDirectory =>
+        Object.assign(Object.create(directory) as LogDirectory, {
+          open(name: string): LogFile | undefined {
+            const file = directory.open(name);
+            if (file === undefined || name !== 'records') return file;
+            return Object.assign(Object.create(file) as LogFile, {
+              size: () => file.size(),
+              close: () => file.close(),
+              readAt(target: Uint8Array, position: number): number {
+                const count = file.readAt(target, position);
+                // Of the second record, what was not there yet when this was read.
+                const inSecond = Math.floor(file.size() / 2) - position;
+                if (wrongReads-- > 0 && inSecond >= 0 && inSecond < count) target[inSecond] = 0;
+                return count;
+              },
+            });
+          },
+        });
+      expect(await seqs(writer(1))).toEqual([0, 1, 2]);
+      await expect(seqs(writer(100))).rejects.toMatchObject({ code: 'AUDIT_INVALID', detail: { index: 1 } });
+    },
+  );
 
   test('begins where it is told, gives what the filter asks for, and ends at once when stopped before', async () => {
     const { directory, log } = await memoryLog();
