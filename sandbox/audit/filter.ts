@@ -203,32 +203,43 @@ function parseTime(key: 'since' | 'until', value: string, now: number, at: numbe
 }
 
 function termHolds(record: AuditRecord, { key, value }: FilterTerm): boolean {
-  const { object, decision } = record;
+  const texts = termTexts(record, key);
+  if (key === 'text') return texts.some(text => text.toLowerCase().includes(value.toLowerCase()));
+  return texts.includes(value) || (isShortDigest(key, value) && texts.some(text => text.startsWith(value)));
+}
+
+/** The texts of a record that a term with this key is compared with. */
+export function termTexts(record: AuditRecord, key: FilterTerm['key']): readonly string[] {
+  const { object, decision, budget } = record;
   switch (key) {
     case 'actor':
-      return record.actor === value;
+      return [record.actor];
     case 'action':
-      return record.action === value;
+      return [record.action];
     case 'decision':
-      return decision.outcome === value || decision.reason === value;
+      return [decision.outcome, ...given(decision.reason)];
     case 'object':
-      return object.kind === value || names(value, object.id);
+      return [object.kind, object.id];
     case 'scope':
-      return record.budget?.scope === value || (object.kind === 'scope' && object.id === value);
+      return [...given(budget?.scope), ...given(object.kind === 'scope' ? object.id : undefined)];
     case 'request':
-      return record.request === value;
+      return given(record.request);
     case 'model':
-      return names(value, record.model) || (object.kind === 'model' && names(value, object.id));
+      return [...given(record.model), ...given(object.kind === 'model' ? object.id : undefined)];
     case 'text':
-      return textsOf(record).some(text => text.toLowerCase().includes(value.toLowerCase()));
+      return textsOf(record);
     default:
       return key satisfies never;
   }
 }
 
-/** Whether `value` is `name`, or a digest cut short. */
-function names(value: string, name: string | undefined): boolean {
-  return name === value || (name !== undefined && /^sha256:[0-9a-f]{8,}$/.test(value) && name.startsWith(value));
+/** Whether `value` may be a digest cut short, so that it stands for all that begin with it. */
+export function isShortDigest(key: FilterTerm['key'], value: string): boolean {
+  return (key === 'object' || key === 'model') && /^sha256:[0-9a-f]{8,}$/.test(value);
+}
+
+function given(text: string | undefined): readonly string[] {
+  return text === undefined ? [] : [text];
 }
 
 /** Every text in a value, however deep. */

@@ -55,6 +55,15 @@ export {
   verifyNote,
 } from './note.ts';
 export { type ExtensionVerdict, openProver, type Prover } from './prove.ts';
+export type {
+  BurnDown,
+  Histogram,
+  LogIndex,
+  LogSource,
+  UpdateOptions,
+  ValueCount,
+  ValueKey,
+} from './query/log-index.ts';
 export { type RecordQuery, readRecords } from './read.ts';
 export {
   type AuditEvent,
