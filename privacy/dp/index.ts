@@ -2,12 +2,29 @@
  * Differential privacy: exact noise, mechanisms, events, and statistics of predictions.
  * @module
  */
-export { type Bits, randomBits } from './bits.ts';
-export { errorBar, type NoiseScale, sampleDiscreteLaplace } from './discrete-laplace.ts';
 export { type CompositionEvent, type DiscreteLaplaceEvent, type DpEvent, pureLoss } from './event.ts';
-export { type LaplaceMechanism, type LaplaceOptions, laplaceMechanism } from './laplace-mechanism.ts';
-export type { Private, Released } from './private.ts';
-export { type L1Sensitivity, l1Sensitivity } from './sensitivity.ts';
+export type { Mechanism } from './mechanism.ts';
+export { type Bits, randomBits } from './noise/bits.ts';
+export { errorBar, type NoiseScale, sampleDiscreteLaplace } from './noise/discrete-laplace.ts';
+export { type LaplaceMechanism, type LaplaceOptions, laplaceMechanism } from './noise/laplace-mechanism.ts';
+export {
+  type Adjacency,
+  type Delta,
+  delta,
+  type Epsilon,
+  epsilon,
+  type L1Sensitivity,
+  type LInfSensitivity,
+  l1Sensitivity,
+  lInfSensitivity,
+  type Mu,
+  mu,
+  type Rho,
+  rho,
+  type SquaredL2Sensitivity,
+  squaredL2Sensitivity,
+} from './parameters.ts';
+export type { Noised, Private, Released } from './private.ts';
 export {
   type CountOptions,
   count,
@@ -15,5 +32,5 @@ export {
   histogram,
   type Prediction,
   type Statistic,
-} from './statistic.ts';
-export type { Tally } from './tally.ts';
+} from './statistics/statistic.ts';
+export type { Tally } from './statistics/tally.ts';

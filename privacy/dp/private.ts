@@ -4,15 +4,20 @@
  */
 import { CloisterError, type MicroEpsilon } from '../../src/base/index.ts';
 import type { DpEvent } from './event.ts';
+import type { Adjacency } from './parameters.ts';
 
 /** Reads a private value, once: for mechanisms in this room, and not exported from it. */
-export let takePrivate: <T>(held: Private<T>) => T;
+export let takePrivate: <T>(held: Private<T, Adjacency>) => T;
 
 /**
  * A value that only a mechanism of this room can read, and only once. Writing it as JSON or converting it to a string or
  * number throws `POLICY_REFUSED`; a console, a debugger's `inspect` and a structured clone show nothing of it.
+ *
+ * `A` is the relation between neighbours under which its sensitivity is known: a mechanism takes no other.
  */
-export class Private<T> {
+export class Private<T, A extends Adjacency = 'add-remove'> {
+  /** Exists for the compiler alone. */
+  declare readonly neighboring: A;
   #held: { readonly value: T } | undefined;
 
   static {
@@ -45,13 +50,18 @@ export class Private<T> {
   }
 }
 
-/** A noised answer, and all that is public about how it came about. Plain JSON, frozen. */
+/** An answer that may leave, and all that is public about how it came about. Plain JSON, frozen. */
 export interface Released<T> {
   readonly kind: 'released';
   readonly value: T;
+  /** What the mechanism did: what accountants and ledgers read. */
   readonly event: DpEvent;
-  /** What it cost: the charge that the noise was drawn for. */
-  readonly cost: MicroEpsilon;
+}
+
+/** An answer that noise was added to, cell by cell. */
+export interface Noised<T> extends Released<T> {
+  /** The charge that the noise was drawn for, where the mechanism was told one: those of pure differential privacy. */
+  readonly cost?: MicroEpsilon;
   /** Each cell of the raw answer lies within this of the noised one (before clamping) with probability at least 0.95. */
   readonly errorBar: number;
   /** Whether negative cells were set to 0 after the noise was added. */

@@ -9,7 +9,7 @@ export {
   type HistogramOptions,
   histogram,
   type Statistic,
-} from '../../privacy/dp/statistic.ts';
+} from '../../privacy/dp/statistics/statistic.ts';
 export { ACTIONS as AUDIT_ACTIONS } from '../../sandbox/audit/actions.ts';
 export type {
   AuditAction,

@@ -11,13 +11,7 @@
  * @module
  */
 import type { Charge, Ledger, Refusal, Replay } from '../../privacy/budget/index.ts';
-import type {
-  LaplaceMechanism,
-  Released as NoisedRelease,
-  Prediction,
-  Private,
-  Statistic,
-} from '../../privacy/dp/index.ts';
+import type { LaplaceMechanism, Noised, Prediction, Private, Statistic } from '../../privacy/dp/index.ts';
 import type { AuditEvent, AuditLog, Receipt } from '../../sandbox/audit/index.ts';
 import type { PluginKind, ProfileRunOptions, SandboxedModel } from '../../sandbox/index.ts';
 import {
@@ -184,7 +178,7 @@ export interface ProfileReply {
 
 /** The answer to a release: a noised value, or a refusal by the budget. Both are recorded, and have a receipt. */
 export type ReleaseReply =
-  | (NoisedRelease<readonly number[]> & {
+  | (Noised<readonly number[]> & {
       readonly scope: string;
       /** Whether this is the stored answer to an earlier request with the same key. */
       readonly replayed: boolean;
@@ -466,7 +460,7 @@ export function reply(recorded: Recorded): RunReply | ProfileReply | ReleaseRepl
   if (outcome.kind === 'profile')
     return { profile: outcome.profile, profileSalt: outcome.salt.toString('hex'), receipt };
   if (outcome.kind === 'refused') return { ...outcome.refusal, receipt };
-  const noised = JSON.parse(decodeUtf8(outcome.bytes)) as NoisedRelease<readonly number[]>;
+  const noised = JSON.parse(decodeUtf8(outcome.bytes)) as Noised<readonly number[]>;
   return { ...noised, scope: outcome.scope, replayed: outcome.replayed, receipt };
 }
 

@@ -1,10 +1,9 @@
-// The postcondition of privacy/dp/discrete-laplace.proof.md.
+// The postcondition of privacy/dp/noise/discrete-laplace.proof.md.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-
-import { sampleInBigInts, sampleInNumbers } from '../../privacy/dp/discrete-laplace.ts';
-import { type Bits, errorBar, type NoiseScale, randomBits, sampleDiscreteLaplace } from '../../privacy/dp/index.ts';
-import { osRandom } from '../../src/base/index.ts';
+import { type Bits, errorBar, type NoiseScale, randomBits, sampleDiscreteLaplace } from '../../../privacy/dp/index.ts';
+import { sampleInBigInts, sampleInNumbers } from '../../../privacy/dp/noise/discrete-laplace.ts';
+import { osRandom } from '../../../src/base/index.ts';
 import { enumerate, OutOfBits, scriptedBits, seededRandom } from './bits.ts';
 
 /** P[Y = y] for scale t/s. */

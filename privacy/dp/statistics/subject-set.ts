@@ -2,7 +2,7 @@
  * Which subjects were seen, in bounded memory for each.
  * @module
  */
-import { osRandom } from '../../src/base/index.ts';
+import { osRandom } from '../../../src/base/index.ts';
 
 const SALT_BYTES = 16;
 const FIRST_SLOTS = 1024;

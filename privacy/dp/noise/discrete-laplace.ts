@@ -5,7 +5,7 @@
  * sampler: every decision compares uniform integers (`discrete-laplace.proof.md`).
  * @module
  */
-import { CloisterError } from '../../src/base/index.ts';
+import { CloisterError } from '../../../src/base/index.ts';
 import type { Bits } from './bits.ts';
 
 /** The scale t/s of the noise, in the unit of the query: a positive rational. */

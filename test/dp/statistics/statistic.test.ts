@@ -1,4 +1,4 @@
-// The postcondition of privacy/dp/histogram.proof.md.
+// The postcondition of privacy/dp/statistics/histogram.proof.md.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
@@ -9,8 +9,8 @@ import {
   histogram,
   type Prediction,
   type Statistic,
-} from '../../privacy/dp/index.ts';
-import { takePrivate } from '../../privacy/dp/private.ts';
+} from '../../../privacy/dp/index.ts';
+import { takePrivate } from '../../../privacy/dp/private.ts';
 
 interface Record {
   readonly subject: string;

@@ -2,9 +2,9 @@
  * Statistics of predictions: what is counted, and how far one subject can move it.
  * @module
  */
-import { CloisterError, type Json } from '../../src/base/index.ts';
-import { Private } from './private.ts';
-import { type L1Sensitivity, l1Sensitivity } from './sensitivity.ts';
+import { CloisterError, type Json } from '../../../src/base/index.ts';
+import { type L1Sensitivity, l1Sensitivity } from '../parameters.ts';
+import { Private } from '../private.ts';
 import { finishTally, Tally, tallyContents } from './tally.ts';
 
 /** One record's prediction: the elements of the model's output, such as a score for each class. Read during the call only. */

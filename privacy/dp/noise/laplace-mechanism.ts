@@ -9,17 +9,24 @@ import {
   microEpsilon,
   osRandom,
   type RandomSource,
-} from '../../src/base/index.ts';
+} from '../../../src/base/index.ts';
+import type { DpEvent } from '../event.ts';
+import type { Mechanism } from '../mechanism.ts';
+import {
+  type Adjacency,
+  type L1Sensitivity,
+  l1Sensitivity,
+  type NeighboringOption,
+  neighboringOf,
+} from '../parameters.ts';
+import { type Noised, type Private, takePrivate } from '../private.ts';
 import { randomBits } from './bits.ts';
 import { errorBar, type NoiseScale, sampleDiscreteLaplace } from './discrete-laplace.ts';
-import type { DpEvent } from './event.ts';
-import { type Private, type Released, takePrivate } from './private.ts';
-import { type L1Sensitivity, l1Sensitivity } from './sensitivity.ts';
 
 /** What {@link laplaceMechanism} is told. A `Statistic` holds the first two. */
-export interface LaplaceOptions {
+export type LaplaceOptions<A extends Adjacency = 'add-remove'> = NeighboringOption<A> & {
   /** L1 sensitivity of the answer. */
-  readonly sensitivity: L1Sensitivity;
+  readonly sensitivity: L1Sensitivity<A>;
   /** Number of integers in the answer: a public fact. */
   readonly cells: number;
   /** What one release costs: the amount that was charged. */
@@ -28,12 +35,12 @@ export interface LaplaceOptions {
   readonly nonNegative?: boolean;
   /** Default the operating system's generator. Tests alone give another. */
   readonly random?: RandomSource;
-}
+};
 
 /** A mechanism ready to release. */
-export interface LaplaceMechanism {
+export interface LaplaceMechanism<A extends Adjacency = 'add-remove'>
+  extends Mechanism<readonly number[], readonly number[], A> {
   readonly scale: NoiseScale;
-  readonly event: DpEvent;
   /** Half-width of the 95% error bar of one cell. */
   readonly errorBar: number;
   /**
@@ -44,7 +51,7 @@ export interface LaplaceMechanism {
    *
    * @throws {CloisterError} `INVALID_ARGUMENT` when `held` was released before.
    */
-  release(held: Private<readonly number[]>): Released<readonly number[]>;
+  release(held: Private<readonly number[], A>): Noised<readonly number[]>;
 }
 
 const LARGEST = BigInt(Number.MAX_SAFE_INTEGER);
@@ -65,8 +72,9 @@ const LARGEST = BigInt(Number.MAX_SAFE_INTEGER);
  * mechanism.errorBar; // 6
  * ```
  */
-export function laplaceMechanism(options: LaplaceOptions): LaplaceMechanism {
-  const sensitivity = l1Sensitivity(options.sensitivity);
+export function laplaceMechanism<A extends Adjacency = 'add-remove'>(options: LaplaceOptions<A>): LaplaceMechanism<A> {
+  const sensitivity = l1Sensitivity(options.sensitivity, options.neighboring);
+  const neighboring = neighboringOf<A>(options);
   const cost = microEpsilon(options.cost);
   const { cells, nonNegative = false, random = osRandom } = options;
   if (cost === 0) throw new CloisterError('DP_INVALID_PARAMETER', 'a release costs at least one micro-epsilon, got 0');
@@ -82,9 +90,10 @@ export function laplaceMechanism(options: LaplaceOptions): LaplaceMechanism {
   });
   return Object.freeze({
     scale,
+    neighboring,
     event,
     errorBar: halfWidth,
-    release(held: Private<readonly number[]>): Released<readonly number[]> {
+    release(held: Private<readonly number[], A>): Noised<readonly number[]> {
       const answer = takePrivate(held);
       const bits = randomBits(random);
       const value = Array.from({ length: cells }, (_, i) => {

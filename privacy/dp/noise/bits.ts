@@ -2,7 +2,7 @@
  * Random bits from a random source, read in blocks.
  * @module
  */
-import type { RandomSource } from '../../src/base/index.ts';
+import type { RandomSource } from '../../../src/base/index.ts';
 
 /** Independent uniform bits. */
 export interface Bits {

@@ -2,7 +2,7 @@
  * Raw counts on their way to a mechanism.
  * @module
  */
-import { CloisterError } from '../../src/base/index.ts';
+import { CloisterError } from '../../../src/base/index.ts';
 import { SubjectSet } from './subject-set.ts';
 
 /** What a tally holds. */

@@ -2,8 +2,8 @@
  * Bits that tests choose: scripted, counted, seeded. None of this exists outside tests.
  * @module
  */
-import type { Bits } from '../../privacy/dp/index.ts';
-import type { RandomSource } from '../../src/base/index.ts';
+import type { Bits } from '../../../privacy/dp/index.ts';
+import type { RandomSource } from '../../../src/base/index.ts';
 
 /** Thrown when a script has no bit left. */
 export class OutOfBits extends Error {}

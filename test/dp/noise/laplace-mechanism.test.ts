@@ -1,8 +1,6 @@
-// The postcondition of privacy/dp/laplace-mechanism.proof.md.
+// The postcondition of privacy/dp/noise/laplace-mechanism.proof.md.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-
-import { sampleInBigInts } from '../../privacy/dp/discrete-laplace.ts';
 import {
   errorBar,
   type L1Sensitivity,
@@ -10,9 +8,10 @@ import {
   laplaceMechanism,
   pureLoss,
   randomBits,
-} from '../../privacy/dp/index.ts';
-import { Private } from '../../privacy/dp/private.ts';
-import { type MicroEpsilon, microEpsilon, spendOf } from '../../src/base/index.ts';
+} from '../../../privacy/dp/index.ts';
+import { sampleInBigInts } from '../../../privacy/dp/noise/discrete-laplace.ts';
+import { Private } from '../../../privacy/dp/private.ts';
+import { type MicroEpsilon, microEpsilon, spendOf } from '../../../src/base/index.ts';
 import { seededRandom } from './bits.ts';
 
 const one = l1Sensitivity(1);
