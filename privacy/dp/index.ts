@@ -2,7 +2,33 @@
  * Differential privacy: exact noise, mechanisms, events, and statistics of predictions.
  * @module
  */
-export { type CompositionEvent, type DiscreteLaplaceEvent, type DpEvent, pureLoss } from './event.ts';
+export {
+  type ApproxEvent,
+  type BoundedRangeEvent,
+  type CompositionEvent,
+  type DiscreteGaussianEvent,
+  type DiscreteLaplaceEvent,
+  type DpEvent,
+  type FixedSizeSubsampledEvent,
+  type GaussianEvent,
+  type GaussianMixtureEvent,
+  type GdpEvent,
+  type GnMaxEvent,
+  type LaplaceEvent,
+  type PoissonSubsampledEvent,
+  type PureEvent,
+  parseEvent,
+  pureLoss,
+  type RandomizedResponseEvent,
+  type Rational,
+  type RdpEvent,
+  type RepeatAndSelectEvent,
+  type SelfCompositionEvent,
+  type ShuffledEvent,
+  type TreeGaussianEvent,
+  type TruncatedPoissonSubsampledEvent,
+  type ZcdpEvent,
+} from './event.ts';
 export type { Mechanism } from './mechanism.ts';
 export { type Bits, randomBits } from './noise/bits.ts';
 export { errorBar, type NoiseScale, sampleDiscreteLaplace } from './noise/discrete-laplace.ts';

@@ -72,6 +72,6 @@ describe('pure loss', () => {
     for (const bad of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY])
       expect(loss('1', '1', bad)).toThrow(/positive integers/);
     expect(loss('1', '9'.repeat(40))).toThrow(expect.objectContaining({ code: 'DP_INVALID_PARAMETER' }));
-    expect(() => pureLoss({ kind: 'gaussian' } as unknown as DpEvent)).toThrow(/unknown kind/);
+    expect(() => pureLoss({ kind: 'gaussian' } as unknown as DpEvent)).toThrow(/no known pure loss/);
   });
 });
