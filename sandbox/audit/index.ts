@@ -7,6 +7,21 @@ export { ACTIONS, type AuditAction } from './actions.ts';
 export { type BundleVerdict, bundleSchema, type ProofBundle, verifyBundle } from './bundle.ts';
 export { type Checkpoint, type CheckpointVerdict, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 export { commit } from './commitment.ts';
+export {
+  addSignatures,
+  type Cosignature,
+  type CosignatureType,
+  type CosignatureVerdict,
+  type CosignatureVerify,
+  type Cosigner,
+  type CosignSigner,
+  cosign,
+  formatCosigner,
+  parseCosigner,
+  pureCosignature,
+  verifyCosignatures,
+} from './cosignature.ts';
+export { createCosigner, nodeCosignature, parseCosignSigner } from './cosigner.ts';
 export { compareLogs, type LogComparison } from './diff.ts';
 export {
   CSV_HEADER,
@@ -76,3 +91,21 @@ export {
 } from './record.ts';
 export { type Receipt, type ReceiptVerdict, receiptSchema, verifyExtension, verifyReceipt } from './verify.ts';
 export { type LogVerdict, type TamperKind, type VerifyOptions, verifyLog } from './verify-directory.ts';
+export {
+  formatWitnessRequest,
+  openWitness,
+  parseWitnessRequest,
+  type Witness,
+  type WitnessOptions,
+  type WitnessReply,
+  type WitnessRequest,
+} from './witness.ts';
+export {
+  parseWitnessPolicy,
+  verifyWitnessed,
+  type Witnessed,
+  type WitnessPolicy,
+  type WitnessRule,
+  type WitnessVerdict,
+  witnessPolicy,
+} from './witness-policy.ts';

@@ -1,10 +1,11 @@
 /**
- * Signed notes: text with Ed25519 signature lines, as the C2SP signed-note specification has them. Pure.
+ * Signed notes: text with signature lines, as the C2SP signed-note specification has them; Ed25519 is verified here, the types that only
+ * checkpoints carry in `cosignature.ts`. Pure.
  *
  * ```text
  * TEXT (ends in a newline)
  * (empty line)
- * — NAME base64(key id, 4 bytes big-endian || signature, 64 bytes)
+ * — NAME base64(key id, 4 bytes big-endian || signature, of an Ed25519 key 64 bytes)      one line for each signature
  * ```
  *
  * The parser is strict: UTF-8, no control characters but newline, at most 100 signature lines, base64 in its one spelling.
@@ -19,8 +20,8 @@ import { ed25519 } from './ed25519.ts';
 /** Signature lines that a note may have. The specification asks for at least 16. */
 export const SIGNATURE_LIMIT = 100;
 
-/** Bytes that a note may have. */
-export const NOTE_LIMIT_BYTES = 65_536;
+/** Bytes that a note may have: room for 16 signatures of the largest kinds. */
+export const NOTE_LIMIT_BYTES = 131_072;
 
 /** A public key, as its vkey spells it. */
 export interface NoteVerifier {
@@ -72,10 +73,9 @@ export const pureEd25519: Ed25519Verify = (signature, message, publicKey) => {
   }
 };
 
-/** The key id of an Ed25519 key under a name. */
-export function noteKeyId(name: string, publicKey: Uint8Array): number {
-  const digest = sha256(concatBytes(encodeUtf8(name), Uint8Array.of(0x0a, ED25519), publicKey));
-  return uint32(digest);
+/** The key id of a key under a name, as C2SP recommends it; `type` is the byte of the signature type. */
+export function noteKeyId(name: string, publicKey: Uint8Array, type: number = ED25519): number {
+  return uint32(sha256(concatBytes(encodeUtf8(name), Uint8Array.of(0x0a, type), publicKey)));
 }
 
 /**
@@ -87,7 +87,13 @@ export function formatVkey(name: string, publicKey: Uint8Array): string {
   assertKeyName(name);
   if (publicKey.length !== 32)
     throw new CloisterError('INVALID_ARGUMENT', `an Ed25519 key is 32 bytes, got ${publicKey.length}`);
-  return `${name}+${hex32(noteKeyId(name, publicKey))}+${toBase64(concatBytes(Uint8Array.of(ED25519), publicKey))}`;
+  return spellVkey(name, ED25519, publicKey);
+}
+
+/** `NAME+ID+base64(type || key)`: how keys of every signature type are spelt. */
+export function spellVkey(name: string, type: number, publicKey: Uint8Array): string {
+  const id = hex32(noteKeyId(name, publicKey, type));
+  return `${name}+${id}+${toBase64(concatBytes(Uint8Array.of(type), publicKey))}`;
 }
 
 /**
@@ -96,25 +102,40 @@ export function formatVkey(name: string, publicKey: Uint8Array): string {
  * @throws {CloisterError} `INVALID_ARGUMENT` when the spelling, the key id, the algorithm or the key length is wrong.
  */
 export function parseVkey(text: string): NoteVerifier {
+  const { name, id, publicKey } = readVkey(text, 'an Ed25519 key (type 1, 32 bytes)', [[ED25519, 32]]);
+  return { name, id, publicKey };
+}
+
+/**
+ * Reads a vkey of one of the signature types given, each with the bytes of its key.
+ *
+ * @param expected - Says which, for messages.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when the spelling, the type, the length of the key or the id is wrong.
+ */
+export function readVkey(
+  text: string,
+  expected: string,
+  types: readonly (readonly [type: number, keyBytes: number])[],
+): NoteVerifier & { readonly type: number } {
   const match = /^([^+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/u.exec(text);
   if (match === null) throw new CloisterError('INVALID_ARGUMENT', 'a vkey is NAME+8 hexadecimal digits+base64');
   const [, name = '', id = '', encoded = ''] = match;
   assertKeyName(name);
   const key = fromBase64(encoded);
-  if (key[0] !== ED25519 || key.length !== 33) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `a vkey holds an Ed25519 key (type 1, 32 bytes), got type ${key[0]}, ${key.length - 1} bytes`,
-    );
-  }
+  const type = key[0] ?? 0;
   const publicKey = key.slice(1);
-  if (hex32(noteKeyId(name, publicKey)) !== id) {
+  // First the type: others have ids of another kind.
+  if (!types.some(([known, keyBytes]) => known === type && keyBytes === publicKey.length)) {
     throw new CloisterError(
       'INVALID_ARGUMENT',
-      `the key id of ${name} is ${hex32(noteKeyId(name, publicKey))}, the vkey says ${id}`,
+      `expected a vkey that holds ${expected}, got type ${type}, ${publicKey.length} bytes`,
     );
   }
-  return { name, id: Number.parseInt(id, 16), publicKey };
+  const computed = noteKeyId(name, publicKey, type);
+  if (hex32(computed) !== id) {
+    throw new CloisterError('INVALID_ARGUMENT', `the key id of ${name} is ${hex32(computed)}, the vkey says ${id}`);
+  }
+  return { name, id: computed, type, publicKey };
 }
 
 /**
@@ -142,7 +163,7 @@ export function parseNote(note: Uint8Array | string): Note {
   if (!block.endsWith('\n')) malformed('no newline at the end of the signatures');
   const lines = block.slice(0, -1).split('\n');
   if (lines.length > SIGNATURE_LIMIT) malformed(`more than ${SIGNATURE_LIMIT} signatures`);
-  return { text, signatures: lines.map(parseSignatureLine) };
+  return { text, signatures: lines.map(parseSignature) };
 }
 
 /**
@@ -187,10 +208,34 @@ export function verifyNote(
 export function signNote(text: string, signer: NoteSigner): string {
   if (!text.endsWith('\n')) throw new CloisterError('INVALID_ARGUMENT', 'the text of a note must end in a newline');
   assertKeyName(signer.name);
-  const id = new Uint8Array(4);
-  new DataView(id.buffer).setUint32(0, signer.id);
-  const note = `${text}\n— ${signer.name} ${toBase64(concatBytes(id, signer.sign(encodeUtf8(text))))}\n`;
-  return note;
+  return `${text}\n${formatSignature({ ...signer, signature: signer.sign(encodeUtf8(text)) })}\n`;
+}
+
+/** A signature line, without its newline. */
+export function formatSignature({ name, id, signature }: NoteSignature): string {
+  const prefix = new Uint8Array(4);
+  new DataView(prefix.buffer).setUint32(0, id);
+  return `— ${name} ${toBase64(concatBytes(prefix, signature))}`;
+}
+
+/**
+ * Reads a signature line as {@link formatSignature} spells it.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID` when it is not one.
+ */
+export function parseSignature(line: string): NoteSignature {
+  if (!line.startsWith('— ')) malformed('a signature line starts with an em dash and a space');
+  const space = line.indexOf(' ', 2);
+  if (space < 0) malformed('a signature line has a name and a signature');
+  const name = line.slice(2, space);
+  let bytes: Uint8Array;
+  try {
+    bytes = fromBase64(line.slice(space + 1));
+  } catch {
+    return malformed('a signature is not base64');
+  }
+  if (!isKeyName(name) || bytes.length < 5) malformed('a signature line has a bad name or is too short');
+  return { name, id: uint32(bytes), signature: bytes.slice(4) };
 }
 
 /** Whether two keys are the same key under the same name. */
@@ -217,21 +262,6 @@ function isKeyName(name: string): boolean {
   return name.length > 0 && name.length <= 256 && name.isWellFormed() && !/[\p{White_Space}\p{Cc}+]/u.test(name);
 }
 
-function parseSignatureLine(line: string): NoteSignature {
-  if (!line.startsWith('— ')) malformed('a signature line starts with an em dash and a space');
-  const space = line.indexOf(' ', 2);
-  if (space < 0) malformed('a signature line has a name and a signature');
-  const name = line.slice(2, space);
-  let bytes: Uint8Array;
-  try {
-    bytes = fromBase64(line.slice(space + 1));
-  } catch {
-    return malformed('a signature is not base64');
-  }
-  if (!isKeyName(name) || bytes.length < 5) malformed('a signature line has a bad name or is too short');
-  return { name, id: uint32(bytes), signature: bytes.slice(4) };
-}
-
 function malformed(why: string): never {
   throw new CloisterError('AUDIT_INVALID', `malformed note: ${why}`);
 }
@@ -240,7 +270,8 @@ function uint32(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
 }
 
-function hex32(id: number): string {
+/** A key id as vkeys and messages spell it. */
+export function hex32(id: number): string {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, id);
   return toHex(bytes);

@@ -108,7 +108,7 @@ describe('notes', () => {
     const line = note.slice(note.lastIndexOf('\n— ') + 1);
     expect(verifyNote(note + line.repeat(15), [key]).ok).toBe(true);
     expect(verifyNote(note + line.repeat(100), [key]).ok).toBe(false);
-    expect(verifyNote(`${'x'.repeat(70_000)}\n${note}`, [key]).ok).toBe(false);
+    expect(verifyNote(`${'x'.repeat(140_000)}\n${note}`, [key]).ok).toBe(false);
   });
 
   test.each([
