@@ -88,6 +88,46 @@ export function parseFilter(text: string, now: number): RecordFilter {
   return Object.freeze({ terms: Object.freeze(terms), ...times });
 }
 
+/** A term of a filter as it is written. */
+export interface WrittenTerm {
+  readonly key: FilterKey | 'text';
+  readonly value: string;
+  readonly exclude: boolean;
+  /** Where it begins, and where it has ended. */
+  readonly at: number;
+  readonly end: number;
+}
+
+/**
+ * The terms of a filter in the order and at the place in which they are written, values unchecked.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` with the place of what cannot be read.
+ * @example
+ * ```ts
+ * const [first, second] = writtenTerms('-actor:ward-3 since:7d');
+ * first; // { key: 'actor', value: 'ward-3', exclude: true, at: 0, end: 13 }
+ * second?.at; // 14
+ * ```
+ */
+export function writtenTerms(text: string): WrittenTerm[] {
+  return [...readTerms(text)];
+}
+
+/**
+ * A term as a filter spells it, quoted where it has to be.
+ *
+ * @example
+ * ```ts
+ * formatTerm({ key: 'object', value: 'a b', exclude: true }); // '-object:"a b"'
+ * formatTerm({ key: 'text', value: 'actor:', exclude: false }); // '"actor:"'
+ * ```
+ */
+export function formatTerm({ key, value, exclude }: Pick<WrittenTerm, 'key' | 'value' | 'exclude'>): string {
+  const plain = !/[\s"]/.test(value) && (key !== 'text' || !/^(-|[A-Za-z]+:)/.test(value));
+  const spelt = plain ? value : `"${value.replace(/["\\]/g, mark => `\\${mark}`)}"`;
+  return `${exclude ? '-' : ''}${key === 'text' ? '' : `${key}:`}${spelt}`;
+}
+
 /**
  * Whether `record` is one that `filter` asks for. The words of a search are sought in every text of the record, upper and lower
  * case alike; everything else is compared as it is.
@@ -116,14 +156,7 @@ export function matchesFilter(record: AuditRecord, filter: RecordFilter): boolea
   return [...asked.values()].every(Boolean);
 }
 
-interface ReadTerm {
-  readonly key: FilterKey | 'text';
-  readonly value: string;
-  readonly exclude: boolean;
-  readonly at: number;
-}
-
-function* readTerms(text: string): Generator<ReadTerm, void, undefined> {
+function* readTerms(text: string): Generator<WrittenTerm, void, undefined> {
   let at = 0;
   for (;;) {
     while (at < text.length && isSpace(text[at]!)) at++;
@@ -132,7 +165,7 @@ function* readTerms(text: string): Generator<ReadTerm, void, undefined> {
     const exclude = text[at] === '-';
     if (exclude) at++;
     const name = /^[A-Za-z]+(?=:)/.exec(text.slice(at))?.[0];
-    let key: ReadTerm['key'] = 'text';
+    let key: WrittenTerm['key'] = 'text';
     if (name !== undefined) {
       const known = FILTER_KEYS.find(one => one === name);
       if (known === undefined) {
@@ -144,7 +177,7 @@ function* readTerms(text: string): Generator<ReadTerm, void, undefined> {
     const { value, end } = readValue(text, at);
     if (value === '') refuse(`expected a value after ${JSON.stringify(text.slice(start, at))}`, end);
     at = end;
-    yield { key, value, exclude, at: start };
+    yield { key, value, exclude, at: start, end };
   }
 }
 

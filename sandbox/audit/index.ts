@@ -37,9 +37,12 @@ export {
   FILTER_LIMIT_CHARACTERS,
   type FilterKey,
   type FilterTerm,
+  formatTerm,
   matchesFilter,
   parseFilter,
   type RecordFilter,
+  type WrittenTerm,
+  writtenTerms,
 } from './filter.ts';
 export { type FollowOptions, followRecords } from './follow.ts';
 export type { Head } from './layout.ts';

@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ACTIONS } from '../../sandbox/audit/actions.ts';
-import { FILTER_KEYS, type FilterTerm, matchesFilter, parseFilter } from '../../sandbox/audit/filter.ts';
+import {
+  FILTER_KEYS,
+  type FilterTerm,
+  formatTerm,
+  matchesFilter,
+  parseFilter,
+  writtenTerms,
+} from '../../sandbox/audit/filter.ts';
 import { readDirectory } from '../../sandbox/audit/read.ts';
 import type { AuditRecord } from '../../sandbox/audit/record.ts';
 import { isCloisterError } from '../../src/base/errors.ts';
@@ -149,6 +156,24 @@ describe('a filter', () => {
       fc.property(fc.constantFrom('ward-3', 'ward-4', 'r-3', 'scope', 'clinic-a/2026-q4'), keyArb, (value, key) => {
         const term = key === 'text' ? value : `${key}:${value}`;
         expect(matching(`-${term}`)).toBe(!matching(term));
+      }),
+    );
+  });
+
+  test('every term that can be written is read back as it was, at its place', () => {
+    const key = fc.constantFrom(...FILTER_KEYS, 'text' as const);
+    const value = fc.oneof(
+      fc.string({ minLength: 1 }),
+      fc.string({ unit: 'binary', minLength: 1 }),
+      fc.constant('-a:"\\'),
+    );
+    const termArb = fc.record({ key, value, exclude: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(termArb, { maxLength: 5 }), terms => {
+        const text = terms.map(formatTerm).join('  ');
+        const read = writtenTerms(text);
+        expect(read).toMatchObject(terms);
+        expect(read.map(({ at, end }) => text.slice(at, end))).toEqual(terms.map(formatTerm));
       }),
     );
   });
