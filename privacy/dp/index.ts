@@ -2,6 +2,7 @@
  * Differential privacy: exact noise, mechanisms, events, and statistics of predictions.
  * @module
  */
+export { gdpLoss, rdpLoss, zcdpLoss } from './accounting/index.ts';
 export {
   type ApproxEvent,
   type BoundedRangeEvent,

@@ -1,0 +1,5 @@
+/**
+ * Accountants: from events to losses, epsilon and delta.
+ * @module
+ */
+export { gdpLoss, rdpLoss, zcdpLoss } from './rdp.ts';
