@@ -61,7 +61,7 @@ export interface RecordFilter {
  * @param text - At most {@link FILTER_LIMIT_CHARACTERS} characters; an empty filter matches every record.
  * @param now - Milliseconds since 1970 from which durations count back.
  * @throws {CloisterError} `INVALID_ARGUMENT` with the place of what cannot be read: an unknown qualifier, action, decision or time,
- *   a qualifier without a value, a quote that is not closed, a time given twice or excluded.
+ *   a qualifier without a value, a quote that is not closed, a time given twice or excluded, text that is not well formed.
  * @example
  * ```ts
  * const filter = parseFilter('action:refuse -actor:ward-3 since:2026-11-01', Date.now());
@@ -72,6 +72,7 @@ export interface RecordFilter {
 export function parseFilter(text: string, now: number): RecordFilter {
   if (text.length > FILTER_LIMIT_CHARACTERS)
     refuse(`expected at most ${FILTER_LIMIT_CHARACTERS} characters, got ${text.length}`, FILTER_LIMIT_CHARACTERS);
+  if (!text.isWellFormed()) refuse('expected well-formed text, got half of a surrogate pair', 0);
   const terms: FilterTerm[] = [];
   const times: { since?: number; until?: number } = {};
   for (const { key, value, exclude, at } of readTerms(text)) {

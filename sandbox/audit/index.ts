@@ -82,6 +82,8 @@ export type {
   ValueCount,
   ValueKey,
 } from './query/log-index.ts';
+export { openLogSource } from './query/log-source.ts';
+export { openLogIndex } from './query/store-index.ts';
 export { type RecordQuery, readRecords } from './read.ts';
 export {
   type AuditEvent,
