@@ -17,9 +17,10 @@ import type { Entry, Row, Store } from './store.ts';
 
 const APPLICATION_ID = 0x436c7374;
 const SCHEMA_VERSION = 1;
+// `row` has a rowid: without one, a search compares keys by reading whole values, which may be large.
 const SCHEMA = `
   CREATE TABLE row (collection TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL,
-    PRIMARY KEY (collection, key)) STRICT, WITHOUT ROWID;
+    PRIMARY KEY (collection, key)) STRICT;
   CREATE TABLE entry (stream TEXT NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
     PRIMARY KEY (stream, seq)) STRICT, WITHOUT ROWID;
   PRAGMA application_id = ${APPLICATION_ID};

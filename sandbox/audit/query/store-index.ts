@@ -49,7 +49,8 @@ import { RUN_RECORDS, TermTable } from './term-table.ts';
  * await using store = memoryStore();
  * await using index = await openLogIndex(store);
  * await index.update(openLogSource('./cloister-data/audit')); // 1
- * await index.seqs(parseFilter('actor:ward-3', Date.now())); // Uint32Array [0]
+ * const found = await index.seqs(parseFilter('actor:ward-3', Date.now()));
+ * [...found]; // [0]
  * ```
  */
 export async function openLogIndex(store: Store): Promise<LogIndex> {
