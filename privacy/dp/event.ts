@@ -226,7 +226,7 @@ export const eventSchema: z.ZodType<DpEvent> = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('gaussian'), noiseMultiplier: positiveNumber, neighboring }),
   z.strictObject({
     kind: z.literal('discrete-gaussian'),
-    sensitivitySquared: count,
+    sensitivitySquared: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
     sigmaSquared: rational,
     cells: z.literal(1).exactOptional(),
     neighboring,

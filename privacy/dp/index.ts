@@ -31,9 +31,21 @@ export {
   type ZcdpEvent,
 } from './event.ts';
 export type { Mechanism } from './mechanism.ts';
+export type { AdditiveMechanism, AnswerOptions } from './noise/additive.ts';
 export { type Bits, randomBits } from './noise/bits.ts';
+export { discreteGaussian, gaussianErrorBar, type Sampler } from './noise/discrete-gaussian.ts';
 export { errorBar, type NoiseScale, sampleDiscreteLaplace } from './noise/discrete-laplace.ts';
+export { type GaussianMechanism, type GaussianOptions, gaussianMechanism } from './noise/gaussian-mechanism.ts';
+export {
+  floatGrid,
+  type Grid,
+  type GridOptions,
+  gridL1Sensitivity,
+  gridSquaredL2Sensitivity,
+  quantise,
+} from './noise/grid.ts';
 export { type LaplaceMechanism, type LaplaceOptions, laplaceMechanism } from './noise/laplace-mechanism.ts';
+export { obliviousGaussian, obliviousLaplace } from './noise/oblivious.ts';
 export {
   type Adjacency,
   type Delta,

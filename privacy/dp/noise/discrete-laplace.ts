@@ -6,13 +6,12 @@
  * @module
  */
 import { CloisterError } from '../../../src/base/index.ts';
+import { bernoulliExp, bigBernoulliExp, bigUniform, geometric, uniform } from './bernoulli.ts';
 import type { Bits } from './bits.ts';
+import type { Rational } from './rational.ts';
 
 /** The scale t/s of the noise, in the unit of the query: a positive rational. */
-export interface NoiseScale {
-  readonly numerator: bigint;
-  readonly denominator: bigint;
-}
+export type NoiseScale = Rational;
 
 /**
  * Draws one sample of the discrete Laplace distribution with scale `numerator / denominator`, exactly.
@@ -114,58 +113,4 @@ function expBelow(n: bigint, d: bigint): bigint {
   }
   for (; halvings > 0n; halvings--) sum = (sum * sum) >> PLACES;
   return sum;
-}
-
-/** A uniform integer from 0 to n - 1, by rejection: as many bits as n - 1 has, in pieces of 24, the highest first. */
-function uniform(n: number, bits: Bits): number {
-  const high = Math.floor((n - 1) / 2 ** 24); // a power of two divides exactly
-  const count = high > 0 ? 56 - Math.clz32(high) : 32 - Math.clz32(n - 1);
-  for (;;) {
-    let value = 0;
-    for (let left = count; left > 0; left -= 24) {
-      const piece = Math.min(left, 24);
-      value = value * 2 ** piece + bits.take(piece);
-    }
-    if (value < n) return value;
-  }
-}
-
-function bigUniform(n: bigint, bits: Bits): bigint {
-  const count = n === 1n ? 0 : (n - 1n).toString(2).length;
-  for (;;) {
-    let value = 0n;
-    for (let left = count; left > 0; left -= 24) {
-      const piece = Math.min(left, 24);
-      value = (value << BigInt(piece)) | BigInt(bits.take(piece));
-    }
-    if (value < n) return value;
-  }
-}
-
-/** True with probability exp(-u/t), for 0 <= u <= t (CKS20 Algorithm 1). */
-function bernoulliExp(u: number, t: number, bits: Bits): boolean {
-  let k = 1;
-  // Bernoulli(u / (t k)) as Bernoulli(1/k) and Bernoulli(u/t): no product, so nothing can overflow.
-  while (uniform(k, bits) === 0 && uniform(t, bits) < u) k++;
-  return k % 2 === 1;
-}
-
-function bigBernoulliExp(u: bigint, t: bigint, bits: Bits): boolean {
-  let k = 1;
-  while (uniform(k, bits) === 0 && bigUniform(t, bits) < u) k++;
-  return k % 2 === 1;
-}
-
-/** The number of successes of Bernoulli(exp(-1)) before the first failure. */
-function geometric(bits: Bits): number {
-  let v = 0;
-  while (bernoulliExpOne(bits)) v++;
-  return v;
-}
-
-/** True with probability exp(-1). */
-function bernoulliExpOne(bits: Bits): boolean {
-  let k = 1;
-  while (uniform(k, bits) === 0) k++;
-  return k % 2 === 1;
 }
