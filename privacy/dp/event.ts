@@ -2,7 +2,7 @@
  * What a mechanism did, as data. Plain JSON of public parameters; accountants turn events into bounds.
  * @module
  */
-import { CloisterError, MICRO_PER_EPSILON, type MicroEpsilon, microEpsilon } from '../../src/base/index.ts';
+import { CloisterError, MICRO_PER_EPSILON, type MicroEpsilon, microEpsilon, spendOf } from '../../src/base/index.ts';
 import * as z from '../../src/base/zod.ts';
 import type { Adjacency } from './parameters.ts';
 
@@ -354,7 +354,7 @@ export function pureLoss(event: DpEvent): MicroEpsilon {
       return roundedUp(1 / event.scale);
     case 'pure':
     case 'bounded-range':
-      return roundedUp(event.epsilon);
+      return spendOf(event.epsilon);
     case 'randomized-response':
       return roundedUp(responseLoss(event));
     case 'composition':

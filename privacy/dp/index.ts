@@ -3,6 +3,7 @@
  * @module
  */
 export { gdpLoss, rdpLoss, zcdpLoss } from './accounting/index.ts';
+export * from './auditing/index.ts';
 export {
   type ApproxEvent,
   type BoundedRangeEvent,
@@ -64,6 +65,7 @@ export {
   squaredL2Sensitivity,
 } from './parameters.ts';
 export type { Noised, Private, Released } from './private.ts';
+export * from './selection/index.ts';
 export {
   type CountOptions,
   count,

@@ -3,7 +3,7 @@
  * @module
  */
 import { CloisterError, type RandomSource } from '../../../src/base/index.ts';
-import type { Bits } from '../bits.ts';
+import type { Bits } from '../noise/bits.ts';
 
 /**
  * A source of randomness that is asked bit by bit, so that whoever plays it sees how many were used. `randomBits` reads it

@@ -16,8 +16,11 @@ const BLOCK = 4096;
  * Returns a reader of `random` that asks for 4,096 bytes at a time and overwrites each byte as it is used, so that a memory
  * image taken later does not hold the noise of earlier releases. What is buffered and unused is lost with the reader; a
  * reader must not survive a fork or a snapshot of the machine.
+ *
+ * A source that gives single bits itself, as the auditor's oracle does, is read without a buffer.
  */
-export function randomBits(random: RandomSource): Bits {
+export function randomBits(random: RandomSource & Partial<Bits>): Bits {
+  if (random.take) return random as Bits;
   const block = new Uint8Array(BLOCK);
   let at = BLOCK;
   let word = 0;

@@ -9,7 +9,7 @@ import {
   hockeyStick,
 } from '../../../privacy/dp/auditing/index.ts';
 import { osRandom, type RandomSource } from '../../../src/base/index.ts';
-import { seededRandom } from '../bits.ts';
+import { seededRandom } from '../noise/bits.ts';
 
 interface Taker {
   take(count: number): number;
