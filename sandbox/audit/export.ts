@@ -50,6 +50,11 @@ const COLUMNS: Readonly<Record<string, Cell>> = {
   cut_bytes: record => record.measures?.cutBytes,
   calls: record => record.measures?.calls,
   commitments: record => record.commitments && JSON.stringify(record.commitments),
+  trace: record => record.trace,
+  plugins: record => record.plugins?.join(' '),
+  budget_limit: record => record.budget?.limit,
+  budget_measure: record => record.budget?.measure,
+  layers: record => record.layers?.join(' '),
 };
 
 /** The first line of a CSV file, without its end. */

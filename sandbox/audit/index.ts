@@ -72,6 +72,7 @@ export {
   signNote,
   verifyNote,
 } from './note.ts';
+export { emitTo, type OtelLogger, type OtelLogRecord, type OtelValue, toLogRecord } from './otel.ts';
 export { type ExtensionVerdict, openProver, type Prover } from './prove.ts';
 export type {
   BurnDown,

@@ -18,9 +18,9 @@ export interface AuditEvent {
   /** Who asked: a service account, a ward, a tenant. Not a data subject; that goes into `commitments`. */
   readonly actor: string;
   readonly action: AuditAction;
-  /** What it was done to: a model by its digest, a scope by its name, a plugin by name and version. */
+  /** What it was done to: a model by its digest, a scope by its name, a plugin by name and version, a subject by a commitment. */
   readonly object: {
-    readonly kind: 'model' | 'plugin' | 'scope' | 'session' | 'policy' | 'worker' | 'log' | 'key';
+    readonly kind: 'model' | 'plugin' | 'scope' | 'session' | 'policy' | 'worker' | 'log' | 'key' | 'subject';
     readonly id: string;
   };
   /** Whether it was allowed, and the reason code (`SCOPE_EXHAUSTED`); a refusal must have one. */
@@ -29,14 +29,30 @@ export interface AuditEvent {
   readonly purpose?: string | undefined;
   /** Joins the records of one request. */
   readonly request?: string | undefined;
-  /** `sha256:` and 64 hexadecimal digits, here and below. */
+  /** Trace id of the request, as W3C Trace Context has it: 32 hexadecimal digits, lower case, not all zero. */
+  readonly trace?: string | undefined;
+  /** The policy that decided: `sha256:` and 64 hexadecimal digits, here and below. */
   readonly policy?: string | undefined;
   readonly model?: string | undefined;
+  /** The plugin that the record is about. */
   readonly plugin?: string | undefined;
+  /** The plugins that were at work, each once, in the order in which they were loaded. */
+  readonly plugins?: readonly string[] | undefined;
   readonly program?: string | undefined;
   readonly output?: string | undefined;
-  /** What a charge did to a scope, in whole micro-epsilon. */
-  readonly budget?: { readonly scope: string; readonly before: number; readonly after: number } | undefined;
+  /**
+   * What a charge did to a scope, or what a refusal found there, in which case `before` and `after` are alike. In whole units of `measure`
+   * (micro-epsilon where there is none); of a measure with several parts, the part that is nearest its limit.
+   */
+  readonly budget?:
+    | {
+        readonly scope: string;
+        readonly before: number;
+        readonly after: number;
+        readonly limit?: number | undefined;
+        readonly measure?: 'pure' | 'approx' | 'zcdp' | 'rdp' | 'gdp' | undefined;
+      }
+    | undefined;
   /** Name of the randomised map that made a release. */
   readonly mechanism?: string | undefined;
   readonly isolation?: 'none' | 'isolate' | 'process' | undefined;
@@ -79,7 +95,7 @@ const EVENT_SHAPE = {
   actor: text(256),
   action: z.enum(ACTIONS),
   object: z.strictObject({
-    kind: z.enum(['model', 'plugin', 'scope', 'session', 'policy', 'worker', 'log', 'key']),
+    kind: z.enum(['model', 'plugin', 'scope', 'session', 'policy', 'worker', 'log', 'key', 'subject']),
     id: text(512),
   }),
   decision: z
@@ -93,12 +109,30 @@ const EVENT_SHAPE = {
     .refine(decision => decision.outcome === 'allow' || decision.reason !== undefined, 'a refusal needs a reason'),
   purpose: text(256).optional(),
   request: text(128).optional(),
+  trace: z
+    .string()
+    .regex(/^(?!0{32})[0-9a-f]{32}$/, 'expected 32 hexadecimal digits, not all zero')
+    .optional(),
   policy: digest.optional(),
   model: digest.optional(),
   plugin: digest.optional(),
+  plugins: z
+    .array(digest)
+    .min(1)
+    .max(16)
+    .refine(all => new Set(all).size === all.length, 'a plugin is named twice')
+    .optional(),
   program: digest.optional(),
   output: digest.optional(),
-  budget: z.strictObject({ scope: text(512), before: count, after: count }).optional(),
+  budget: z
+    .strictObject({
+      scope: text(512),
+      before: count,
+      after: count,
+      limit: count.optional(),
+      measure: z.enum(['pure', 'approx', 'zcdp', 'rdp', 'gdp']).optional(),
+    })
+    .optional(),
   mechanism: text(64).optional(),
   isolation: z.enum(['none', 'isolate', 'process']).optional(),
   layers: z

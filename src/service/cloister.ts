@@ -74,6 +74,8 @@ export interface Caller {
   /** A service account, a ward, a tenant: 1 to 256 characters. */
   readonly actor: string;
   readonly purpose: string;
+  /** Trace id of the request, for the log: 32 hexadecimal digits, as in the `traceparent` of W3C Trace Context. */
+  readonly trace?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -521,7 +523,8 @@ export class Model {
    */
   async release(request: ReleaseRequest & Partial<Caller>): Promise<ReleaseReply & { readonly timings: Timings }> {
     checkRecord('request', request, 'records, statistic, epsilon, scope');
-    const caller = { actor: request.actor ?? 'service', purpose: request.purpose ?? 'release' };
+    const { actor = 'service', purpose = 'release', trace } = request;
+    const caller = { actor, purpose, ...(trace !== undefined && { trace }) };
     const answer = await this.#drive(originOf(caller), origin => decodeRelease(request, origin));
     return answer as ReleaseReply & { readonly timings: Timings };
   }
@@ -646,8 +649,15 @@ function splitId(id: unknown): [string, string?] {
   return at < 0 ? [id] : [id.slice(0, at), id.slice(at + 1)];
 }
 
-function originOf({ actor, purpose }: { readonly actor: string; readonly purpose: string }): Origin {
-  return { actor: checkText('actor', actor), purpose: checkText('purpose', purpose), request: crypto.randomUUID() };
+function originOf({ actor, purpose, trace }: Pick<Caller, 'actor' | 'purpose' | 'trace'>): Origin {
+  if (trace !== undefined && !/^(?!0{32})[0-9a-f]{32}$/.test(trace))
+    throw new CloisterError('INVALID_ARGUMENT', 'trace: expected 32 hexadecimal digits in lower case, not all zero');
+  return {
+    actor: checkText('actor', actor),
+    purpose: checkText('purpose', purpose),
+    request: crypto.randomUUID(),
+    ...(trace !== undefined && { trace }),
+  };
 }
 
 /** What the log takes as an actor or a purpose. */

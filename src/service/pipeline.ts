@@ -47,6 +47,8 @@ export interface Origin {
   readonly purpose: string;
   /** Joins the records of one request in the log. */
   readonly request: string;
+  /** Trace id of the caller, where there is one. */
+  readonly trace?: string;
 }
 
 /** A request for a statistic over records. */
@@ -466,15 +468,17 @@ export function reply(recorded: Recorded): RunReply | ProfileReply | ReleaseRepl
 
 /** What every record of a request says. */
 export function eventOf(
-  { policy, policyDigest, layers, model, modelDigest }: PipelineContext,
-  { actor, purpose, request }: Origin,
-): Pick<AuditEvent, 'actor' | 'purpose' | 'request' | 'policy' | 'model' | 'isolation' | 'layers' | 'backend'> {
+  { policy, policyDigest, layers, model, modelDigest, plugins }: PipelineContext,
+  { actor, purpose, request, trace }: Origin,
+): Omit<AuditEvent, 'action' | 'object' | 'decision'> {
   return {
     actor,
     purpose,
     request,
+    ...(trace !== undefined && { trace }),
     policy: policyDigest,
     model: modelDigest,
+    ...(plugins.length > 0 && { plugins: plugins.map(plugin => plugin.digest) }),
     isolation: policy.isolation,
     layers,
     backend: model.backend,

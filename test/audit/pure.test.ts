@@ -24,6 +24,7 @@ test('verifying a receipt needs nothing of Node: no file that verify.ts reaches 
     'filter.ts',
     'bundle.ts',
     'export.ts',
+    'otel.ts',
   ])
     visit(path.join(root, name));
   expect(seen.size).toBeGreaterThan(6);

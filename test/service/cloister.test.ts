@@ -91,6 +91,16 @@ describe('a run', () => {
     expect(readFileSync(join(dir, 'audit', 'records'), 'latin1')).not.toContain(outputSalt);
   });
 
+  test('has the trace id of its caller in its record, and takes nothing else for one', async () => {
+    await using cloister = await openCloister({ dir, policy: POLICY });
+    const model = await cloister.load(MODEL);
+    const trace = '0af7651916cd43dd8448eb211c80319c';
+    expect((await model.run({ image }, { actor: 'a', purpose: 'p', trace })).receipt.record?.trace).toBe(trace);
+    const refused = expect.objectContaining({ code: 'INVALID_ARGUMENT' });
+    for (const bad of ['0'.repeat(32), trace.toUpperCase(), `00-${trace}-b7ad6b7169203331-01`])
+      await expect(model.run({ image }, { actor: 'a', purpose: 'p', trace: bad })).rejects.toThrow(refused);
+  });
+
   test('takes tensors, typed arrays, raw bytes and nested arrays alike', async () => {
     await using cloister = await openCloister({ dir, policy: POLICY });
     const model = await cloister.load(readFileSync(MODEL));
