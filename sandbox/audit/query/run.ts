@@ -8,8 +8,11 @@ import { type FilterTerm, isShortDigest, type RecordFilter, termTexts } from '..
 import type { AuditRecord } from '../record.ts';
 import { encodeTermTable, type TermTable } from './term-table.ts';
 
-/** The columns that are term tables: one for each key of a filter, and the scopes whose budget was spent or refused. */
-export const TERM_COLUMNS = [
+/** A column of texts: of one key of a filter, or the scopes whose budget was spent or refused. */
+export type TermColumn = FilterTerm['key'] | 'spent' | 'denied';
+
+/** The columns that are term tables. */
+export const TERM_COLUMNS: readonly TermColumn[] = [
   'actor',
   'action',
   'decision',
@@ -20,19 +23,16 @@ export const TERM_COLUMNS = [
   'text', // every text of a record, in lower case
   'spent',
   'denied',
-] as const satisfies readonly (FilterTerm['key'] | 'spent' | 'denied')[];
-
-/** A column of texts. */
-export type TermColumn = (typeof TERM_COLUMNS)[number];
+];
 
 /** The columns that are float64 arrays, and how many numbers a record has in each. */
-export const NUMBER_COLUMNS = {
+export const NUMBER_COLUMNS: Readonly<Record<NumberColumn, number>> = {
   times: 1,
   levels: 2, // of a budget before and after; NaN without one
-} as const;
+};
 
 /** A column of numbers. */
-export type NumberColumn = keyof typeof NUMBER_COLUMNS;
+export type NumberColumn = 'times' | 'levels';
 
 /** A column. */
 export type Column = TermColumn | NumberColumn;

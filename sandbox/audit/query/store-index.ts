@@ -28,6 +28,7 @@ import {
   decodeNumbers,
   encodeRun,
   NUMBER_COLUMNS,
+  type NumberColumn,
   type Run,
   type Scan,
   selected,
@@ -296,10 +297,7 @@ class StoreIndex implements LogIndex {
   }
 }
 
-const COLUMNS: readonly Column[] = [
-  ...TERM_COLUMNS,
-  ...(Object.keys(NUMBER_COLUMNS) as (keyof typeof NUMBER_COLUMNS)[]),
-];
+const COLUMNS: readonly Column[] = [...TERM_COLUMNS, ...(Object.keys(NUMBER_COLUMNS) as NumberColumn[])];
 
 const VALUE_KEYS: readonly ValueKey[] = ['actor', 'action', 'decision', 'object', 'scope', 'request', 'model'];
 
