@@ -31,6 +31,7 @@ export {
   type TruncatedPoissonSubsampledEvent,
   type ZcdpEvent,
 } from './event.ts';
+export * from './local/index.ts';
 export type { Mechanism } from './mechanism.ts';
 export type { AdditiveMechanism, AnswerOptions } from './noise/additive.ts';
 export { type Bits, randomBits } from './noise/bits.ts';
@@ -64,7 +65,7 @@ export {
   type SquaredL2Sensitivity,
   squaredL2Sensitivity,
 } from './parameters.ts';
-export type { Noised, Private, Released } from './private.ts';
+export { holdPrivate, type Noised, type Private, type Released } from './private.ts';
 export * from './selection/index.ts';
 export {
   type CountOptions,

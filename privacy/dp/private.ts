@@ -50,6 +50,23 @@ export class Private<T, A extends Adjacency = 'add-remove'> {
   }
 }
 
+/**
+ * Holds a value of yours for a mechanism: nothing else can read it, and the mechanism can once.
+ *
+ * That it has the sensitivity which the mechanism is told, under the relation named here, is your claim; the statistics of this room
+ * prove theirs.
+ *
+ * @param neighboring - The relation between neighbours; `add-remove` unless said otherwise.
+ * @example
+ * ```ts
+ * const scores = holdPrivate([12, 40, 7]);
+ * permuteAndFlip({ sensitivity: lInfSensitivity(1), candidates: 3, cost: spendOf(100) }).release(scores).value; // 1
+ * ```
+ */
+export function holdPrivate<T, A extends Adjacency = 'add-remove'>(value: T, _neighboring?: A): Private<T, A> {
+  return new Private<T, A>(value);
+}
+
 /** An answer that may leave, and all that is public about how it came about. Plain JSON, frozen. */
 export interface Released<T> {
   readonly kind: 'released';

@@ -11,6 +11,7 @@ import {
 } from '../../../src/base/index.ts';
 import { bigBernoulliExpOf } from '../noise/bernoulli.ts';
 import type { Bits } from '../noise/bits.ts';
+import { type Rational, rational } from '../noise/rational.ts';
 import { type Adjacency, type LInfSensitivity, lInfSensitivity, type NeighboringOption } from '../parameters.ts';
 
 /** What a selection is told: public parameters alone. */
@@ -32,11 +33,8 @@ export type SelectionOptions<A extends Adjacency = 'add-remove'> = NeighboringOp
 
 const MOST_CANDIDATES = 65_536;
 
-/** The loss per unit of score, `numerator / denominator`, after all options were checked. */
-export interface Sharpness {
-  readonly numerator: bigint;
-  readonly denominator: bigint;
-}
+/** The loss per unit of score. */
+export type Sharpness = Rational;
 
 /** @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. */
 export function sharpnessOf<A extends Adjacency>(options: SelectionOptions<A>): Sharpness {
@@ -49,7 +47,7 @@ export function sharpnessOf<A extends Adjacency>(options: SelectionOptions<A>): 
   if (typeof monotonic !== 'boolean') {
     throw new CloisterError('DP_INVALID_PARAMETER', `monotonic is true or false, got ${typeof monotonic}`);
   }
-  return { numerator: BigInt(cost), denominator: BigInt(sensitivity) * MICRO_PER_EPSILON * (monotonic ? 1n : 2n) };
+  return rational(BigInt(cost), BigInt(sensitivity) * MICRO_PER_EPSILON * (monotonic ? 1n : 2n));
 }
 
 /** @throws {CloisterError} `DP_INVALID_PARAMETER` when the cost is no positive whole number of micro-epsilons. */

@@ -14,6 +14,7 @@ import {
 import type { DiscreteLaplaceEvent, DpEvent } from '../event.ts';
 import { type Bits, randomBits } from '../noise/bits.ts';
 import { type NoiseScale, sampleDiscreteLaplace } from '../noise/discrete-laplace.ts';
+import { rational, toDigits } from '../noise/rational.ts';
 import {
   type Adjacency,
   type LInfSensitivity,
@@ -93,12 +94,9 @@ export function sparseVector<A extends Adjacency = 'add-remove'>(options: Sparse
   }
   const { thresholdCost, answerCost } = splitCost(cost, positives, monotonic);
   const unit = BigInt(sensitivity) * MICRO_PER_EPSILON;
-  const thresholdScale = { numerator: unit, denominator: BigInt(thresholdCost) };
-  const answerScale = {
-    numerator: unit * BigInt(positives) * (monotonic ? 1n : 2n),
-    denominator: BigInt(answerCost),
-  };
-  const numericScale = numericCost && { numerator: unit, denominator: BigInt(numericCost) };
+  const thresholdScale = rational(unit, BigInt(thresholdCost));
+  const answerScale = rational(unit * BigInt(positives) * (monotonic ? 1n : 2n), BigInt(answerCost));
+  const numericScale = numericCost && rational(unit, BigInt(numericCost));
   const bits = randomBits(random);
   const thresholdNoise = sampleDiscreteLaplace(thresholdScale, bits);
   const event = eventOf(cost, positives, numericScale, sensitivity, neighboring);
@@ -153,7 +151,7 @@ function eventOf(
   const number: DiscreteLaplaceEvent = Object.freeze({
     kind: 'discrete-laplace',
     sensitivity,
-    scale: Object.freeze({ numerator: String(numeric.numerator), denominator: String(numeric.denominator) }),
+    scale: toDigits(numeric),
     cells: 1,
     neighboring,
   });
