@@ -42,7 +42,7 @@ describe('the page on testing', () => {
 
   test('its code passes as it stands, against the built package, and fails where the operator is wrong', () => {
     expect(existsSync(join(root, 'dist', 'test', 'suites', 'index.js')), 'run `npm run build` first').toBe(true);
-    expect(blocks.map(([name]) => name)).toEqual(['scale-by.test.ts', 'counting.test.ts']);
+    expect(blocks.map(([name]) => name)).toEqual(['scale-by.test.ts', 'counting.test.ts', 'poll.test.ts']);
     const [[, operator]] = blocks as [readonly [string, string]];
     const wrong = operator.replace('.elements() as', '.data as');
     expect(wrong).not.toBe(operator);
@@ -56,7 +56,10 @@ describe('the page on testing', () => {
       'wrong.test.ts: reads views as what they show',
       ...failed.slice(1).filter(line => line.startsWith('wrong.test.ts')),
     ]);
-    expect(testResults.map(({ assertionResults }) => assertionResults.length).every(count => count >= 10)).toBe(true);
+    const counts = testResults.map(
+      ({ name, assertionResults }) => [name.split('/').at(-1), assertionResults.length] as const,
+    );
+    for (const [name, count] of counts) expect(count).toBeGreaterThanOrEqual(name === 'poll.test.ts' ? 2 : 10);
   }, 60_000);
 
   test('lists every check of an operator', async () => {

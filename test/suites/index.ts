@@ -1,5 +1,5 @@
 /**
- * Contract suites and arbitraries for whoever writes an operator, a gradient, a backend or a store: `cloister/testing`. Needs
+ * Contract suites and arbitraries for whoever writes an operator, a gradient, a backend, a store or a mechanism: `cloister/testing`. Needs
  * vitest and fast-check. `docs/testing.md` shows how.
  * @module
  */
@@ -8,6 +8,12 @@ export { type BackendSuiteOptions, backendSuite } from './backend.ts';
 export { conformanceSuite } from './conformance.ts';
 export { centralDifference } from './difference.ts';
 export { type GraphsOptions, graphs, PLAIN_STEPS, type SampleGraph, STEP_NAMES, type StepName } from './graphs.ts';
+export {
+  type CheckMechanismOptions,
+  checkMechanism,
+  type MechanismClaim,
+  type MechanismVerdict,
+} from './mechanism.ts';
 export {
   casesOf,
   OPERATOR_CHECKS,

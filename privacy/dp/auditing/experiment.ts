@@ -3,6 +3,7 @@
  * @module
  */
 import { CloisterError, osRandom, type RandomSource } from '../../../src/base/index.ts';
+import { randomBits } from '../noise/bits.ts';
 import { clopperPearson } from './binomial.ts';
 import { learnDirection, numericFeatures } from './classifier.ts';
 import { outcomeKey } from './enumeration.ts';
@@ -97,7 +98,9 @@ export function auditByExperiment<In>(experiment: Experiment<In>): ExperimentRep
   check(delta >= 0 && delta < 1, 'delta is at least 0 and below 1', delta);
   check(Number.isInteger(samples) && samples >= 100 && samples <= 2 ** 26, 'samples is 100 to 2^26', samples);
   check(falseAlarm > 0 && falseAlarm < 0.5, 'falseAlarm lies between 0 and 1/2', falseAlarm);
-  const outcomes = inputs.map(input => Array.from({ length: samples }, () => run(input, random))) as [
+  // One reader for all runs: a block of random bytes for each would cost more than most mechanisms.
+  const source = { fill: random.fill.bind(random), take: randomBits(random).take };
+  const outcomes = inputs.map(input => Array.from({ length: samples }, () => run(input, source))) as [
     unknown[],
     unknown[],
   ];
