@@ -2,6 +2,7 @@
  * Differential privacy: exact noise, mechanisms, events, and statistics of predictions.
  * @module
  */
+export { type MicroEpsilon, microEpsilon, spendOf } from '../../src/base/index.ts';
 export { gdpLoss, rdpLoss, zcdpLoss } from './accounting/index.ts';
 export * from './auditing/index.ts';
 export {
