@@ -2,7 +2,7 @@
  * The store in memory: for tests, and for a service that is told to keep nothing.
  * @module
  */
-import { type Medium, SerialStore } from './serial.ts';
+import { compareCodePoints, type Medium, SerialStore } from './serial.ts';
 import type { Entry, Row, Store } from './store.ts';
 
 /**
@@ -60,23 +60,26 @@ class MemoryMedium implements Medium {
       .map(([key, row]) => ({ key, value: row.value.slice(), revision: row.revision }));
   }
 
-  put(collection: string, key: string, value: Uint8Array, expected: number): boolean {
+  put(collection: string, key: string, value: Uint8Array, expected: number): number {
     const rows = this.#rows.get(collection) ?? new Map<string, Row>();
     const before = rows.get(key);
-    if ((before?.revision ?? 0) !== expected) return false;
+    const found = before?.revision ?? 0;
+    if (found !== expected) return found;
     this.#rows.set(collection, rows);
     rows.set(key, { value: value.slice(), revision: expected + 1 });
     this.#undo.push(() => (before ? rows.set(key, before) : rows.delete(key)));
-    return true;
+    return found;
   }
 
-  remove(collection: string, key: string, expected: number): boolean {
+  remove(collection: string, key: string, expected: number): number | undefined {
     const rows = this.#rows.get(collection);
     const before = rows?.get(key);
-    if (!rows || !before || before.revision !== expected) return false;
-    rows.delete(key);
-    this.#undo.push(() => rows.set(key, before));
-    return true;
+    if (!rows || !before) return undefined;
+    if (before.revision === expected) {
+      rows.delete(key);
+      this.#undo.push(() => rows.set(key, before));
+    }
+    return before.revision;
   }
 
   append(stream: string, value: Uint8Array): number {
@@ -96,12 +99,4 @@ class MemoryMedium implements Medium {
     this.#rows.clear();
     this.#streams.clear();
   }
-}
-
-/** Code-point order of two well-formed strings; UTF-16 order differs where a surrogate meets U+E000 to U+FFFF. */
-function compareCodePoints(a: string, b: string): number {
-  for (let i = 0; i < a.length && i < b.length; i++) {
-    if (a.charCodeAt(i) !== b.charCodeAt(i)) return a.codePointAt(i)! - b.codePointAt(i)!;
-  }
-  return a.length - b.length;
 }

@@ -9,9 +9,13 @@ import { setImmediate } from 'node:timers/promises';
 import { CloisterError, isCloisterError } from '../base/index.ts';
 import type { Entry, Row, Store, Transaction } from './store.ts';
 
+/** What a medium has at hand, or must wait for. */
+export type Awaitable<T> = T | Promise<T>;
+
 /**
- * Where a {@link SerialStore} keeps its state. All but `begin` are synchronous, so nothing can slip between two statements of
- * one operation. A group is what is committed at once; a member is one transaction's part of it.
+ * Where a {@link SerialStore} keeps its state. A group is what is committed at once; a member is one transaction's part of it.
+ * Operations of one member may overlap where they wait: they take effect in the order in which they were called, and a value
+ * that is written is taken over at the call.
  */
 export interface Medium {
   readonly name: string;
@@ -25,16 +29,16 @@ export interface Medium {
   /** Whether the group still stands: a medium may give it up by itself when it fails. */
   standing(): boolean;
   /** Makes the group durable, or throws and leaves nothing of it. */
-  commit(): void;
-  get(collection: string, key: string): Row | undefined;
-  list(collection: string, prefix: string): (Row & { readonly key: string })[];
-  /** Whether the row had the expected revision, and so was written. */
-  put(collection: string, key: string, value: Uint8Array, expected: number): boolean;
-  /** Whether the row had the expected revision, and so was removed. */
-  remove(collection: string, key: string, expected: number): boolean;
-  append(stream: string, value: Uint8Array): number;
-  read(stream: string, from: number, limit: number): Entry[];
-  close(): void;
+  commit(): Awaitable<void>;
+  get(collection: string, key: string): Awaitable<Row | undefined>;
+  list(collection: string, prefix: string): Awaitable<(Row & { readonly key: string })[]>;
+  /** The revision that the row had, 0 without one; the row is written if it is the expected one. */
+  put(collection: string, key: string, value: Uint8Array, expected: number): Awaitable<number>;
+  /** The revision that the row had, undefined without one; the row is removed if it is the expected one. */
+  remove(collection: string, key: string, expected: number): Awaitable<number | undefined>;
+  append(stream: string, value: Uint8Array): Awaitable<number>;
+  read(stream: string, from: number, limit: number): Awaitable<Entry[]>;
+  close(): Awaitable<void>;
 }
 
 /** Members of one group, at most: what a crash can take at once, and how long the first waits for the last. */
@@ -81,7 +85,7 @@ export class SerialStore implements Store {
     this.#refuseInside('the end of the store');
     this.#closed ??= (async () => {
       await this.#drained;
-      this.#medium.close();
+      await this.#medium.close();
     })();
     await this.#closed;
   }
@@ -133,7 +137,7 @@ export class SerialStore implements Store {
     }
     try {
       if (!medium.standing()) throw failure;
-      medium.commit();
+      await medium.commit();
     } catch (cause) {
       const message = isCloisterError(cause) ? cause.message : 'the store gave up a group of transactions';
       const error = new CloisterError('STORE_FAILED', message, {}, { cause });
@@ -149,11 +153,11 @@ export class SerialStore implements Store {
     const tx = new SerialTransaction(this.#medium);
     try {
       const value = await this.#inside.run(tx, () => job.body(tx));
-      tx.end();
+      await tx.end();
       this.#medium.keepMember();
       return value;
     } catch (error) {
-      tx.open = false;
+      await tx.end().catch(() => undefined); // the body's own error counts
       if (this.#medium.standing()) this.#medium.dropMember();
       throw error;
     }
@@ -163,15 +167,18 @@ export class SerialStore implements Store {
 class SerialTransaction implements Transaction {
   open = true;
   readonly #medium: Medium;
+  /** Operations that wait for the medium. */
+  readonly #waiting = new Set<Promise<unknown>>();
   #doom: { error: unknown } | undefined;
 
   constructor(medium: Medium) {
     this.#medium = medium;
   }
 
-  /** Closes the handle; throws what doomed the transaction, if anything did. */
-  end(): void {
+  /** Closes the handle, and lets finish what the body did not wait for; throws what doomed the transaction, if anything did. */
+  async end(): Promise<void> {
     this.open = false;
+    while (this.#waiting.size > 0) await Promise.allSettled(this.#waiting);
     if (this.#doom) throw this.#doom.error;
   }
 
@@ -184,17 +191,17 @@ class SerialTransaction implements Transaction {
   }
 
   async put(collection: string, key: string, value: Uint8Array, expected: number): Promise<void> {
-    this.#run([collection, key], () => {
+    return this.#run([collection, key], () => {
       checkCount('an expected revision', expected);
       checkBytes(value);
-      if (!this.#medium.put(collection, key, value, expected)) throw this.#conflict(collection, key, expected);
+      return expectFound(collection, key, expected, this.#medium.put(collection, key, value, expected));
     });
   }
 
   async remove(collection: string, key: string, expected: number): Promise<void> {
-    this.#run([collection, key], () => {
+    return this.#run([collection, key], () => {
       checkCount('an expected revision', expected);
-      if (!this.#medium.remove(collection, key, expected)) throw this.#conflict(collection, key, expected);
+      return expectFound(collection, key, expected, this.#medium.remove(collection, key, expected));
     });
   }
 
@@ -213,23 +220,43 @@ class SerialTransaction implements Transaction {
     });
   }
 
-  #run<T>(names: readonly string[], operation: () => T): T {
+  #run<T>(names: readonly string[], operation: () => Awaitable<T>): Awaitable<T> {
     if (!this.open) throw new CloisterError('CLOSED', 'the transaction is over: its body has settled');
     try {
       if (this.#doom) throw this.#doom.error;
       for (const name of names) checkName(name);
-      return operation();
+      const result = operation();
+      return result instanceof Promise ? this.#wait(result) : result;
     } catch (error) {
       this.#doom ??= { error };
       throw error;
     }
   }
 
-  #conflict(collection: string, key: string, expected: number): CloisterError {
-    const found = this.#medium.get(collection, key)?.revision ?? 0;
-    const message = `expected revision ${expected} of row '${key}' in '${collection}', found ${found}`;
-    return new CloisterError('STORE_CONFLICT', message, { collection, key, expected, found });
+  async #wait<T>(result: Promise<T>): Promise<T> {
+    this.#waiting.add(result);
+    try {
+      return await result;
+    } catch (error) {
+      this.#doom ??= { error };
+      throw error;
+    } finally {
+      this.#waiting.delete(result);
+    }
   }
+}
+
+/** Throws unless a write found the revision that it expected. */
+function expectFound(
+  collection: string,
+  key: string,
+  expected: number,
+  found: Awaitable<number | undefined>,
+): Awaitable<void> {
+  if (found instanceof Promise) return found.then(known => expectFound(collection, key, expected, known));
+  if (found === expected) return;
+  const message = `expected revision ${expected} of row '${key}' in '${collection}', found ${found ?? 0}`;
+  throw new CloisterError('STORE_CONFLICT', message, { collection, key, expected, found: found ?? 0 });
 }
 
 function checkName(name: unknown): void {
@@ -251,4 +278,12 @@ function checkBytes(value: unknown): void {
   if (!(value instanceof Uint8Array)) {
     throw new CloisterError('INVALID_ARGUMENT', `a stored value is a Uint8Array, got ${typeof value}`);
   }
+}
+
+/** Code-point order of two well-formed strings; UTF-16 order differs where a surrogate meets U+E000 to U+FFFF. */
+export function compareCodePoints(a: string, b: string): number {
+  for (let i = 0; i < a.length && i < b.length; i++) {
+    if (a.charCodeAt(i) !== b.charCodeAt(i)) return a.codePointAt(i)! - b.codePointAt(i)!;
+  }
+  return a.length - b.length;
 }

@@ -243,15 +243,16 @@ class SqliteMedium implements Medium {
     });
   }
 
-  put(collection: string, key: string, value: Uint8Array, expected: number): boolean {
+  put(collection: string, key: string, value: Uint8Array, expected: number): number {
     const { changes } = this.#guard(() =>
       expected === 0 ? this.#insert.run(collection, key, value) : this.#update.run(value, collection, key, expected),
     );
-    return changes === 1;
+    return changes === 1 ? expected : (this.get(collection, key)?.revision ?? 0);
   }
 
-  remove(collection: string, key: string, expected: number): boolean {
-    return this.#guard(() => this.#remove.run(collection, key, expected)).changes === 1;
+  remove(collection: string, key: string, expected: number): number | undefined {
+    const { changes } = this.#guard(() => this.#remove.run(collection, key, expected));
+    return changes === 1 ? expected : this.get(collection, key)?.revision;
   }
 
   append(stream: string, value: Uint8Array): number {
