@@ -2,7 +2,7 @@
  * Sessions with a PostgreSQL server: opened, checked for what a durable store needs, and what they fail with explained.
  * @module
  */
-import type { Client, ClientConfig } from 'pg';
+import type { Client, ClientConfig, QueryConfig, QueryResult, QueryResultRow } from 'pg';
 import { CloisterError, isCloisterError } from '../base/index.ts';
 
 /** Which database, and how to name a session in it. */
@@ -17,11 +17,14 @@ export interface Target {
 
 /** An open session. */
 export interface Session {
-  readonly client: Client;
+  /** Sends a statement when those before it are answered. */
+  query<R extends QueryResultRow>(statement: string | QueryConfig): Promise<QueryResult<R>>;
   /** The level of `synchronous_commit` that its transactions run at: `on`, or what the server has that is stronger. */
   readonly durability: string;
   /** False once the connection is gone; what was not committed is gone with it. */
   readonly alive: boolean;
+  /** Ends the session. Nobody need wait for it: the server may be gone. */
+  end(): Promise<void>;
 }
 
 const CONNECT_MS = 5_000;
@@ -88,22 +91,23 @@ export async function openSession(target: Target): Promise<Session> {
       'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()',
       [target.session],
     );
+    let answered: Promise<unknown> = Promise.resolve();
     return {
-      client,
+      query<R extends QueryResultRow>(statement: string | QueryConfig) {
+        const result = answered.then(() => client.query<R>(statement));
+        answered = result.catch(() => undefined);
+        return result;
+      },
+      end: () => client.end().catch(() => undefined),
       durability: commit === 'remote_apply' ? commit : 'on',
       get alive() {
         return alive;
       },
     };
   } catch (error) {
-    endSession(client);
+    client.end().catch(() => undefined);
     throw explain(error, target);
   }
-}
-
-/** Ends a session without waiting for a server that may be gone. */
-export function endSession(client: Client): void {
-  client.end().catch(() => undefined);
 }
 
 /** Whether what was thrown means that the connection is gone, not that the server refused a statement. */

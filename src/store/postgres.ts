@@ -16,7 +16,6 @@ import type { QueryResult, QueryResultRow } from 'pg';
 import { CloisterError } from '../base/index.ts';
 import {
   codeOf,
-  endSession,
   explain,
   isLost,
   mayReturn,
@@ -120,7 +119,7 @@ class PostgresMedium implements Medium {
         throw new CloisterError('STORE_FAILED', message, { version, known: SCHEMA_VERSION });
       }
       await this.#query('prune', []);
-      await this.#session.client.query('COMMIT');
+      await this.#session.query('COMMIT');
       this.#open = false;
     } catch (error) {
       await this.close();
@@ -137,18 +136,18 @@ class PostgresMedium implements Medium {
       } catch (error) {
         const reason = explain(error, this.#target);
         if (this.#session && (isLost(error) || !this.#session.alive)) this.#drop();
-        else if (this.#session) await this.#session.client.query('ROLLBACK').catch(() => this.#drop());
+        else if (this.#session) await this.#session.query('ROLLBACK').catch(() => this.#drop());
         if (!mayReturn(reason) || performance.now() + waitMs >= deadline) throw reason;
       }
       await sleep(waitMs);
     }
   }
 
-  async #beginOnce({ client, durability }: Session, waitMs: number): Promise<void> {
+  async #beginOnce(session: Session, waitMs: number): Promise<void> {
     // SET LOCAL, not SET: it holds through a pool of connections too.
-    await client.query(`
+    await session.query(`
       BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-      SET LOCAL synchronous_commit = ${durability};
+      SET LOCAL synchronous_commit = ${session.durability};
       SET LOCAL idle_in_transaction_session_timeout = ${IDLE_MS};
       SET LOCAL statement_timeout = ${STATEMENT_MS + waitMs};
       SET LOCAL lock_timeout = ${waitMs};
@@ -176,12 +175,12 @@ class PostgresMedium implements Medium {
   }
 
   async commit(): Promise<void> {
-    const { client } = this.#session!;
+    const session = this.#session!;
     const writes = this.#writes();
     if (writes) await this.#query('write', [...writes, this.#id, ++this.#groups]);
     this.#open = false;
     try {
-      const { command } = await client.query('COMMIT');
+      const { command } = await session.query('COMMIT');
       // What cannot be committed is rolled back, which is no error to the server.
       if (command !== 'COMMIT')
         throw new CloisterError('STORE_FAILED', `${this.#target.shown}: the server rolled back`);
@@ -200,7 +199,7 @@ class PostgresMedium implements Medium {
       await this.begin(performance.now() + this.#waitMs);
       const { rows } = await this.#query<{ groups: string }>('groups', [this.#id]);
       committed = Number(rows[0]?.groups ?? 0) === this.#groups;
-      await this.#session!.client.query('COMMIT');
+      await this.#session?.query('COMMIT');
     } catch (error) {
       this.#drop();
       const message = `${this.#target.shown}: the connection broke at a commit and the server does not answer: whether it took place is not known`;
@@ -268,13 +267,13 @@ class PostgresMedium implements Medium {
   async close(): Promise<void> {
     const session = this.#session;
     if (session?.alive && this.#groups > 0) await this.#query('forget', [this.#id]).catch(() => undefined);
-    if (session?.alive) await session.client.end().catch(() => undefined);
+    if (session?.alive) await session.end();
     this.#drop();
   }
 
   /** Lets go of a session that is of no more use. */
   #drop(): void {
-    if (this.#session) endSession(this.#session.client);
+    void this.#session?.end();
     this.#session = undefined;
     this.#open = false;
   }
@@ -342,12 +341,12 @@ class PostgresMedium implements Medium {
     if (!this.#session)
       throw new CloisterError('STORE_FAILED', `${this.#target.shown}: the connection to the server is lost`);
     try {
-      return await this.#session.client.query<R>({ name: `cloister ${name}`, text: this.#sql[name], values });
+      return await this.#session.query<R>({ name: `cloister ${name}`, text: this.#sql[name], values });
     } catch (error) {
       // A statement that the server refuses is the end of its group, as is a connection that is gone.
       this.#open = false;
       if (isLost(error)) this.#drop();
-      else await this.#session?.client.query('ROLLBACK').catch(() => this.#drop());
+      else await this.#session?.query('ROLLBACK').catch(() => this.#drop());
       throw explain(error, this.#target);
     }
   }

@@ -45,6 +45,7 @@ export interface Medium {
 const GROUP_SIZE = 64;
 const GROUP_MS = 10;
 const NAME_LENGTH = 1024;
+const GIVEN_UP = { message: 'the store gave up a group of transactions', detail: {} };
 
 interface Job {
   readonly body: (tx: Transaction) => Promise<unknown>;
@@ -139,8 +140,8 @@ export class SerialStore implements Store {
       if (!medium.standing()) throw failure;
       await medium.commit();
     } catch (cause) {
-      const message = isCloisterError(cause) ? cause.message : 'the store gave up a group of transactions';
-      const error = new CloisterError('STORE_FAILED', message, {}, { cause });
+      const { message, detail } = isCloisterError(cause) ? cause : GIVEN_UP;
+      const error = new CloisterError('STORE_FAILED', message, detail, { cause });
       for (const { job } of kept) job.reject(error);
       kept.length = 0;
     }

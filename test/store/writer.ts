@@ -1,15 +1,17 @@
 /**
- * A child process that writes to the SQLite store at `argv[2]` until it is killed. Mode `stream`: appends 1, 2, 3 … and
+ * A child process that writes to a store until it is killed: the SQLite file at `argv[2]`, or the schema that is the fragment of the
+ * PostgreSQL URL there. Mode `stream`: appends 1, 2, 3 … and
  * prints each number once its transaction has resolved. Mode `race N`: adds 1 to one row N times.
  * @module
  */
 import { writeSync } from 'node:fs';
 
 import { decodeUtf8, encodeUtf8 } from '../../src/base/index.ts';
-import { openSqliteStore } from '../../src/store/index.ts';
+import { openPostgresStore, openSqliteStore } from '../../src/store/index.ts';
 
 const [, , path = '', mode = '', count = '0'] = process.argv;
-const store = await openSqliteStore({ path });
+const [url = '', schema = ''] = path.split('#');
+const store = await (schema ? openPostgresStore({ url, schema, lockWaitMs: 60_000 }) : openSqliteStore({ path }));
 if (mode === 'stream') {
   const acknowledge = async (): Promise<void> => {
     const seq = await store.transaction(async tx => {
