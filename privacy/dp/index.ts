@@ -71,9 +71,10 @@ export * from './selection/index.ts';
 export {
   type CountOptions,
   count,
+  type HistogramBounds,
   type HistogramOptions,
   histogram,
-  type Prediction,
-  type Statistic,
-} from './statistics/statistic.ts';
+} from './statistics/histogram.ts';
+export type { Prediction, Statistic } from './statistics/statistic.ts';
+export { mean, type RecordBounds, type SumOptions, sum, type ValueOptions, variance } from './statistics/sums.ts';
 export type { Tally } from './statistics/tally.ts';

@@ -282,7 +282,12 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
   const { statistic } = request;
   checkOutputs(context.model, statistic);
   const { laplaceMechanism } = await import('../../privacy/dp/index.ts');
-  const mechanism = laplaceMechanism({ sensitivity: statistic.sensitivity, cells: statistic.cells, cost });
+  const mechanism = laplaceMechanism({
+    sensitivity: statistic.sensitivity,
+    cells: statistic.cells,
+    grid: statistic.grid,
+    cost,
+  });
   await probe(context.model);
   if (request.signal?.aborted) throw new CloisterError('ABORTED', 'the release was cancelled; nothing was charged');
   const canonical = canonicalJson({
@@ -503,12 +508,12 @@ function checkOutputs(model: SandboxedModel, statistic: Statistic): void {
       `a statistic needs a model with one output, this one has ${names.length}: ${names.join(', ')}`,
     );
   }
-  const { classes } = statistic.schema;
+  const classes = statistic.schema['classes'] ?? statistic.schema['length'];
   if (typeof classes !== 'number') return;
   const { shape } = outputs[0]!;
   const fixed = shape.reduce<number>((product, dim) => (typeof dim === 'number' ? product * dim : product), 1);
   if (classes % fixed === 0 && (classes === fixed || shape.some(dim => typeof dim === 'string'))) return;
-  const message = `the statistic is over ${classes} classes, and the model's output ${names[0]} is [${shape.join(',')}]`;
+  const message = `the statistic is over ${classes} ${'classes' in statistic.schema ? 'classes' : 'elements'}, and the model's output ${names[0]} is [${shape.join(',')}]`;
   throw new CloisterError('SHAPE_MISMATCH', message, { classes, shape });
 }
 

@@ -1,10 +1,12 @@
 /**
- * Statistics of predictions: what is counted, and how far one subject can move it.
+ * What a statistic of predictions is, and the parts that all of them are made of.
  * @module
  */
 import { CloisterError, type Json } from '../../../src/base/index.ts';
-import { type L1Sensitivity, l1Sensitivity } from '../parameters.ts';
+import type { Grid } from '../noise/grid.ts';
+import { type L1Sensitivity, l1Sensitivity, type SquaredL2Sensitivity, squaredL2Sensitivity } from '../parameters.ts';
 import { Private } from '../private.ts';
+import type { SubjectCounts } from './subject-counts.ts';
 import { finishTally, Tally, tallyContents } from './tally.ts';
 
 /** One record's prediction: the elements of the model's output, such as a score for each class. Read during the call only. */
@@ -13,144 +15,98 @@ export type Prediction = ArrayLike<number | bigint>;
 /**
  * A statistic over a stream of records. `start`, then `accumulate` for each record, then `finish`.
  *
- * The first record of a subject is its one contribution; its later records are ignored. So adding or removing all records of
- * one subject changes the answer by at most `sensitivity` (`histogram.proof.md`).
+ * What one subject contributes is bounded here, whatever records come under its name: adding or removing all of them changes the
+ * answer by at most `sensitivity` (`histogram.proof.md`, `sums.proof.md`). Sums are of integers; no float is ever added.
  */
 export interface Statistic {
-  /** `histogram`, `count`. */
+  /** `histogram`, `count`, `sum`, `mean`, `variance`, `quantile`. */
   readonly kind: string;
   /** What identifies the statistic, as canonical JSON can hold it: equal schemas are equal statistics. */
   readonly schema: Readonly<Record<string, Json>>;
-  /** L1 sensitivity of the answer, under adding or removing one subject. */
+  readonly neighboring: 'add-remove';
+  /** L1 sensitivity of the answer, in steps of its grid, under adding or removing one subject. */
   readonly sensitivity: L1Sensitivity;
-  /** Number of integers in the answer. */
+  /** The same in squares: what Gaussian noise is measured by. */
+  readonly squaredL2Sensitivity: SquaredL2Sensitivity;
+  /** Number of cells in the answer. */
   readonly cells: number;
-  /** An empty tally. It holds raw counts and shows them to nobody. */
+  /** The grid of the answer; none where its cells are counts. */
+  readonly grid?: Grid;
+  /** An empty tally. It holds raw sums and shows them to nobody. */
   start(): Tally;
   /**
-   * Counts one record. A subject that is no string, a prediction that is missing, of the wrong length or holds NaN
-   * contributes nothing. Never throws because of a record: an error would be a release.
+   * Adds one record. A subject that is no string and a prediction that is missing or of the wrong length contribute nothing.
+   * Never throws because of a record: an error would be a release.
    */
   accumulate(tally: Tally, subject: string, prediction: Prediction | undefined): void;
   /** The answer, for a mechanism; the tally is spent. Throws `INVALID_ARGUMENT` for a tally that was finished before. */
   finish(tally: Tally): Private<readonly number[]>;
+  /** What a noised answer says, by name: post-processing, free of cost. Left out where the cells speak for themselves. */
+  read?(value: readonly number[]): Readonly<Record<string, number>>;
 }
 
-/** What {@link histogram} counts. */
-export interface HistogramOptions {
-  /** `argmax`: the class with the highest score, the first of equals. */
-  readonly of: 'argmax';
-  /** Number of classes, 1 to 65,536: the length of every prediction, and of the answer. */
-  readonly classes: number;
+/** What sets one statistic apart. */
+export interface StatisticParts extends Pick<Statistic, 'kind' | 'cells' | 'grid' | 'read'> {
+  readonly parameters: Readonly<Record<string, Json>>;
+  readonly sensitivity: number;
+  readonly squaredL2Sensitivity: number;
+  /** Adds what a record contributes. Must keep to the sensitivities for all records of a subject together. */
+  readonly add: (
+    sums: BigInt64Array,
+    subjects: SubjectCounts,
+    subject: string,
+    prediction: Prediction | undefined,
+  ) => void;
 }
+
+const LARGEST = BigInt(Number.MAX_SAFE_INTEGER);
 
 /**
- * Returns the histogram of predicted classes: how many subjects fell into each. `classes` integers, L1 sensitivity 1.
+ * Makes a statistic of its parts.
  *
- * @throws {CloisterError} `INVALID_ARGUMENT` when an option is missing, unknown or out of range.
- * @example
- * ```ts
- * const digits = histogram({ of: 'argmax', classes: 3 });
- * const tally = digits.start();
- * digits.accumulate(tally, 'subject-1', [0.1, 0.7, 0.2]);
- * const mechanism = laplaceMechanism({ ...digits, cost: spendOf(0.5) });
- * const { value } = mechanism.release(digits.finish(tally));
- * value.length; // 3
- * ```
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` when a sensitivity is beyond what noise is made for.
  */
-export function histogram(options: HistogramOptions): Statistic {
-  checkOptions('histogram', options, ['of', 'classes']);
-  const { classes } = options;
-  checkArgmax('histogram', options.of, classes);
-  return statistic('histogram', { of: 'argmax', classes }, classes, prediction => argmax(prediction, classes));
-}
-
-/** What {@link count} counts. */
-export type CountOptions =
-  /** Every subject. */
-  | { readonly of: 'subjects' }
-  /** The subjects whose highest score, the first of equals, is that of `equals`. */
-  | { readonly of: 'argmax'; readonly classes: number; readonly equals: number };
-
-/**
- * Returns a count of subjects: of all, or of those predicted to be of one class. One integer, L1 sensitivity 1.
- *
- * @throws {CloisterError} `INVALID_ARGUMENT` when an option is missing, unknown or out of range.
- * @example
- * ```ts
- * count({ of: 'subjects' }).cells; // 1
- * count({ of: 'argmax', classes: 10, equals: 3 }).schema; // { kind: 'count', of: 'argmax', classes: 10, equals: 3 }
- * ```
- */
-export function count(options: CountOptions): Statistic {
-  if (options?.of === 'subjects') {
-    checkOptions('count', options, ['of']);
-    return statistic('count', { of: 'subjects' }, 1, () => 0);
-  }
-  checkOptions('count', options, ['of', 'classes', 'equals']);
-  const { classes, equals } = options;
-  checkArgmax('count', options.of, classes);
-  if (!Number.isInteger(equals) || equals < 0 || equals >= classes) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `count: equals is a class from 0 to ${classes - 1}, got ${String(equals)}`,
-    );
-  }
-  const cell = (prediction: Prediction | undefined): number => (argmax(prediction, classes) === equals ? 0 : -1);
-  return statistic('count', { of: 'argmax', classes, equals }, 1, cell);
-}
-
-/** A statistic in which the first record of a subject adds 1 to the cell that `cellOf` names, or to none when it says -1. */
-function statistic(
-  kind: string,
-  parameters: Record<string, Json>,
-  cells: number,
-  cellOf: (prediction: Prediction | undefined) => number,
-): Statistic {
+export function statistic(parts: StatisticParts): Statistic {
+  const { kind, cells, grid, read, parameters, add } = parts;
+  const step = grid?.step ?? 1;
   return Object.freeze({
     kind,
     schema: Object.freeze({ kind, ...parameters }),
-    sensitivity: l1Sensitivity(1),
+    neighboring: 'add-remove' as const,
+    sensitivity: l1Sensitivity(parts.sensitivity),
+    squaredL2Sensitivity: squaredL2Sensitivity(parts.squaredL2Sensitivity),
     cells,
+    ...(grid && { grid }),
+    ...(read && { read }),
     start: () => new Tally(cells),
     accumulate(tally: Tally, subject: string, prediction: Prediction | undefined): void {
-      const { counts, seen } = tallyContents(tally);
-      if (typeof subject !== 'string' || !seen.add(subject)) return;
-      const cell = cellOf(prediction);
-      if (cell >= 0) counts[cell]!++;
+      const { sums, subjects } = tallyContents(tally);
+      if (typeof subject === 'string') add(sums, subjects, subject, prediction);
     },
     finish(tally: Tally): Private<readonly number[]> {
-      return new Private<readonly number[]>(Array.from(finishTally(tally).counts));
+      // Cutting a sum brings no two answers further apart.
+      const cut = (sum: bigint): number => Number(sum > LARGEST ? LARGEST : sum < -LARGEST ? -LARGEST : sum) * step;
+      return new Private<readonly number[]>(Array.from(finishTally(tally).sums, cut));
     },
   });
 }
 
-/** The first index with the highest score; -1 if the prediction is not `classes` numbers without NaN. */
-function argmax(prediction: Prediction | undefined, classes: number): number {
-  if (prediction === undefined || prediction === null || prediction.length !== classes) return -1;
-  let best = 0;
-  for (let i = 0; i < classes; i++) {
-    const score = prediction[i];
-    if (typeof score === 'number' ? Number.isNaN(score) : typeof score !== 'bigint') return -1;
-    if (score! > prediction[best]!) best = i;
+/** The label under which a subject's records are counted, whatever is in them. Labels below are cells. */
+export const RECORDS = 2 ** 32 - 1;
+/** The label under which the distinct cells of a subject are counted. */
+export const CELLS = 2 ** 32 - 2;
+
+/** `value` as an option that is an integer from `least` to `most`. */
+export function wholeOption(kind: string, name: string, value: unknown, least: number, most: number): number {
+  if (!Number.isInteger(value) || (value as number) < least || (value as number) > most) {
+    const range = `an integer from ${least} to ${most.toLocaleString('en-US')}`;
+    throw new CloisterError('INVALID_ARGUMENT', `${kind}: ${name} is ${range}, got ${String(value)}`);
   }
-  return best;
+  return value as number;
 }
 
-function checkArgmax(kind: string, of: unknown, classes: unknown): void {
-  if (of !== 'argmax') {
-    const known = kind === 'count' ? `'argmax' or 'subjects'` : `'argmax'`;
-    throw new CloisterError('INVALID_ARGUMENT', `${kind}: of is ${known}, got ${JSON.stringify(of)}`);
-  }
-  if (!Number.isInteger(classes) || (classes as number) < 1 || (classes as number) > 65_536) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `${kind}: classes is an integer from 1 to 65,536, got ${String(classes)}`,
-    );
-  }
-}
-
-function checkOptions(kind: string, options: unknown, known: readonly string[]): void {
+/** Refuses options that are no object, or have a key that is not known. */
+export function checkOptions(kind: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null) {
     throw new CloisterError('INVALID_ARGUMENT', `${kind} takes options { ${known.join(', ')} }, got ${typeof options}`);
   }

@@ -1,15 +1,16 @@
 /**
- * Raw counts on their way to a mechanism.
+ * Raw sums on their way to a mechanism.
  * @module
  */
 import { CloisterError } from '../../../src/base/index.ts';
-import { SubjectSet } from './subject-set.ts';
+import { SubjectCounts } from './subject-counts.ts';
 
 /** What a tally holds. */
 export interface TallyContents {
-  /** Integers below 2^53: exact in a float64. */
-  readonly counts: Float64Array;
-  readonly seen: SubjectSet;
+  /** Sums of integers, exact: 2^63 is beyond what 2^33 records of 2^30 steps add up to. */
+  readonly sums: BigInt64Array;
+  /** How often each subject contributed. */
+  readonly subjects: SubjectCounts;
 }
 
 /** What an unfinished tally holds: for statistics in this room, and not exported from it. */
@@ -18,7 +19,7 @@ export let tallyContents: (tally: Tally) => TallyContents;
 /** The same, and the tally is spent: for statistics in this room, and not exported from it. */
 export let finishTally: (tally: Tally) => TallyContents;
 
-/** The counts so far, readable only by their statistic. Memory: 8 bytes for each cell, 32 to 64 for each distinct subject. */
+/** The sums so far, readable only by their statistic. Memory: 8 bytes for each cell, 40 to 80 for each distinct subject. */
 export class Tally {
   #contents: TallyContents | undefined;
 
@@ -36,7 +37,7 @@ export class Tally {
   }
 
   constructor(cells: number) {
-    this.#contents = { counts: new Float64Array(cells), seen: new SubjectSet() };
+    this.#contents = { sums: new BigInt64Array(cells), subjects: new SubjectCounts() };
     Object.freeze(this);
   }
 }
