@@ -135,10 +135,10 @@ for (const epsilon of [0.4, 0.2, 0.2]) {
   });
   const [state] = await cloister.budgets();
   if (!state) throw new Error('the scope is gone');
-  const full = Math.round((state.spent / state.limit) * 30);
+  const full = Math.round(state.usedShare * 30);
   const outcome = answer.kind === 'refused' ? red('refused ') : green('released');
   console.log(
-    `ask ${epsilon.toFixed(1)}  ${outcome}  ${'█'.repeat(full)}${dim('░'.repeat(30 - full))}  spent ${(state.spent / 1e6).toFixed(1)} of ${(state.limit / 1e6).toFixed(1)}`,
+    `ask ${epsilon.toFixed(1)}  ${outcome}  ${'█'.repeat(full)}${dim('░'.repeat(30 - full))}  spent ${state.shown.spent} of ${state.shown.limit}`,
   );
 }
 

@@ -6,7 +6,7 @@
 import { closeSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Ledger, openLedger } from '../../privacy/budget/index.ts';
-import { limitOf, microEpsilon, systemClock } from '../../src/base/index.ts';
+import { limitOf, systemClock } from '../../src/base/index.ts';
 import { openSqliteStore } from '../../src/store/index.ts';
 import { compare } from '../measure.ts';
 import { type Report, rateRow } from '../rows.ts';
@@ -39,14 +39,14 @@ export async function benchLedger(report: Report): Promise<void> {
 
 async function time(ledger: Ledger, raw: number, report: Report): Promise<void> {
   let charged = 0;
-  const cost = microEpsilon(1);
+  const event = { kind: 'pure', epsilon: 1e-6, neighboring: 'add-remove' } as const;
   const charge = async (): Promise<void> => {
-    const outcome = await ledger.spend({ scope: SCOPE, cost, requestDigest: DIGEST });
+    const outcome = await ledger.spend({ scope: SCOPE, event, requestDigest: DIGEST });
     if (outcome.kind !== 'charged') throw new Error(`expected a charge, got ${outcome.kind}`);
     charged++;
   };
   const release = async (): Promise<void> => {
-    const reserved = await ledger.reserve({ scope: SCOPE, cost, requestDigest: DIGEST });
+    const reserved = await ledger.reserve({ scope: SCOPE, event, requestDigest: DIGEST });
     if (reserved.kind !== 'reserved') throw new Error(`expected a reservation, got ${reserved.kind}`);
     await ledger.release(await ledger.charge(reserved), OUTPUT);
     charged++;

@@ -1,35 +1,74 @@
 /**
  * The budget ledger: reserve, charge, release.
- *
- * In the store: collection `budget.scope` (terms and totals by scope), `budget.reservation` (by id), `budget.output` (released
- * bytes by id), `budget.key` (idempotency keys, hashed), `budget.open` (`epoch/id` of what is reserved or charged and not
- * settled), `budget.holder` (epoch to process), `budget.epoch`; stream `budget/<scope>` (history). Every step changes the
- * scope's row and appends its entry in one transaction.
  * @module
  */
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import {
-  type Clock,
-  CloisterError,
-  canonicalJson,
-  type Json,
-  type MicroEpsilon,
-  microEpsilon,
-  toEpsilon,
-  toHex,
-} from '../../src/base/index.ts';
+import { type Clock, CloisterError } from '../../src/base/index.ts';
 import type { Store, Transaction } from '../../src/store/index.ts';
-import type { EntryBody, LedgerEntry, ScopeTerms, Totals } from './entry.ts';
+import type { DpEvent } from '../dp/event.ts';
+import type { Adjacency } from '../dp/parameters.ts';
+import {
+  admit,
+  type Book,
+  charge,
+  debit,
+  decode,
+  decodeEntry,
+  forfeit,
+  giveBack,
+  type HeldRow,
+  hashOf,
+  listAccounts,
+  loadOpen,
+  loadScope,
+  loadSettled,
+  openBook,
+  putOpen,
+  record,
+  type ScopeRow,
+  type Shortage,
+  settle,
+  settleHolder,
+  streamOf,
+  type Wanted,
+  type Written,
+} from './book.ts';
+import { type Amount, add, costIn, formatAmount, type Measure, scalarOf, shareOf, subtract } from './currency.ts';
+import type { Account, AuditHead, LedgerEntry, Parties, ScopeLimits, ScopeTerms, Totals } from './entry.ts';
 import { type Liveness, processLiveness } from './liveness.ts';
+import { isName, show } from './names.ts';
+import { applyBudget, checkBudget } from './terms.ts';
 
-/** A scope and what may be spent in it over its whole life. */
+/** A scope, what it counts in, and what may be spent in it. Amounts are of `limitIn`. */
 export interface Budget {
   /** A name of 1 to 200 characters, such as `clinic-a/2026-q4`. */
   readonly scope: string;
-  /** In micro-epsilon, rounded down by `limitOf`. Never renewed. */
-  readonly limit: MicroEpsilon;
+  /** Default `pure`. */
+  readonly measure?: Measure;
+  /** Default `add-remove`. */
+  readonly adjacency?: Adjacency;
+  /** For the whole life of the scope. Never renewed. */
+  readonly limit: Amount;
+  /** For each block of data that a request names. New blocks bring new budget; the limit of the lifetime holds all the same. */
+  readonly perBlock?: Amount;
+  /** No subject is in two blocks: then the limit of the lifetime holds for each block instead of for their sum. */
+  readonly disjointBlocks?: boolean;
+  /** For each tenant that a request names. */
+  readonly perTenant?: Amount;
+  /** For each subject: see {@link Ledger.admit}. */
+  readonly perSubject?: Amount;
+  /** For each period of the clock. The data are the same in every period, so the loss grows with each. */
+  readonly perPeriod?: {
+    readonly limit: Amount;
+    /** Length of a period, in whole days from 1970. */
+    readonly days: number;
+    /** That the loss over the lifetime grows with each period, up to the lifetime's limit. */
+    readonly acknowledgeLifetimeGrowth: true;
+    /** Up to when a jump of the clock over more than one period is right, in milliseconds since 1970. */
+    readonly clockKnownUntil?: number;
+  };
 }
 
 /** How {@link openLedger} opens. */
@@ -38,23 +77,37 @@ export interface LedgerOptions {
   readonly clock: Clock;
   /** The scopes of the policy. A scope that the store knows and the policy does not is kept, and spends no more. */
   readonly budgets: readonly Budget[];
-  /** Scopes whose limit the policy may raise above the stored one. Lowering needs no word. */
+  /** Scopes whose limits the policy may raise above the stored ones. Lowering needs no word. */
   readonly acknowledgeRaised?: readonly string[];
   /** How holders are told dead; default {@link processLiveness}. */
   readonly liveness?: Liveness;
   /** How long a duplicate waits for the request that came first with its key, before it is `LOCKED`. Default 30,000. */
   readonly duplicateWaitMs?: number;
+  /** The audit log as it is now: every entry holds it. */
+  readonly auditHead?: () => AuditHead;
 }
 
 /** What a request wants to spend, and what makes it the same request. */
-export interface SpendRequest {
+export interface SpendRequest extends Parties {
   readonly scope: string;
-  /** At least one micro-epsilon, rounded up by `spendOf`. */
-  readonly cost: MicroEpsilon;
+  /** What the mechanism does; the ledger computes the cost from it, rounded up. For a plan: what each of its steps does. */
+  readonly event: DpEvent;
+  /** For an `approx` scope and an event without an epsilon of its own: the delta at which it is charged. */
+  readonly delta?: number;
+  /**
+   * Makes the request a plan of so many steps, accounted as one event and charged at once. Queries may be chosen as it goes, its
+   * parameters and this number may not. Stopping early gives nothing back.
+   */
+  readonly steps?: number;
   /** SHA-256 of the canonical request, 64 lower-case hexadecimal digits. */
   readonly requestDigest: string;
   /** 1 to 256 characters. Within a scope, one key is one request, charged once. */
   readonly idempotencyKey?: string;
+  /**
+   * That `requestDigest` covers the version of the data, so that an answer which was released for it before may be given again
+   * instead of a new one. Default false.
+   */
+  readonly sameAnswer?: boolean;
 }
 
 /** Options of a ledger step whose outcome is `T`. */
@@ -66,35 +119,51 @@ export interface StepOptions<T> {
   readonly within?: (tx: Transaction, outcome: T) => Promise<void>;
 }
 
-/** A promise of budget: nothing may be read for it yet. */
-export interface Reservation {
-  readonly kind: 'reserved';
+/** What a step of the ledger did to a scope. */
+interface Step {
   readonly id: string;
   readonly scope: string;
-  readonly cost: MicroEpsilon;
-  readonly totals: Totals;
-}
-
-/** A durable debit: private data may be read for it, once. */
-export interface Charge {
-  readonly kind: 'charged';
-  readonly id: string;
-  readonly scope: string;
-  readonly cost: MicroEpsilon;
-  /** Position of the CHARGE entry in the scope's history. */
+  readonly measure: Measure;
+  readonly cost: Amount;
+  /** Position of the step's entry in the scope's history. */
   readonly seq: number;
+  /** Digest of that entry: whoever keeps it can tell whether the history before it was changed. */
+  readonly entryDigest: string;
   readonly totals: Totals;
+  /** What the scope had spent before and after the step, as the audit log records it: one number, see `scalarOf`. */
+  readonly spentBefore: number;
+  readonly spentAfter: number;
 }
 
-/** The scope has not enough left. An ordinary outcome, made of public facts alone. */
+/** A promise of budget: nothing may be read for it yet. */
+export interface Reservation extends Step {
+  readonly kind: 'reserved';
+}
+
+/** A durable debit: private data may be read for it, once; for a plan, once for each {@link Ledger.step}. */
+export interface Charge extends Step {
+  readonly kind: 'charged';
+  /** How many steps a plan has; 1 for anything else. */
+  readonly steps: number;
+}
+
+/** A limit of the scope has not enough left. An ordinary outcome, made of public facts alone. */
 export interface Refusal extends Totals {
   readonly kind: 'refused';
+  /** What was asked for, and what is left of what limit, in words. */
+  readonly message: string;
   readonly scope: string;
-  readonly requested: MicroEpsilon;
+  readonly measure: Measure;
+  /** Whose limit: `limit`, `spent` and `reserved` are its. */
+  readonly by: Account;
+  readonly requested: Amount;
   /** `limit - spent - reserved`, or 0. */
-  readonly remaining: MicroEpsilon;
+  readonly remaining: Amount;
+  /** What the scope has spent over its life, as the audit log records it. */
+  readonly spentAfter: number;
   /** Position of the REFUSE entry in the scope's history. */
   readonly seq: number;
+  readonly entryDigest: string;
 }
 
 /** The answer that an earlier request with the same key and digest was given. Free: it is the same bytes. */
@@ -102,7 +171,7 @@ export interface Replay {
   readonly kind: 'replay';
   readonly id: string;
   readonly scope: string;
-  readonly cost: MicroEpsilon;
+  readonly cost: Amount;
   /** A copy. */
   readonly output: Uint8Array;
   /** SHA-256 of `output`, hexadecimal. */
@@ -110,35 +179,48 @@ export interface Replay {
 }
 
 /** The output of a charge is stored; from now on it may leave. */
-export interface Settlement {
+export interface Settlement extends Step {
   readonly kind: 'released';
-  readonly id: string;
-  readonly scope: string;
-  readonly cost: MicroEpsilon;
   /** SHA-256 of the output, hexadecimal. */
   readonly outputDigest: string;
-  /** Position of the RELEASE entry in the scope's history. */
-  readonly seq: number;
-  readonly totals: Totals;
 }
 
 /** A scope as it stands. */
 export interface ScopeState extends ScopeTerms, Totals {
   readonly scope: string;
-  readonly remaining: MicroEpsilon;
+  readonly limits: ScopeLimits;
+  readonly remaining: Amount;
+  /** What of the limit is spent or reserved: 0 to 1, and more where the limit was lowered below. */
+  readonly usedShare: number;
+  /** The amounts in words. */
+  readonly shown: Readonly<Record<'limit' | 'spent' | 'reserved' | 'remaining', string>>;
+  /** `spent` as the audit log records it: one number, that grows with each spend. */
+  readonly spentScalar: number;
   /** Whether the policy of this ledger names it. */
   readonly active: boolean;
+  /** Length of its history, and the digest of the last entry. */
+  readonly entries: number;
+  readonly head: string;
+}
+
+/** A block, tenant or period of a scope as it stands. */
+export interface AccountState extends Account, Totals {
+  readonly remaining: Amount;
+  readonly usedShare: number;
+  /** The amounts in words. */
+  readonly shown: Readonly<Record<'limit' | 'spent' | 'reserved' | 'remaining', string>>;
 }
 
 /** The durable budget of one store. Several, in several processes, may share a store. */
 export interface Ledger {
   /**
-   * Sets `cost` aside, all or nothing, or refuses. Durable when it resolves. A request whose key is in use by an unfinished
-   * one waits for that one.
+   * Sets the cost of the event aside, in every limit that applies or in none, or refuses. Durable when it resolves. A request
+   * whose key is in use by an unfinished one waits for that one.
    *
-   * @throws {CloisterError} `DP_INVALID_PARAMETER` (the cost is no positive amount; nothing is written), `UNKNOWN_SCOPE`,
-   *   `IDEMPOTENCY_CONFLICT`, `RELEASE_LOST` (charged under this key, and no output was stored), `LOCKED` (the first request
-   *   with this key did not finish in time), `INVALID_ARGUMENT`, `CLOSED`, and what the store throws.
+   * @throws {CloisterError} `DP_INVALID_PARAMETER` (the event has no sound cost in the scope's measure; nothing is written),
+   *   `UNKNOWN_SCOPE`, `IDEMPOTENCY_CONFLICT`, `RELEASE_LOST` (charged under this key, and no output was stored), `LOCKED` (the
+   *   first request with this key did not finish in time, or this process was taken for dead), `POLICY_REFUSED` (the clock jumped
+   *   over more than one period), `INVALID_ARGUMENT`, `CLOSED`, and what the store throws.
    */
   reserve(request: SpendRequest, options?: StepOptions<Reservation | Refusal>): Promise<Reservation | Refusal | Replay>;
   /**
@@ -148,8 +230,23 @@ export interface Ledger {
    *   dead); `INVALID_ARGUMENT` when it is not this ledger's open reservation.
    */
   charge(reservation: Reservation, options?: StepOptions<Charge>): Promise<Charge>;
-  /** {@link Ledger.reserve} and {@link Ledger.charge} in one durable step. */
+  /** {@link Ledger.reserve} and {@link Ledger.charge} in one durable step and one entry. */
   spend(request: SpendRequest, options?: StepOptions<Charge | Refusal>): Promise<Charge | Refusal | Replay>;
+  /**
+   * Starts the next step of a charged plan; returns its number, from 1. Durable before the step's data may be read.
+   *
+   * @throws {CloisterError} `POLICY_REFUSED` when the plan has no steps left; `RELEASE_LOST`, `INVALID_ARGUMENT` as for
+   *   {@link Ledger.charge}.
+   */
+  step(plan: Charge): Promise<number>;
+  /**
+   * Debits the limit of each of `subjects` (distinct) with the cost of `charge`, and answers which of them still had enough: the
+   * others must contribute nothing. The answer is private, as are errors that depend on it: let neither out. Without a limit
+   * per subject, all are admitted.
+   *
+   * @throws {CloisterError} `RELEASE_LOST`, `INVALID_ARGUMENT` as for {@link Ledger.charge}.
+   */
+  admit(charge: Charge, subjects: readonly string[]): Promise<readonly boolean[]>;
   /**
    * Stores `output` (a copy) as the one answer of this charge, with its digest. Let nothing leave before this has resolved.
    *
@@ -167,6 +264,12 @@ export interface Ledger {
   /** Every scope that the store knows, by name. */
   scopes(): Promise<readonly ScopeState[]>;
   /**
+   * The blocks, tenants and periods of a scope that anything was spent or reserved in.
+   *
+   * @throws {CloisterError} `UNKNOWN_SCOPE` when the store has no such scope.
+   */
+  accounts(scope: string): Promise<readonly AccountState[]>;
+  /**
    * At most `limit` (default all) entries of a scope's history, from position `from` (default 0) on.
    *
    * @throws {CloisterError} `UNKNOWN_SCOPE` when the store has no such scope.
@@ -181,31 +284,34 @@ export interface Ledger {
  * Opens the ledger in `store` under a policy, and settles what dead holders left: whatever they had reserved or charged and
  * not released counts as spent, for nobody can know what they read. What live processes hold is left alone.
  *
- * @throws {CloisterError} `INVALID_POLICY` on a bad or repeated scope name; `DP_INVALID_PARAMETER` on a bad limit;
- *   `POLICY_REFUSED` when the policy raises a limit that `acknowledgeRaised` does not name (nothing is written); what the
- *   store throws.
+ * @throws {CloisterError} `INVALID_POLICY` on a bad or repeated scope name, or a limit per period whose growth is not
+ *   acknowledged; `DP_INVALID_PARAMETER` on a bad limit; `POLICY_REFUSED` when the policy raises or drops a limit of a scope that
+ *   `acknowledgeRaised` does not name, or gives a scope another measure, adjacency, period or kind of blocks (nothing is
+ *   written); what the store throws.
  * @example
  * ```ts
- * const budgets = [{ scope: 'clinic-a', limit: limitOf(2) }];
+ * const budgets = [{ scope: 'clinic-a', measure: 'zcdp', limit: limitIn('zcdp', { rho: 0.5 }) }] as const;
  * await using ledger = await openLedger({ store: memoryStore(), clock: systemClock, budgets });
- * const charge = await ledger.spend({ scope: 'clinic-a', cost: spendOf(0.5), requestDigest: '0'.repeat(64) });
+ * const event = { kind: 'gaussian', noiseMultiplier: 2, neighboring: 'add-remove' } as const;
+ * const charge = await ledger.spend({ scope: 'clinic-a', event, requestDigest: '0'.repeat(64) });
  * if (charge.kind === 'charged') await ledger.release(charge, encodeUtf8('the noised answer'));
  * const [state] = await ledger.scopes();
- * state?.remaining; // 1500000
+ * state?.remaining; // 375000000000: 0.375, in units of 1e-12
  * ```
  */
 export async function openLedger(options: LedgerOptions): Promise<Ledger> {
-  const budgets = new Map<string, MicroEpsilon>();
-  for (const { scope, limit } of options.budgets) {
-    if (!isName(scope, 200))
-      throw new CloisterError('INVALID_POLICY', `a scope name has 1 to 200 characters, got ${show(scope)}`);
+  const budgets = new Map<string, Budget>();
+  for (const budget of options.budgets) {
+    checkBudget(budget);
+    const { scope } = budget;
     if (budgets.has(scope)) throw new CloisterError('INVALID_POLICY', `scope '${scope}' is given twice`, { scope });
-    budgets.set(scope, microEpsilon(limit));
+    budgets.set(scope, budget);
   }
+  const { store, clock, auditHead } = options;
   const liveness = options.liveness ?? processLiveness();
-  const epoch = await options.store.transaction(async tx => {
-    const book = await openBook(tx, liveness, options.clock);
-    for (const [scope, limit] of budgets) await applyLimit(book, scope, limit, options.acknowledgeRaised ?? []);
+  const epoch = await store.transaction(async tx => {
+    const book = await openBook({ tx, clock, auditHead }, liveness);
+    for (const budget of budgets.values()) await applyBudget(book, budget, options.acknowledgeRaised ?? []);
     for (const row of await tx.list('budget.holder')) {
       const { holder } = decode<{ holder: string }>(row.value);
       if (liveness.isDead(holder)) await settleHolder(book, Number(row.key), 'dead');
@@ -215,108 +321,103 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   return new StoreLedger(options, budgets, liveness, epoch);
 }
 
+/** What became of an earlier request. */
+type Earlier = Replay | { readonly kind: 'lost'; readonly id: string } | { readonly kind: 'pending' };
+
 const POLL_MS = 20;
-
-// The platform's own, several times as fast as the portable ones of the ground floor.
-const encoder = new TextEncoder();
-const decoder = new TextDecoder('utf-8', { fatal: true });
-
-type State = 'reserved' | 'charged' | 'released' | 'void' | 'forfeited';
-
-interface ReservationRow {
-  readonly id: string;
-  readonly scope: string;
-  readonly cost: MicroEpsilon;
-  readonly epoch: number;
-  readonly state: State;
-  readonly requestDigest: string;
-  /** Hash of the idempotency key, if there was one. */
-  readonly keyHash?: string;
-  readonly outputDigest?: string;
-}
-
-interface ScopeRow extends ScopeTerms, Totals {
-  /** Length of the history, so that a row and a stream that do not belong together are found out. */
-  readonly entries: number;
-}
-
-/** What one transaction of the ledger works with. */
-interface Book {
-  readonly tx: Transaction;
-  readonly clock: Clock;
-  readonly epoch: number;
-}
+const MOST_EVENT_CHARACTERS = 16_384;
+const MOST_STEPS = 1e9;
 
 class StoreLedger implements Ledger {
-  readonly #store: Store;
-  readonly #clock: Clock;
-  readonly #scopes: ReadonlySet<string>;
+  readonly #options: LedgerOptions;
+  readonly #budgets: ReadonlyMap<string, Budget>;
   readonly #liveness: Liveness;
   readonly #epoch: number;
-  readonly #duplicateWaitMs: number;
   /** Ids that somebody in this process holds a handle of. */
   readonly #held = new Set<string>();
   #closed: Promise<void> | undefined;
 
-  constructor(options: LedgerOptions, budgets: ReadonlyMap<string, unknown>, liveness: Liveness, epoch: number) {
-    this.#store = options.store;
-    this.#clock = options.clock;
-    this.#scopes = new Set(budgets.keys());
+  constructor(options: LedgerOptions, budgets: ReadonlyMap<string, Budget>, liveness: Liveness, epoch: number) {
+    this.#options = options;
+    this.#budgets = budgets;
     this.#liveness = liveness;
     this.#epoch = epoch;
-    this.#duplicateWaitMs = options.duplicateWaitMs ?? 30_000;
   }
 
   async reserve(
     request: SpendRequest,
     options: StepOptions<Reservation | Refusal> = {},
   ): Promise<Reservation | Refusal | Replay> {
-    return this.#begin(request, options, async (_, reservation) => reservation);
+    return this.#begin(request, 'reserve', options, held => ({ kind: 'reserved', ...held }) satisfies Reservation);
   }
 
   async spend(request: SpendRequest, options: StepOptions<Charge | Refusal> = {}): Promise<Charge | Refusal | Replay> {
-    return this.#begin(request, options, (book, reservation) => chargeReservation(book, reservation.id));
+    const { steps = 1 } = request;
+    return this.#begin(request, 'charge', options, held => ({ kind: 'charged', ...held, steps }) satisfies Charge);
   }
 
   async charge(reservation: Reservation, options: StepOptions<Charge> = {}): Promise<Charge> {
     return this.#run(async book => {
-      const charge = await chargeReservation(book, reservation.id);
-      await options.within?.(book.tx, charge);
-      return charge;
+      const held = await loadHeld(book, reservation?.id, 'reserved');
+      const written = await charge(book, held);
+      const outcome: Charge = Object.freeze({ kind: 'charged', ...stepOf(held, written), steps: held.steps ?? 1 });
+      await options.within?.(book.tx, outcome);
+      return outcome;
     });
   }
 
-  async release(charge: Charge, output: Uint8Array, options: StepOptions<Settlement> = {}): Promise<Settlement> {
+  async step(plan: Charge): Promise<number> {
+    return this.#run(async book => {
+      const held = await loadHeld(book, plan?.id, 'charged');
+      const step = (held.stepsTaken ?? 0) + 1;
+      if (step > (held.steps ?? 0)) {
+        const message = `the plan ${held.id} declares ${held.steps ?? 0} steps, and all were taken`;
+        throw new CloisterError('POLICY_REFUSED', message, { id: held.id, steps: held.steps ?? 0 });
+      }
+      await record(book, held.scope, await loadScope(book.tx, held.scope), { kind: 'STEP', id: held.id, step });
+      await putOpen(book, { ...held, stepsTaken: step });
+      return step;
+    });
+  }
+
+  async admit(charged: Charge, subjects: readonly string[]): Promise<readonly boolean[]> {
+    return this.#run(async book => admit(book, await loadHeld(book, charged?.id, 'charged'), subjects));
+  }
+
+  async release(charged: Charge, output: Uint8Array, options: StepOptions<Settlement> = {}): Promise<Settlement> {
     if (!(output instanceof Uint8Array)) {
       throw new CloisterError('INVALID_ARGUMENT', `the output of a release is a Uint8Array, got ${typeof output}`);
     }
     const bytes = output.slice();
     const outputDigest = sha256(bytes);
     const settlement = await this.#run(async book => {
-      const row = await loadHeld(book, charge.id, 'charged');
-      await book.tx.put('budget.output', row.id, bytes, 0);
-      const { id, scope, cost } = row;
-      const entry = { kind: 'RELEASE', id, cost, outputDigest } as const;
-      const { seq, totals } = await record(book, scope, await loadScope(book.tx, scope), entry);
-      await settle(book.tx, row, { state: 'released', outputDigest });
-      const outcome: Settlement = Object.freeze({ kind: 'released', id, scope, cost, outputDigest, seq, totals });
+      const held = await loadHeld(book, charged?.id, 'charged');
+      const { id, scope, cost, answerHash } = held;
+      await book.tx.put('budget.output', id, bytes, 0);
+      const row = await loadScope(book.tx, scope);
+      const written = await record(book, scope, row, { kind: 'RELEASE', id, cost, outputDigest });
+      await settle(book, { ...held, state: 'released', outputDigest });
+      if (answerHash !== undefined) {
+        const stored = await book.tx.get('budget.answer', answerHash);
+        await book.tx.put('budget.answer', answerHash, new TextEncoder().encode(id), stored?.revision ?? 0);
+      }
+      const outcome: Settlement = Object.freeze({ kind: 'released', ...stepOf(held, written), outputDigest });
       await options.within?.(book.tx, outcome);
       return outcome;
     });
-    this.#held.delete(charge.id);
+    this.#held.delete(charged.id);
     return settlement;
   }
 
   async void(reservation: Reservation): Promise<void> {
-    await this.#run(async book => voidReservation(book, await loadHeld(book, reservation.id, 'reserved')));
+    await this.#run(async book => giveBack(book, await loadHeld(book, reservation?.id, 'reserved')));
     this.#held.delete(reservation.id);
   }
 
   async forfeit(held: Reservation | Charge): Promise<void> {
     await this.#run(async book => {
-      const row = await load(book.tx, held.id);
-      if (row.state === 'forfeited') return;
-      await forfeitReservation(book, await loadHeld(book, held.id, 'reserved', 'charged'));
+      if (typeof held?.id === 'string' && (await loadSettled(book.tx, held.id))?.state === 'forfeited') return;
+      await forfeit(book, await loadHeld(book, held?.id, 'reserved', 'charged'));
     });
     this.#held.delete(held.id);
   }
@@ -324,24 +425,36 @@ class StoreLedger implements Ledger {
   async scopes(): Promise<readonly ScopeState[]> {
     return this.#run(async ({ tx }) =>
       (await tx.list('budget.scope')).map(({ key: scope, value }) => {
-        const { entries: _, ...row } = decode<ScopeRow>(value);
-        return Object.freeze({ scope, ...row, remaining: remainingOf(row), active: this.#scopes.has(scope) });
+        const { terms, at: _, ...row } = decode<ScopeRow>(value);
+        const spentScalar = scalarOf(terms.measure, row.spent);
+        const active = this.#budgets.has(scope);
+        return Object.freeze({ scope, ...terms, ...row, ...viewOf(terms.measure, row), spentScalar, active });
       }),
     );
   }
 
+  async accounts(scope: string): Promise<readonly AccountState[]> {
+    return this.#run(async ({ tx }) => {
+      const { limits, terms } = await this.#known(tx, scope);
+      const limitOf = { block: limits.perBlock, tenant: limits.perTenant, period: limits.perPeriod };
+      return (await listAccounts(tx, scope)).map(account => {
+        const limit = limitOf[account.kind as 'block'] ?? limits.lifetime;
+        const totals = { limit, spent: account.spent, reserved: account.reserved };
+        return Object.freeze({ ...account, limit, ...viewOf(terms.measure, totals) });
+      });
+    });
+  }
+
   async history(scope: string, range: { from?: number; limit?: number } = {}): Promise<readonly LedgerEntry[]> {
     return this.#run(async ({ tx }) => {
-      if (!isName(scope, 200) || !(await tx.get('budget.scope', scope))) throw this.#unknown(scope);
+      await this.#known(tx, scope);
       const entries = await tx.read(streamOf(scope), range.from ?? 0, range.limit ?? Number.MAX_SAFE_INTEGER);
-      return entries.map(({ seq, value }) => Object.freeze({ ...decode<LedgerEntry>(value), seq }));
+      return entries.map(({ seq, value }) => decodeEntry(seq, value));
     });
   }
 
   async close(): Promise<void> {
-    this.#closed ??= this.#store.transaction(tx =>
-      settleHolder({ tx, clock: this.#clock, epoch: this.#epoch }, this.#epoch, 'closing'),
-    );
+    this.#closed ??= this.#options.store.transaction(tx => settleHolder(this.#book(tx), this.#epoch, 'closing'));
     await this.#closed;
   }
 
@@ -349,35 +462,51 @@ class StoreLedger implements Ledger {
     await this.close();
   }
 
-  async #run<T>(body: (book: Book) => Promise<T>): Promise<T> {
-    if (this.#closed) throw new CloisterError('CLOSED', 'the ledger is closed');
-    return this.#store.transaction(tx => body({ tx, clock: this.#clock, epoch: this.#epoch }));
+  #book(tx: Transaction): Book {
+    const { clock, auditHead } = this.#options;
+    return { tx, clock, epoch: this.#epoch, auditHead };
   }
 
-  /** The way in of {@link reserve} and {@link spend}: the idempotency key, the limit, then what `grant` makes of it. */
+  async #run<T>(body: (book: Book) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new CloisterError('CLOSED', 'the ledger is closed');
+    return this.#options.store.transaction(tx => body(this.#book(tx)));
+  }
+
+  /** The way in of {@link reserve} and {@link spend}: the idempotency key, the limits, then what `grant` makes of it. */
   async #begin<T extends Reservation | Charge>(
     request: SpendRequest,
+    how: 'reserve' | 'charge',
     { within }: StepOptions<T | Refusal>,
-    grant: (book: Book, reservation: Reservation) => Promise<T>,
+    grant: (step: Step) => T,
   ): Promise<T | Refusal | Replay> {
-    checkRequest(request);
-    if (!this.#scopes.has(request.scope)) throw this.#unknown(request.scope);
-    const keyHash = request.idempotencyKey === undefined ? undefined : hashKey(request.scope, request.idempotencyKey);
-    const deadline = performance.now() + this.#duplicateWaitMs;
+    const wanted = this.#read(request);
+    const { scope } = wanted;
+    const deadline = performance.now() + (this.#options.duplicateWaitMs ?? 30_000);
     for (;;) {
       let id: string | undefined;
       try {
-        const outcome = await this.#run(async book => {
-          const earlier = keyHash === undefined ? undefined : await this.#earlier(book, request, keyHash);
+        const outcome: T | Refusal | Earlier = await this.#run(async book => {
+          // An epoch that others have settled for dead may spend no more: nobody would settle it again.
+          if (!(await book.tx.get('budget.holder', String(book.epoch)))) throw fenced();
+          const earlier = await this.#earlier(book, request, wanted);
           if (earlier) return earlier;
-          const verdict = await openReservation(book, request, keyHash);
-          const result = verdict.kind === 'refused' ? verdict : await grant(book, verdict);
-          if (result.kind !== 'refused') {
-            id = result.id;
+          const verdict = await debit(book, wanted, how);
+          const { row, seq } = verdict.written;
+          const { measure } = row.terms;
+          if (verdict.kind === 'held') {
+            id = verdict.held.id;
             this.#held.add(id);
+            const granted = Object.freeze(grant(stepOf(verdict.held, verdict.written)));
+            await within?.(book.tx, granted);
+            return granted;
           }
-          await within?.(book.tx, result);
-          return result;
+          const refusal: Refusal = Object.freeze({
+            ...{ kind: 'refused', message: refusalMessage(scope, measure, wanted.cost, verdict.shortage) },
+            ...{ scope, measure, requested: wanted.cost, ...verdict.shortage },
+            ...{ spentAfter: scalarOf(measure, row.spent), seq, entryDigest: row.head },
+          });
+          await within?.(book.tx, refusal);
+          return refusal;
         });
         if (outcome.kind === 'lost') throw lost(outcome.id);
         if (outcome.kind !== 'pending') return outcome;
@@ -388,202 +517,151 @@ class StoreLedger implements Ledger {
       }
       if (performance.now() >= deadline) {
         const message = 'another request with this idempotency key is still at work; try again later';
-        throw new CloisterError('LOCKED', message, { scope: request.scope });
+        throw new CloisterError('LOCKED', message, { scope });
       }
       await sleep(POLL_MS);
     }
   }
 
-  /** What became of the request that used this key before; undefined if none did. */
+  /** Checks a request, and computes what it costs. Nothing is read or written. */
+  #read(request: SpendRequest): Wanted {
+    const { scope, requestDigest, idempotencyKey, tenant, steps, delta, sameAnswer } = request;
+    const invalid = (message: string): CloisterError => new CloisterError('INVALID_ARGUMENT', message, { scope });
+    if (typeof requestDigest !== 'string' || !/^[0-9a-f]{64}$/.test(requestDigest)) {
+      throw invalid('requestDigest is a SHA-256 of 64 lower-case hexadecimal digits');
+    }
+    if (idempotencyKey !== undefined && !isName(idempotencyKey, 256)) {
+      throw invalid(`an idempotency key has 1 to 256 characters, got ${show(idempotencyKey)}`);
+    }
+    if (tenant !== undefined && !isName(tenant, 200)) {
+      throw invalid(`the name of a tenant has 1 to 200 characters, got ${show(tenant)}`);
+    }
+    const blocks = request.blocks && [...new Set(request.blocks)].sort();
+    for (const block of blocks ?? []) {
+      if (!isName(block, 200)) throw invalid(`the name of a block has 1 to 200 characters, got ${show(block)}`);
+    }
+    if (steps !== undefined && !(Number.isInteger(steps) && steps >= 1 && steps <= MOST_STEPS)) {
+      throw invalid(`a plan has 1 to ${MOST_STEPS} steps, got ${String(steps)}`);
+    }
+    const budget = this.#budgets.get(scope);
+    if (!budget) throw this.#unknown(scope);
+    const event: DpEvent =
+      steps === undefined ? request.event : { kind: 'self-composition', event: request.event, count: steps };
+    const { measure = 'pure', adjacency = 'add-remove' } = budget;
+    const cost = costIn(measure, event, { adjacency, delta });
+    if (JSON.stringify(event).length > MOST_EVENT_CHARACTERS) {
+      const message = `an event in a ledger has at most ${MOST_EVENT_CHARACTERS} characters of JSON: state repetitions by self-composition`;
+      throw new CloisterError('DP_INVALID_PARAMETER', message, { scope });
+    }
+    const clockKnownUntil = budget.perPeriod?.clockKnownUntil;
+    return {
+      ...{ scope, cost, event, requestDigest },
+      ...(blocks && { blocks }),
+      ...(tenant !== undefined && { tenant }),
+      ...(steps !== undefined && { steps }),
+      ...(idempotencyKey !== undefined && { keyHash: hashOf(scope, idempotencyKey) }),
+      ...(sameAnswer === true && { answerHash: hashOf(scope, requestDigest) }),
+      ...(clockKnownUntil !== undefined && { clockKnownUntil }),
+    };
+  }
+
+  /** What became of the request that came before with this key, or is the same; undefined if none did. */
   async #earlier(
     book: Book,
     request: SpendRequest,
-    keyHash: string,
-  ): Promise<Replay | { kind: 'lost'; id: string } | { kind: 'pending' } | undefined> {
-    const key = await book.tx.get('budget.key', keyHash);
-    if (!key) return undefined;
-    const row = await load(book.tx, decode<{ id: string }>(key.value).id);
-    const { id, scope, cost } = row;
-    if (row.requestDigest !== request.requestDigest || cost !== request.cost) {
-      const message = `idempotency key '${request.idempotencyKey}' was used in scope '${scope}' for another request`;
-      throw new CloisterError('IDEMPOTENCY_CONFLICT', message, { scope, id });
-    }
-    if (row.state === 'released') {
-      const output = (await book.tx.get('budget.output', id))?.value;
-      if (!output || sha256(output) !== row.outputDigest) {
-        throw new CloisterError('STORE_FAILED', `the stored output of ${id} is not the one that was released`, { id });
+    { keyHash, answerHash, cost }: Wanted,
+  ): Promise<Earlier | undefined> {
+    if (keyHash !== undefined) {
+      const key = await book.tx.get('budget.key', keyHash);
+      if (key) {
+        const { id, epoch } = decode<{ id: string; epoch: number }>(key.value);
+        const held = (await loadOpen(book.tx, epoch, id)) ?? (await loadSettled(book.tx, id));
+        if (!held) throw new CloisterError('STORE_FAILED', `reservation ${id} is gone from the store`, { id });
+        if (held.requestDigest !== request.requestDigest || !sameCost(held.cost, cost)) {
+          const message = `idempotency key '${request.idempotencyKey}' was used in scope '${held.scope}' for another request`;
+          throw new CloisterError('IDEMPOTENCY_CONFLICT', message, { scope: held.scope, id });
+        }
+        if (held.state === 'released') return replay(book.tx, held);
+        if (held.state === 'forfeited') return { kind: 'lost', id };
+        if (await this.#isHeld(book.tx, held)) return { kind: 'pending' };
+        await forfeit(book, held);
+        return { kind: 'lost', id };
       }
-      return Object.freeze({ kind: 'replay', id, scope, cost, output, outputDigest: row.outputDigest });
     }
-    if (row.state === 'forfeited') return { kind: 'lost', id };
-    if (await this.#isHeld(book.tx, row)) return { kind: 'pending' };
-    await forfeitReservation(book, row);
-    return { kind: 'lost', id };
+    if (answerHash === undefined) return undefined;
+    const answer = await book.tx.get('budget.answer', answerHash);
+    const settled = answer && (await loadSettled(book.tx, new TextDecoder().decode(answer.value)));
+    return settled && sameCost(settled.cost, cost) ? replay(book.tx, settled) : undefined;
   }
 
-  async #isHeld(tx: Transaction, row: ReservationRow): Promise<boolean> {
-    if (row.epoch === this.#epoch) return this.#held.has(row.id);
-    const holder = await tx.get('budget.holder', String(row.epoch));
+  async #isHeld(tx: Transaction, held: HeldRow): Promise<boolean> {
+    if (held.epoch === this.#epoch) return this.#held.has(held.id);
+    const holder = await tx.get('budget.holder', String(held.epoch));
     return holder !== undefined && !this.#liveness.isDead(decode<{ holder: string }>(holder.value).holder);
   }
 
+  async #known(tx: Transaction, scope: string): Promise<ScopeRow> {
+    const row = isName(scope, 200) ? await tx.get('budget.scope', scope) : undefined;
+    if (!row) throw this.#unknown(scope);
+    return decode<ScopeRow>(row.value);
+  }
+
   #unknown(scope: unknown): CloisterError {
-    const known = [...this.#scopes].sort();
+    const known = [...this.#budgets.keys()].sort();
     return new CloisterError('UNKNOWN_SCOPE', `no scope ${show(scope)} in the policy; it names ${known.join(', ')}`, {
       known,
     });
   }
 }
 
-/** Takes the next epoch, and writes down who has it. */
-async function openBook(tx: Transaction, liveness: Liveness, clock: Clock): Promise<Book> {
-  const row = await tx.get('budget.epoch', 'last');
-  const epoch = row ? decode<{ epoch: number }>(row.value).epoch + 1 : 1;
-  await tx.put('budget.epoch', 'last', encode({ epoch }), row?.revision ?? 0);
-  await tx.put('budget.holder', String(epoch), encode({ holder: liveness.self }), 0);
-  return { tx, clock, epoch };
-}
-
-async function applyLimit(book: Book, scope: string, limit: MicroEpsilon, raisable: readonly string[]): Promise<void> {
-  const row = await book.tx.get('budget.scope', scope);
-  if (!row) {
-    const terms = { unit: 'subject', adjacency: 'add-remove', measure: 'pure' } as const;
-    const totals = { limit, spent: microEpsilon(0), reserved: microEpsilon(0) };
-    await record(book, scope, { ...terms, ...totals, entries: 0 }, { kind: 'SCOPE', ...terms });
-    return;
-  }
-  const before = decode<ScopeRow>(row.value);
-  if (limit === before.limit) return;
-  const raised = limit > before.limit;
-  if (raised && !raisable.includes(scope)) {
-    const message =
-      `scope '${scope}' has a lifetime limit of ${toEpsilon(before.limit)}, the policy says ${toEpsilon(limit)}: ` +
-      'name the scope in acknowledgeRaised to raise it';
-    throw new CloisterError('POLICY_REFUSED', message, { scope, before: before.limit, limit });
-  }
-  await record(book, scope, { ...before, limit }, { kind: 'LIMIT', before: before.limit, raised });
-}
-
-/** Sets the cost aside if the scope has it, and writes down the answer either way. */
-async function openReservation(
-  book: Book,
-  request: SpendRequest,
-  keyHash: string | undefined,
-): Promise<Reservation | Refusal> {
-  const { scope, cost, requestDigest } = request;
-  const before = await loadScope(book.tx, scope);
-  const remaining = remainingOf(before);
-  if (cost > remaining) {
-    const { seq, totals } = await record(book, scope, before, { kind: 'REFUSE', cost, requestDigest });
-    return Object.freeze({ kind: 'refused', scope, requested: cost, remaining, seq, ...totals });
-  }
-  const id = `${scope}#${before.entries}`; // the place of its RESERVE entry
-  const after = { ...before, reserved: microEpsilon(before.reserved + cost) };
-  const { totals } = await record(book, scope, after, { kind: 'RESERVE', id, cost, requestDigest });
-  const row: ReservationRow = {
-    ...{ id, scope, cost, epoch: book.epoch, state: 'reserved', requestDigest },
-    ...(keyHash !== undefined && { keyHash }),
-  };
-  await book.tx.put('budget.reservation', id, encode({ ...row }), 0);
-  await book.tx.put('budget.open', openKey(row), new Uint8Array(0), 0);
-  if (keyHash !== undefined) await book.tx.put('budget.key', keyHash, encode({ id }), 0);
-  return Object.freeze({ kind: 'reserved', id, scope, cost, totals });
-}
-
-async function chargeReservation(book: Book, id: string): Promise<Charge> {
-  const row = await loadHeld(book, id, 'reserved');
-  const before = await loadScope(book.tx, row.scope);
-  const { scope, cost } = row;
-  const { seq, totals } = await record(book, scope, spendReserved(before, cost), { kind: 'CHARGE', id, cost });
-  await advance(book.tx, row, { state: 'charged' });
-  return Object.freeze({ kind: 'charged', id, scope, cost, seq, totals });
-}
-
-async function voidReservation(book: Book, row: ReservationRow): Promise<void> {
-  const before = await loadScope(book.tx, row.scope);
-  const after = { ...before, reserved: microEpsilon(before.reserved - row.cost) };
-  await record(book, row.scope, after, { kind: 'VOID', id: row.id, cost: row.cost });
-  await settle(book.tx, row, { state: 'void' });
-  if (row.keyHash !== undefined) await book.tx.remove('budget.key', row.keyHash, 1);
-}
-
-async function forfeitReservation(book: Book, row: ReservationRow): Promise<void> {
-  const before = await loadScope(book.tx, row.scope);
-  const was = row.state === 'charged' ? 'charged' : 'reserved';
-  const after = was === 'charged' ? before : spendReserved(before, row.cost);
-  await record(book, row.scope, after, { kind: 'FORFEIT', id: row.id, cost: row.cost, was });
-  await settle(book.tx, row, { state: 'forfeited' });
-}
-
-/** Ends an epoch: what it left open is forfeited, or, if its own ledger says that it closes, given back where uncharged. */
-async function settleHolder(book: Book, epoch: number, why: 'dead' | 'closing'): Promise<void> {
-  const prefix = `${epoch}/`;
-  for (const { key } of await book.tx.list('budget.open', prefix)) {
-    const row = await load(book.tx, key.slice(prefix.length));
-    if (why === 'closing' && row.state === 'reserved') await voidReservation(book, row);
-    else await forfeitReservation(book, row);
-  }
-  const holder = await book.tx.get('budget.holder', String(epoch));
-  if (holder) await book.tx.remove('budget.holder', String(epoch), holder.revision);
-}
-
-/** Writes a scope's row and the entry that explains the change. */
-async function record(
-  book: Book,
-  scope: string,
-  after: ScopeRow,
-  body: EntryBody,
-): Promise<{ seq: number; totals: Totals }> {
-  const { limit, spent, reserved } = after;
+function stepOf({ id, scope, cost }: HeldRow, { row, seq, spentBefore }: Written): Step {
+  const { limit, spent, reserved, terms, head } = row;
+  const { measure } = terms;
   const totals = Object.freeze({ limit, spent, reserved });
-  const entry = { ...body, ...totals, at: book.clock.now(), epoch: book.epoch };
-  const seq = await book.tx.append(streamOf(scope), encode(entry));
-  if (seq !== after.entries) {
-    const message = `scope '${scope}' should have ${after.entries} entries, and has ${seq}: the store was changed from outside`;
-    throw new CloisterError('STORE_FAILED', message, { scope });
+  const recorded = { spentBefore: scalarOf(measure, spentBefore), spentAfter: scalarOf(measure, spent) };
+  return { id, scope, measure, cost, seq, entryDigest: head, totals, ...recorded };
+}
+
+async function replay(tx: Transaction, { id, scope, cost, outputDigest }: HeldRow): Promise<Replay> {
+  const output = (await tx.get('budget.output', id))?.value;
+  if (!output || outputDigest === undefined || sha256(output) !== outputDigest) {
+    throw new CloisterError('STORE_FAILED', `the stored output of ${id} is not the one that was released`, { id });
   }
-  // Each entry writes the row once, so the row's revision is the number of entries.
-  await book.tx.put('budget.scope', scope, encode({ ...after, entries: seq + 1 }), after.entries);
-  return { seq, totals };
-}
-
-function spendReserved(before: ScopeRow, cost: MicroEpsilon): ScopeRow {
-  return { ...before, reserved: microEpsilon(before.reserved - cost), spent: microEpsilon(before.spent + cost) };
-}
-
-async function loadScope(tx: Transaction, scope: string): Promise<ScopeRow> {
-  const row = await tx.get('budget.scope', scope);
-  if (!row) throw new CloisterError('STORE_FAILED', `scope '${scope}' is gone from the store`, { scope });
-  return decode<ScopeRow>(row.value);
-}
-
-async function load(tx: Transaction, id: string): Promise<ReservationRow> {
-  const row = typeof id === 'string' && id !== '' ? await tx.get('budget.reservation', id) : undefined;
-  if (!row) throw new CloisterError('INVALID_ARGUMENT', `no reservation ${show(id)} in this ledger`);
-  return decode<ReservationRow>(row.value);
+  return Object.freeze({ kind: 'replay', id, scope, cost, output, outputDigest });
 }
 
 /** The reservation `id`, if this ledger holds it in one of `states`. */
-async function loadHeld(book: Book, id: string, ...states: State[]): Promise<ReservationRow> {
-  const row = await load(book.tx, id);
-  if (row.state === 'forfeited') throw lost(id);
-  if (row.epoch !== book.epoch || !states.includes(row.state)) {
-    const holder = row.epoch === book.epoch ? 'this ledger' : 'another';
-    const message = `${id} must be ${states.join(' or ')} by this ledger for this step, and is ${row.state} by ${holder}`;
-    throw new CloisterError('INVALID_ARGUMENT', message, { id, state: row.state });
-  }
-  return row;
+async function loadHeld(book: Book, id: unknown, ...states: HeldRow['state'][]): Promise<HeldRow> {
+  if (!isName(id, 1000)) throw new CloisterError('INVALID_ARGUMENT', `no reservation ${show(id)} in this ledger`);
+  const held = await loadOpen(book.tx, book.epoch, id);
+  if (held && states.includes(held.state)) return held;
+  const settled = held ?? (await loadSettled(book.tx, id));
+  if (settled?.state === 'forfeited') throw lost(id);
+  const is = settled ? `is ${settled.state}` : 'is none that is open in this ledger';
+  const message = `${id} must be ${states.join(' or ')} by this ledger for this step, and ${is}`;
+  throw new CloisterError('INVALID_ARGUMENT', message, { id, state: settled?.state });
 }
 
-/** Writes a reservation's next state. It was written once to be reserved, and once more to be charged. */
-async function advance(tx: Transaction, before: ReservationRow, next: Partial<ReservationRow>): Promise<void> {
-  await tx.put('budget.reservation', before.id, encode({ ...before, ...next }), before.state === 'reserved' ? 1 : 2);
+function sameCost(a: Amount, b: Amount): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
-/** Writes a reservation's last state. */
-async function settle(tx: Transaction, before: ReservationRow, last: Partial<ReservationRow>): Promise<void> {
-  await advance(tx, before, last);
-  await tx.remove('budget.open', openKey(before), 1);
+/** What follows from totals. */
+function viewOf(
+  measure: Measure,
+  { limit, spent, reserved }: Totals,
+): Pick<ScopeState, 'remaining' | 'usedShare' | 'shown'> {
+  const used = add(spent, reserved);
+  const remaining = subtract(limit, used); // a lowered limit may lie below what was spent: then 0
+  const words = (amount: Amount): string => formatAmount(measure, amount);
+  const shown = { limit: words(limit), spent: words(spent), reserved: words(reserved), remaining: words(remaining) };
+  return { remaining, usedShare: shareOf(measure, limit, spent, reserved), shown };
+}
+
+function refusalMessage(scope: string, measure: Measure, cost: Amount, { by, limit, remaining }: Shortage): string {
+  const whose = by.kind === 'lifetime' ? `scope '${scope}'` : `${by.kind} '${by.name}' of scope '${scope}'`;
+  const [asked, left, most] = [cost, remaining, limit].map(amount => formatAmount(measure, amount));
+  return `${asked} was asked for, and ${whose} has ${left} left of ${most}`;
 }
 
 function lost(id: string): CloisterError {
@@ -591,56 +669,11 @@ function lost(id: string): CloisterError {
   return new CloisterError('RELEASE_LOST', message, { id });
 }
 
-function checkRequest({ scope, cost, requestDigest, idempotencyKey }: SpendRequest): void {
-  if (microEpsilon(cost) === 0)
-    throw new CloisterError('DP_INVALID_PARAMETER', 'a release costs at least one micro-epsilon, got 0');
-  if (typeof requestDigest !== 'string' || !/^[0-9a-f]{64}$/.test(requestDigest)) {
-    throw new CloisterError('INVALID_ARGUMENT', 'requestDigest is a SHA-256 of 64 lower-case hexadecimal digits', {
-      scope,
-    });
-  }
-  if (idempotencyKey !== undefined && !isName(idempotencyKey, 256)) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `an idempotency key has 1 to 256 characters, got ${show(idempotencyKey)}`,
-      { scope },
-    );
-  }
-}
-
-function isName(value: unknown, most: number): value is string {
-  if (typeof value !== 'string' || value.length < 1 || value.length > most) return false;
-  return value.isWellFormed() && !value.includes('\0');
-}
-
-function show(value: unknown): string {
-  return typeof value === 'string' ? `'${value.slice(0, 200)}'` : typeof value;
-}
-
-function remainingOf({ limit, spent, reserved }: Totals): MicroEpsilon {
-  return microEpsilon(Math.max(0, limit - spent - reserved)); // a lowered limit may lie below what was spent
-}
-
-function streamOf(scope: string): string {
-  return `budget/${scope}`;
-}
-
-function openKey({ epoch, id }: ReservationRow): string {
-  return `${epoch}/${id}`;
-}
-
-function hashKey(scope: string, key: string): string {
-  return sha256(encode([scope, key]));
+function fenced(): CloisterError {
+  const message = 'another process took this one for dead and settled what it held; open the ledger again';
+  return new CloisterError('LOCKED', message);
 }
 
 function sha256(bytes: Uint8Array): string {
-  return toHex(createHash('sha256').update(bytes).digest());
-}
-
-function encode(value: Json): Uint8Array {
-  return encoder.encode(canonicalJson(value));
-}
-
-function decode<T>(bytes: Uint8Array): T {
-  return JSON.parse(decoder.decode(bytes)) as T;
+  return createHash('sha256').update(bytes).digest('hex');
 }

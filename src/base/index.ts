@@ -15,4 +15,5 @@ export {
   errorFromJson,
   isCloisterError,
 } from './errors.ts';
+export { BOUND_FORMS, type Bound, boundProblem, MEASURES, type Measure, MOST_BOUND } from './measures.ts';
 export { osRandom, type RandomSource } from './random.ts';

@@ -14,7 +14,7 @@ import type {
   SandboxedModel,
 } from '../../sandbox/index.ts';
 import { activeLayers } from '../../sandbox/layers.ts';
-import { type Clock, CloisterError, isCloisterError, limitOf, systemClock } from '../base/index.ts';
+import { type Clock, CloisterError, isCloisterError, systemClock } from '../base/index.ts';
 import type {
   PriorityClass,
   Scheduler,
@@ -24,6 +24,7 @@ import type {
   ServeOptionsInput,
 } from '../engine/scheduler/index.ts';
 import type { Store } from '../store/index.ts';
+import { ledgerBudgets } from './budgets.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
 import type { InputValues } from './inputs.ts';
 import {
@@ -171,8 +172,9 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
     await openLedger({
       store,
       clock,
-      budgets: Object.entries(policy.budgets).map(([scope, { epsilon }]) => ({ scope, limit: limitOf(epsilon) })),
+      budgets: await ledgerBudgets(policy),
       acknowledgeRaised: raised.map(([scope]) => scope),
+      auditHead: () => log.head(),
     }),
   );
   await assertLedgerKnows(ledger, log, anchor?.size ?? 0, ledgerFile);
@@ -195,11 +197,11 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
  * the ledger was put back to an earlier copy, and would spend again what was spent.
  */
 async function assertLedgerKnows(ledger: Ledger, log: AuditLog, from: number, ledgerFile: string): Promise<void> {
-  const spent = new Map((await ledger.scopes()).map(state => [state.scope, state.spent as number]));
+  const spent = new Map((await ledger.scopes()).map(state => [state.scope, state.spentScalar]));
   for await (const { seq, budget } of log.records({ from, action: 'charge' })) {
     if (!budget || (spent.get(budget.scope) ?? -1) >= budget.after) continue;
     const message =
-      `record ${seq} of the audit log says that ${budget.after} micro-epsilon of ${budget.scope} were spent, the ledger ${ledgerFile} ` +
+      `record ${seq} of the audit log says that ${budget.after} units of ${budget.scope} were spent, the ledger ${ledgerFile} ` +
       'knows of less: it was put back to an earlier copy. Restore the newest one, or start a new directory';
     throw new CloisterError('STORE_FAILED', message, { index: seq, scope: budget.scope });
   }

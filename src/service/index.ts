@@ -46,6 +46,17 @@ export {
   testKernels,
 } from './backends.ts';
 export {
+  type BudgetReport,
+  type BurnPoint,
+  type PlanAnswer,
+  type PlanQuestion,
+  planBudget,
+  readBudgets,
+  readHistory,
+  reportBudget,
+  setBudgetLimit,
+} from './budget-report.ts';
+export {
   type Caller,
   Cloister,
   type CloisterOptions,
@@ -72,8 +83,6 @@ export {
   proveAudit,
   type ReceiptFileVerdict,
   readAudit,
-  readBudgets,
-  readHistory,
   type TailOptions,
   tailAudit,
   verifyAudit,

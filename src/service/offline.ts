@@ -1,10 +1,9 @@
 /**
- * Looking at a cloister's directory without opening the service: budgets, history, the audit log, a model file.
+ * Looking at a cloister's directory without opening the service: the audit log, a model file.
  * @module
  */
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
 import type {
   AuditRecord,
   ExportFormat,
@@ -20,44 +19,6 @@ import { CloisterError, systemClock } from '../base/index.ts';
 import type { Store } from '../store/index.ts';
 import { paths, readAnchor } from './directory.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
-
-/**
- * Returns every scope of the ledger in `dir`, as it stands. May run beside the service.
- *
- * @throws {CloisterError} `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
- * @example
- * ```ts
- * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
- * await using cloister = await openCloister({ dir: './cloister-data', policy });
- * const [scope] = await readBudgets('./cloister-data');
- * scope?.remaining; // 2000000
- * ```
- */
-export async function readBudgets(dir: string): Promise<readonly ScopeState[]> {
-  const { openLedger } = await import('../../privacy/budget/index.ts');
-  await using store = await openExisting(dir);
-  await using ledger = await openLedger({ store: store.store, clock: systemClock, budgets: [] });
-  return await ledger.scopes();
-}
-
-/**
- * Returns the history of one scope, oldest entry first. May run beside the service.
- *
- * @throws {CloisterError} `UNKNOWN_SCOPE`; `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
- * @example
- * ```ts
- * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
- * await using cloister = await openCloister({ dir: './cloister-data', policy });
- * const history = await readHistory('./cloister-data', 'clinic-a/2026-q4');
- * history.length; // 1: the scope was opened
- * ```
- */
-export async function readHistory(dir: string, scope: string): Promise<readonly LedgerEntry[]> {
-  const { openLedger } = await import('../../privacy/budget/index.ts');
-  await using store = await openExisting(dir);
-  await using ledger = await openLedger({ store: store.store, clock: systemClock, budgets: [] });
-  return await ledger.history(scope);
-}
 
 /**
  * Verifies the audit log in `dir` from its files alone: every record, the tree, the checkpoint. If a ledger lies beside it, the

@@ -11,7 +11,7 @@
  * @module
  */
 import type { Charge, Ledger, Refusal, Replay } from '../../privacy/budget/index.ts';
-import type { LaplaceMechanism, Noised, Prediction, Private, Statistic } from '../../privacy/dp/index.ts';
+import type { AdditiveMechanism, Noised, Prediction, Private, Rho, Statistic } from '../../privacy/dp/index.ts';
 import type { AuditEvent, AuditLog, Receipt } from '../../sandbox/audit/index.ts';
 import type { PluginKind, ProfileRunOptions, SandboxedModel } from '../../sandbox/index.ts';
 import {
@@ -55,8 +55,20 @@ export interface Origin {
 export interface ReleaseRequest {
   readonly records: Iterable<ReleaseRecord> | AsyncIterable<ReleaseRecord>;
   readonly statistic: Statistic;
-  readonly epsilon: number;
+  /** Pure differential-privacy loss: Laplace noise. This or `rho`. */
+  readonly epsilon?: number;
+  /** zCDP loss: Gaussian noise. For scopes that count in `zcdp`, `rdp` or, with `delta`, `approx`. */
+  readonly rho?: number;
+  /** In an `approx` scope: the delta at which `rho` is charged. */
+  readonly delta?: number;
   readonly scope: string;
+  /** The blocks of data that `records` come from, where the scope has limits by block. */
+  readonly blocks?: readonly string[];
+  /**
+   * Names these data, as they are now: a version, a digest. An answer to the same request on them that was released before is given
+   * again, free.
+   */
+  readonly dataset?: string;
   readonly idempotencyKey?: string;
   readonly signal?: AbortSignal;
 }
@@ -106,7 +118,10 @@ interface Stage<Name extends string> {
 type Work =
   | { readonly kind: 'run'; readonly inputs: NamedTensors; readonly request: RunRequest }
   | { readonly kind: 'profile'; readonly inputs: NamedTensors; readonly options: ProfileRunOptions }
-  | { readonly kind: 'release'; readonly request: ReleaseRequest; readonly cost: MicroEpsilon };
+  | { readonly kind: 'release'; readonly request: ReleaseRequest; readonly loss: Loss };
+
+/** How much a release may tell, and so which noise it gets. */
+type Loss = { readonly epsilon: MicroEpsilon } | { readonly rho: Rho };
 
 /** The request has the right form. For a run, its inputs are tensors of the model's types. */
 export interface Decoded extends Stage<'Decoded'> {
@@ -118,7 +133,7 @@ export interface Decoded extends Stage<'Decoded'> {
 export interface Planned extends Stage<'Planned'> {
   readonly decoded: Decoded;
   /** For a release: what makes it the same request, and what adds its noise. */
-  readonly rule: { readonly requestDigest: string; readonly mechanism: LaplaceMechanism } | undefined;
+  readonly rule: { readonly requestDigest: string; readonly mechanism: AdditiveMechanism } | undefined;
 }
 
 /** What it costs is durably charged (or nothing is). From here on, private bytes may be read. */
@@ -148,7 +163,13 @@ export interface Released extends Stage<'Released'> {
         readonly salt: Buffer;
       }
     | { readonly kind: 'profile'; readonly profile: Profile; readonly salt: Buffer }
-    | { readonly kind: 'released'; readonly scope: string; readonly bytes: Uint8Array; readonly replayed: boolean };
+    | {
+        readonly kind: 'released';
+        readonly scope: string;
+        readonly mechanism: string;
+        readonly bytes: Uint8Array;
+        readonly replayed: boolean;
+      };
 }
 
 /** The log has it, durably. The only thing that {@link reply} takes. */
@@ -232,8 +253,8 @@ export function decodeProfile(
  */
 export function decodeRelease(given: ReleaseRequest, origin: Origin): Decoded {
   const request = Object.freeze({ ...given });
-  const cost = spendOf(request.epsilon);
   const { records, statistic } = request;
+  const loss = lossOf(request);
   const iterable =
     typeof records === 'object' && records !== null && (Symbol.asyncIterator in records || Symbol.iterator in records);
   if (!iterable)
@@ -245,7 +266,7 @@ export function decodeRelease(given: ReleaseRequest, origin: Origin): Decoded {
     const message = `statistic: expected one made by histogram or count, got ${statistic === null ? 'null' : typeof statistic}`;
     throw new CloisterError('INVALID_ARGUMENT', message);
   }
-  return { origin, work: { kind: 'release', request, cost } } as Decoded;
+  return { origin, work: { kind: 'release', request, loss } } as Decoded;
 }
 
 /**
@@ -267,7 +288,7 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
     }
     return { decoded, rule: undefined } as unknown as Planned;
   }
-  const { request, cost } = work;
+  const { request, loss } = work;
   if (!Object.hasOwn(context.policy.budgets, request.scope)) {
     const scopes = Object.keys(context.policy.budgets);
     const message = `expected a scope of the policy (${scopes.join(', ') || 'it has none'}), got ${JSON.stringify(String(request.scope).slice(0, 200))}`;
@@ -281,20 +302,16 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
   }
   const { statistic } = request;
   checkOutputs(context.model, statistic);
-  const { laplaceMechanism } = await import('../../privacy/dp/index.ts');
-  const mechanism = laplaceMechanism({
-    sensitivity: statistic.sensitivity,
-    cells: statistic.cells,
-    grid: statistic.grid,
-    cost,
-  });
+  const mechanism = await mechanismOf(statistic, loss);
   await probe(context.model);
   if (request.signal?.aborted) throw new CloisterError('ABORTED', 'the release was cancelled; nothing was charged');
   const canonical = canonicalJson({
     model: context.modelDigest,
     statistic: statistic.schema,
     scope: request.scope,
-    cost,
+    ...('epsilon' in loss ? { cost: loss.epsilon } : { rho: loss.rho }),
+    ...(request.blocks && { blocks: [...new Set(request.blocks)].sort() }),
+    ...(request.dataset !== undefined && { dataset: request.dataset }),
     ...(Object.keys(context.model.dims ?? {}).length > 0 && { dims: { ...context.model.dims } }),
   });
   const requestDigest = startSha256().update(canonical).digest('hex');
@@ -309,13 +326,18 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
   const { origin, work } = planned.decoded;
   const { rule } = planned;
   if (work.kind !== 'release' || !rule) return { planned, hold: undefined } as unknown as Reserved;
-  const { request, cost } = work;
+  const { request } = work;
+  const budget = context.policy.budgets[request.scope];
   const hold = await context.ledger.spend(
     {
       scope: request.scope,
-      cost,
+      event: rule.mechanism.event,
       requestDigest: rule.requestDigest,
-      ...(request.idempotencyKey === undefined ? {} : { idempotencyKey: request.idempotencyKey }),
+      sameAnswer: request.dataset !== undefined,
+      ...(request.delta !== undefined && { delta: request.delta }),
+      ...(request.blocks && { blocks: request.blocks }),
+      ...(budget?.perTenant && { tenant: origin.actor }),
+      ...(request.idempotencyKey !== undefined && { idempotencyKey: request.idempotencyKey }),
     },
     {
       within: async tx => {
@@ -331,7 +353,8 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
       action: 'refuse',
       object: { kind: 'scope', id: hold.scope },
       decision: { outcome: 'refuse', reason: 'SCOPE_EXHAUSTED' },
-      budget: { scope: hold.scope, before: hold.spent, after: hold.spent },
+      budget: { scope: hold.scope, before: hold.spentAfter, after: hold.spentAfter },
+      commitments: { ledger: `sha256:${hold.entryDigest}` },
     });
     return { receipt, outcome: { kind: 'refused', refusal: hold } } as unknown as Recorded;
   }
@@ -343,7 +366,8 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
         action: 'charge',
         object: { kind: 'scope', id: hold.scope },
         decision: { outcome: 'allow' },
-        budget: { scope: hold.scope, before: hold.totals.spent - hold.cost, after: hold.totals.spent },
+        budget: { scope: hold.scope, before: hold.spentBefore, after: hold.spentAfter },
+        commitments: { ledger: `sha256:${hold.entryDigest}` },
       });
     } catch (error) {
       await abandon(context, reserved).catch(() => undefined);
@@ -383,12 +407,13 @@ export async function compute(context: PipelineContext, reserved: Reserved): Pro
     if (request.signal?.aborted)
       throw new CloisterError('ABORTED', 'the release was cancelled; its charge stays spent');
   };
+  const admits = admission(context, reserved.hold as Charge);
   const going = AbortSignal.any([context.closed, ...(request.signal ? [request.signal] : [])]);
   for await (const entry of request.records) {
     assertGoing();
     const { subject, prediction } = await predict(context.model, entry, going);
     assertGoing(); // a model that was closed under a record has not failed on it
-    statistic.accumulate(tally, subject as string, prediction);
+    if (await admits(subject)) statistic.accumulate(tally, subject as string, prediction);
   }
   assertGoing();
   return { reserved, raw: { kind: 'answer', answer: statistic.finish(tally) } } as unknown as Computed;
@@ -414,13 +439,18 @@ export async function release(context: PipelineContext, computed: Computed): Pro
   if (raw.kind === 'profile') return { origin, outcome: { ...raw, salt: newSalt() } } as unknown as Released;
   if (raw.kind === 'replay') {
     const { scope, output } = raw.replay;
-    return { origin, outcome: { kind: 'released', scope, bytes: output, replayed: true } } as unknown as Released;
+    const mechanism = planned.rule!.mechanism.event.kind;
+    const outcome = { kind: 'released', scope, mechanism, bytes: output, replayed: true } as const;
+    return { origin, outcome } as unknown as Released;
   }
   const charge = hold as Charge;
-  const noised = planned.rule!.mechanism.release(raw.answer);
+  const { mechanism } = planned.rule!;
+  const noised = mechanism.release(raw.answer);
   const bytes = encodeUtf8(canonicalJson(noised as unknown as Json));
   await context.ledger.release(charge, bytes, { within: context.anchor });
-  return { origin, outcome: { kind: 'released', scope: charge.scope, bytes, replayed: false } } as unknown as Released;
+  const { scope } = charge;
+  const outcome = { kind: 'released', scope, mechanism: mechanism.event.kind, bytes, replayed: false } as const;
+  return { origin, outcome } as unknown as Released;
 }
 
 /** Stage 6: the leaf is durable, and the receipt exists. */
@@ -449,7 +479,7 @@ function entryOf(
         action: 'release',
         object: { kind: 'scope', id: outcome.scope },
         output,
-        mechanism: 'discrete-laplace',
+        mechanism: outcome.mechanism,
       };
     }
     default:
@@ -515,6 +545,50 @@ function checkOutputs(model: SandboxedModel, statistic: Statistic): void {
   if (classes % fixed === 0 && (classes === fixed || shape.some(dim => typeof dim === 'string'))) return;
   const message = `the statistic is over ${classes} ${'classes' in statistic.schema ? 'classes' : 'elements'}, and the model's output ${names[0]} is [${shape.join(',')}]`;
   throw new CloisterError('SHAPE_MISMATCH', message, { classes, shape });
+}
+
+/**
+ * How much a release is asked to tell.
+ *
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` unless it is an epsilon or a rho in range.
+ */
+function lossOf({ epsilon, rho }: ReleaseRequest): Loss {
+  if ((epsilon === undefined) === (rho === undefined)) {
+    const came = epsilon === undefined ? 'neither' : 'both';
+    throw new CloisterError('DP_INVALID_PARAMETER', `a release is asked for with epsilon or with rho, got ${came}`);
+  }
+  if (rho === undefined) return { epsilon: spendOf(epsilon as number) };
+  if (typeof rho !== 'number' || !(rho >= 2 ** -60 && rho <= 1e6)) {
+    const came = typeof rho === 'number' ? String(rho) : typeof rho;
+    throw new CloisterError('DP_INVALID_PARAMETER', `rho is a number from 2^-60 to 1e6, got ${came}`);
+  }
+  return { rho: rho as Rho };
+}
+
+/** What adds the noise: Laplace for an epsilon, Gaussian for a rho. */
+async function mechanismOf(statistic: Statistic, loss: Loss): Promise<AdditiveMechanism> {
+  const { gaussianMechanism, laplaceMechanism } = await import('../../privacy/dp/index.ts');
+  const { sensitivity, squaredL2Sensitivity, cells, grid } = statistic;
+  return 'epsilon' in loss
+    ? laplaceMechanism({ sensitivity, cells, grid, cost: loss.epsilon })
+    : gaussianMechanism({ squaredL2Sensitivity, cells, grid, rho: loss.rho });
+}
+
+/**
+ * Whether a subject still has budget of its own, where the policy gives each some. Each subject is debited once for a charge. Those
+ * who have nothing left contribute nothing, and nobody is told.
+ */
+function admission({ policy, ledger }: PipelineContext, charge: Charge): (subject: unknown) => Promise<boolean> {
+  if (policy.budgets[charge.scope]?.perSubject === undefined) return async () => true;
+  const asked = new Map<string, boolean>();
+  return async subject => {
+    if (typeof subject !== 'string') return true; // no statistic counts it
+    const known = asked.get(subject);
+    if (known !== undefined) return known;
+    const [admitted = false] = await ledger.admit(charge, [subject]);
+    asked.set(subject, admitted);
+    return admitted;
+  };
 }
 
 /**

@@ -5,7 +5,15 @@
 import { LAYERS, type LayerName } from '../../sandbox/layers.ts';
 import { type Limits, type LimitsInput, limitsSchema } from '../../sandbox/limits.ts';
 import { type PluginPolicy, type PluginPolicyInput, pluginPolicySchema } from '../../sandbox/plugins/policy.ts';
-import { CloisterError, canonicalJson, type Json, limitOf } from '../base/index.ts';
+import {
+  type Bound,
+  boundProblem,
+  CloisterError,
+  canonicalJson,
+  type Json,
+  MEASURES,
+  type Measure,
+} from '../base/index.ts';
 import * as z from '../base/zod.ts';
 
 /** Names of scopes: path-like, printable, at most 200 characters. */
@@ -16,21 +24,87 @@ const scopeName = z
     'a scope name starts with a letter or digit and holds only A-Z a-z 0-9 . _ / : @ -',
   );
 
-/** What the ledger takes as a limit. */
-const limitSchema = z.number().superRefine((epsilon, context) => {
-  try {
-    limitOf(epsilon);
-  } catch (error) {
-    context.addIssue({ code: 'custom', message: (error as Error).message });
-  }
-});
+/** A limit of a scope that differs by block, tenant, subject or period. */
+const boundShape = {
+  epsilon: z.number().optional(),
+  delta: z.number().optional(),
+  rho: z.number().optional(),
+  mu: z.number().optional(),
+};
 
-/** The budget of one scope. */
-export interface BudgetPolicy {
-  /** Lifetime limit of the scope in epsilon, pure differential privacy. Rounded down to whole micro-epsilons. */
-  readonly epsilon: number;
-  /** The limit was raised on purpose: without this, a policy that raises the limit of an existing scope is refused. */
+const budgetSchema = z
+  .strictObject({
+    measure: z.enum(MEASURES).default('pure'),
+    adjacency: z.enum(['add-remove', 'replace-one', 'replace-special']).default('add-remove'),
+    ...boundShape,
+    perBlock: z.strictObject(boundShape).optional(),
+    disjointBlocks: z.boolean().default(false),
+    perTenant: z.strictObject(boundShape).optional(),
+    perSubject: z.strictObject(boundShape).optional(),
+    perPeriod: z
+      .strictObject({
+        ...boundShape,
+        days: z.number().int().min(1).max(36_525),
+        acknowledgeLifetimeGrowth: z.literal(true),
+        clockKnownUntil: z
+          .string()
+          .regex(/^\d{4}-\d{2}-\d{2}$/, 'a date is written as 2027-01-31')
+          .optional(),
+      })
+      .optional(),
+    acknowledgeRaise: z.boolean().default(false),
+  })
+  .superRefine((budget, context) => {
+    for (const [key, bound] of Object.entries(limitsOf(budget))) {
+      const message = boundProblem(budget.measure, bound);
+      if (message !== undefined) context.addIssue({ code: 'custom', message, path: pathOf(key, message, bound) });
+    }
+  });
+
+/** The budget of one scope. Its own epsilon, delta, rho or mu are the limit for its whole life. */
+export interface BudgetPolicy extends Bound {
+  /** What is counted: epsilon (`pure`), epsilon and delta (`approx`), rho (`zcdp`), a Rényi curve (`rdp`), mu (`gdp`). Default `pure`. */
+  readonly measure: Measure;
+  /** When two data sets are neighbours. Statistics of predictions hold for `add-remove`. Default `add-remove`. */
+  readonly adjacency: 'add-remove' | 'replace-one' | 'replace-special';
+  /** Limit for each block of data that a release names. */
+  readonly perBlock?: Bound | undefined;
+  /** No subject is in two blocks, so the lifetime's limit holds for each block. Default false. */
+  readonly disjointBlocks: boolean;
+  /** Limit for each actor. */
+  readonly perTenant?: Bound | undefined;
+  /** Limit for each subject; one that has nothing left is silently left out. */
+  readonly perSubject?: Bound | undefined;
+  /** Limit for each period of `days`: the data are the same, so the loss grows with each period, up to the lifetime's limit. */
+  readonly perPeriod?: PeriodPolicy | undefined;
+  /** The limits were raised on purpose: without this, a policy that raises a limit of an existing scope is refused. */
   readonly acknowledgeRaise: boolean;
+}
+
+/** A limit that starts anew with each period. */
+export interface PeriodPolicy extends Bound {
+  readonly days: number;
+  readonly acknowledgeLifetimeGrowth: true;
+  /** A date, such as `2027-01-31`, up to which a clock that jumped over more than one period is right. */
+  readonly clockKnownUntil?: string | undefined;
+}
+
+/** Every limit of a budget, by what it is for. */
+export function limitsOf(budget: Bound & Partial<Pick<BudgetPolicy, LimitName>>): Readonly<Record<string, Bound>> {
+  const { epsilon, delta, rho, mu } = budget;
+  const named = (['perBlock', 'perTenant', 'perSubject', 'perPeriod'] as const).flatMap(name => {
+    const bound = budget[name];
+    return bound ? [[name, { epsilon: bound.epsilon, delta: bound.delta, rho: bound.rho, mu: bound.mu }] as const] : [];
+  });
+  return { lifetime: { epsilon, delta, rho, mu }, ...Object.fromEntries(named) };
+}
+
+type LimitName = 'perBlock' | 'perTenant' | 'perSubject' | 'perPeriod';
+
+/** Where in a budget a problem with one of its limits is. */
+function pathOf(limit: string, message: string, bound: Bound): string[] {
+  const field = Object.keys(bound).find(name => message.startsWith(`${name} is`));
+  return [...(limit === 'lifetime' ? [] : [limit]), ...(field ? [field] : [])];
 }
 
 /** What requests may do, after defaults were filled in. */
@@ -52,15 +126,16 @@ export interface Policy {
   readonly plugins: PluginPolicy;
 }
 
-/** A policy as a person writes it: every key but a budget's epsilon may be left out. */
+/** A budget as a person writes it: every key but the numbers of its limit may be left out. */
+export type BudgetInput = { readonly [K in keyof BudgetPolicy]?: BudgetPolicy[K] | undefined };
+
+/** A policy as a person writes it: every key may be left out. */
 export interface PolicyInput {
   readonly isolation?: Policy['isolation'] | undefined;
   readonly require?: Policy['require'] | undefined;
   readonly limits?: LimitsInput | undefined;
   readonly rawOutputs?: Policy['rawOutputs'] | undefined;
-  readonly budgets?:
-    | Readonly<Record<string, { readonly epsilon: number; readonly acknowledgeRaise?: boolean | undefined }>>
-    | undefined;
+  readonly budgets?: Readonly<Record<string, BudgetInput>> | undefined;
   readonly plugins?: PluginPolicyInput | undefined;
 }
 
@@ -70,9 +145,7 @@ export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
   require: z.array(z.enum(LAYERS)).default([]),
   limits: limitsSchema.prefault({}),
   rawOutputs: z.enum(['allow', 'refuse']).default('refuse'),
-  budgets: z
-    .record(scopeName, z.strictObject({ epsilon: limitSchema, acknowledgeRaise: z.boolean().default(false) }))
-    .default({}),
+  budgets: z.record(scopeName, budgetSchema).default({}),
   plugins: pluginPolicySchema.prefault({}),
 });
 

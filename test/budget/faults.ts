@@ -3,7 +3,13 @@
  * @module
  */
 import type { Liveness } from '../../privacy/budget/index.ts';
+import type { DpEvent } from '../../privacy/dp/index.ts';
 import type { Store, Transaction } from '../../src/store/index.ts';
+
+/** An event that costs `micro` micro-epsilon in a pure scope, exactly. */
+export function costing(micro: number): DpEvent {
+  return { kind: 'discrete-laplace', sensitivity: 1, scale: { numerator: '1000000', denominator: String(micro) } };
+}
 
 /** What the medium does at a fault. */
 export class Fault extends Error {}

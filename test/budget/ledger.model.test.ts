@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { type Charge, type Ledger, openLedger, type Reservation, totalsOf } from '../../privacy/budget/index.ts';
 import { encodeUtf8, microEpsilon } from '../../src/base/index.ts';
 import { memoryStore, type Store } from '../../src/store/index.ts';
-import { Fault, FaultyStore, Holders } from './faults.ts';
+import { costing, Fault, FaultyStore, Holders } from './faults.ts';
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 const SCOPES = ['a', 'b'];
@@ -66,8 +66,9 @@ async function agree(model: Model, real: Real): Promise<void> {
         spent: entry.spent,
         reserved: entry.reserved,
       });
-      expect(Math.min(entry.spent, entry.reserved)).toBeGreaterThanOrEqual(0);
-      if (entry.kind === 'RESERVE') expect(entry.spent + entry.reserved).toBeLessThanOrEqual(entry.limit);
+      expect(Math.min(Number(entry.spent), Number(entry.reserved))).toBeGreaterThanOrEqual(0);
+      if (entry.kind === 'RESERVE')
+        expect(Number(entry.spent) + Number(entry.reserved)).toBeLessThanOrEqual(Number(entry.limit));
     });
   }
 }
@@ -90,7 +91,7 @@ class Begin implements Step {
     const { scope, cost, key, how } = this;
     const request = {
       scope,
-      cost: microEpsilon(cost),
+      event: costing(cost),
       requestDigest: digest(key),
       ...(key && { idempotencyKey: key }),
     };
@@ -237,7 +238,7 @@ describe('ledger under faults', () => {
     const ledger = await openOn(store, holders);
     const request = (key: string, cost: number) => ({
       scope: 's',
-      cost: microEpsilon(cost),
+      event: costing(cost),
       requestDigest: digest(key),
       idempotencyKey: key,
     });
@@ -286,8 +287,8 @@ describe('ledger under faults', () => {
       expect(spent).toBeGreaterThanOrEqual(witness.read);
       expect(spent).toBeLessThanOrEqual(LIMIT);
       for (const [key, output] of witness.left) {
-        const cost = microEpsilon(key === 'six' ? 25 : 30);
-        const replay = await ledger.spend({ scope: 's', cost, requestDigest: digest(key), idempotencyKey: key });
+        const event = costing(key === 'six' ? 25 : 30);
+        const replay = await ledger.spend({ scope: 's', event, requestDigest: digest(key), idempotencyKey: key });
         expect(replay).toMatchObject({ kind: 'replay', output: encodeUtf8(output) });
       }
       // A second life spends on: still never over the limit.
@@ -303,7 +304,7 @@ describe('ledger under faults', () => {
     for (const how of ['reserve', 'spend'] as const) {
       const faulty = new FaultyStore(memoryStore());
       const ledger = await openOn(faulty, new Holders());
-      const request = { scope: 's', cost: microEpsilon(10), requestDigest: digest('q'), idempotencyKey: 'key' };
+      const request = { scope: 's', event: costing(10), requestDigest: digest('q'), idempotencyKey: 'key' };
       const before = faulty.reached;
       await ledger[how]({ ...request, idempotencyKey: 'trial' });
       const points = faulty.reached - before;
@@ -312,7 +313,7 @@ describe('ledger under faults', () => {
       faulty.failAt = Number.POSITIVE_INFINITY;
       await expect(ledger[how](request)).rejects.toMatchObject({ code: 'RELEASE_LOST' });
       const [scope] = await ledger.scopes();
-      expect(scope!.spent + scope!.reserved).toBe(20);
+      expect(Number(scope!.spent) + Number(scope!.reserved)).toBe(20);
     }
   });
 });

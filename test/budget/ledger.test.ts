@@ -4,16 +4,18 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import {
   type Charge,
+  digestOfEntry,
   type Ledger,
   type LedgerOptions,
   openLedger,
   type Reservation,
   type SpendRequest,
   totalsOf,
+  verifyHistory,
 } from '../../privacy/budget/index.ts';
 import { encodeUtf8, limitOf, type MicroEpsilon, microEpsilon, spendOf } from '../../src/base/index.ts';
 import { memoryStore, type Store } from '../../src/store/index.ts';
-import { Holders } from './faults.ts';
+import { costing, Holders } from './faults.ts';
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 
@@ -36,7 +38,7 @@ describe('ledger', () => {
     });
   const request = (epsilon: number, name = 'q', key?: string): SpendRequest => ({
     scope: 'clinic-a',
-    cost: spendOf(epsilon),
+    event: costing(spendOf(epsilon)),
     requestDigest: digest(name),
     ...(key !== undefined && { idempotencyKey: key }),
   });
@@ -77,9 +79,16 @@ describe('ledger', () => {
       spent: 500_000,
       reserved: 0,
       remaining: 1_500_000,
+      limits: { lifetime: 2_000_000 },
+      usedShare: 0.25,
+      shown: { limit: 'epsilon 2', spent: 'epsilon 0.5', reserved: 'epsilon 0', remaining: 'epsilon 1.5' },
+      spentScalar: 500_000,
+      entries: 4,
+      head: settlement.entryDigest,
       active: true,
     });
     const history = await ledger.history('clinic-a');
+    expect(verifyHistory(history)).toEqual({ ok: true, head: settlement.entryDigest });
     expect(history.map(entry => [entry.seq, entry.kind])).toEqual([
       [0, 'SCOPE'],
       [1, 'RESERVE'],
@@ -105,7 +114,12 @@ describe('ledger', () => {
       spent: 500_000,
       reserved: 300_000,
       remaining: 200_000,
-      seq: 4,
+      measure: 'pure',
+      by: { kind: 'lifetime', name: '' },
+      message: "epsilon 0.200001 was asked for, and scope 'clinic-a' has epsilon 0.2 left of epsilon 1",
+      spentAfter: 500_000,
+      seq: 3,
+      entryDigest: digestOfEntry((await ledger.history('clinic-a'))[3]!),
     });
     expect((await ledger.history('clinic-a')).at(-1)).toMatchObject({ kind: 'REFUSE', cost: 200_001 });
     expect(await ledger.spend(request(0.2))).toMatchObject({ kind: 'charged' });
@@ -117,9 +131,11 @@ describe('ledger', () => {
     const ledger = await open();
     const before = await ledger.history('clinic-a');
     const bad = [Number.NaN, Number.POSITIVE_INFINITY, -1, 0, -0, 0.5, 2 ** 53, '1', 1n, null, undefined];
-    for (const cost of bad as MicroEpsilon[]) {
+    for (const epsilon of bad as number[]) {
+      if (epsilon === 0.5) continue;
+      const event = { kind: 'pure', epsilon, neighboring: 'add-remove' } as const;
       for (const step of ['reserve', 'spend'] as const) {
-        await expect(ledger[step]({ ...request(1), cost })).rejects.toMatchObject({ code: 'DP_INVALID_PARAMETER' });
+        await expect(ledger[step]({ ...request(1), event })).rejects.toMatchObject({ code: 'DP_INVALID_PARAMETER' });
       }
     }
     for (const epsilon of [
@@ -172,7 +188,7 @@ describe('ledger', () => {
     const reservation = await reserve(ledger, 0.1);
     await expect(other.charge(reservation)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     await expect(other.void(reservation)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
-    const premature = { ...reservation, kind: 'charged', seq: 0 } as const;
+    const premature = { ...reservation, kind: 'charged', seq: 0, steps: 1 } as const;
     await expect(ledger.release(premature, encodeUtf8('x'))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     const charge = await ledger.charge(reservation);
     await expect(ledger.charge(reservation)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
@@ -326,7 +342,11 @@ describe('ledger', () => {
     await spend(await open(1), 0.6);
     const lower = await open(0.5);
     expect(await state(lower)).toMatchObject({ limit: 500_000, spent: 600_000, remaining: 0 });
-    expect((await lower.history('clinic-a')).at(-1)).toMatchObject({ kind: 'LIMIT', before: 1_000_000, raised: false });
+    expect((await lower.history('clinic-a')).at(-1)).toMatchObject({
+      kind: 'LIMIT',
+      before: { lifetime: 1_000_000 },
+      raised: false,
+    });
     expect(await lower.reserve(request(0.000001))).toMatchObject({ kind: 'refused', remaining: 0 });
   });
 
@@ -346,7 +366,11 @@ describe('ledger', () => {
     expect(await first.scopes()).toHaveLength(1);
     const raised = await open(2, { acknowledgeRaised: ['clinic-a'] });
     expect(await state(raised)).toMatchObject({ limit: 2_000_000 });
-    expect((await raised.history('clinic-a')).at(-1)).toMatchObject({ kind: 'LIMIT', before: 1_000_000, raised: true });
+    expect((await raised.history('clinic-a')).at(-1)).toMatchObject({
+      kind: 'LIMIT',
+      before: { lifetime: 1_000_000 },
+      raised: true,
+    });
   });
 
   it('keeps a scope that the policy no longer names, and spends nothing in it', async () => {
@@ -357,7 +381,7 @@ describe('ledger', () => {
       { scope: 'other', spent: 0, active: true },
     ]);
     await expect(ledger.reserve(request(0.1))).rejects.toMatchObject({ code: 'UNKNOWN_SCOPE' });
-    expect(await ledger.history('clinic-a')).toHaveLength(3);
+    expect(await ledger.history('clinic-a')).toHaveLength(2);
   });
 
   it('writes what the caller adds in the same transaction, or nothing at all', async () => {

@@ -7,8 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { openLedger, processLiveness, totalsOf } from '../../privacy/budget/index.ts';
-import { encodeUtf8, limitOf, microEpsilon, systemClock } from '../../src/base/index.ts';
+import { encodeUtf8, limitOf, systemClock } from '../../src/base/index.ts';
 import { openSqliteStore } from '../../src/store/index.ts';
+import { costing } from './faults.ts';
 
 const worker = new URL('worker.ts', import.meta.url).pathname;
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
@@ -84,7 +85,7 @@ describe('ledger in several processes', () => {
       // At most what was under way at each kill is spent beyond what was seen.
       expect(spent).toBeLessThanOrEqual(cost * (charged + cycle + 1));
       for (const [name, output] of [...left].slice(-20)) {
-        const request = { scope: 's', cost: microEpsilon(cost), requestDigest: digest(name), idempotencyKey: name };
+        const request = { scope: 's', event: costing(cost), requestDigest: digest(name), idempotencyKey: name };
         expect(await ledger.spend(request)).toMatchObject({ kind: 'replay', output: encodeUtf8(output) });
       }
     }

@@ -8,11 +8,12 @@ import { createHash } from 'node:crypto';
 import { writeSync } from 'node:fs';
 
 import { openLedger } from '../../privacy/budget/index.ts';
-import { encodeUtf8, limitOf, microEpsilon, systemClock } from '../../src/base/index.ts';
+import { encodeUtf8, limitOf, systemClock } from '../../src/base/index.ts';
 import { openSqliteStore } from '../../src/store/index.ts';
+import { costing } from './faults.ts';
 
 const [, , path = '', mode = '', costText = '', epsilon = '1'] = process.argv;
-const cost = microEpsilon(Number(costText));
+const event = costing(Number(costText));
 const store = await openSqliteStore({ path, lockWaitMs: 60_000 });
 const ledger = await openLedger({
   store,
@@ -25,7 +26,7 @@ say('ready');
 if (mode === 'race') {
   let granted = 0;
   for (let i = 0; ; i++) {
-    const outcome = await ledger.spend({ scope: 's', cost, requestDigest: digest(`${process.pid} ${i}`) });
+    const outcome = await ledger.spend({ scope: 's', event, requestDigest: digest(`${process.pid} ${i}`) });
     if (outcome.kind === 'refused') break;
     granted++;
   }
@@ -35,7 +36,7 @@ if (mode === 'race') {
 } else {
   for (let i = 0; ; i++) {
     const name = `${process.pid}-${i}`;
-    const request = { scope: 's', cost, requestDigest: digest(name), idempotencyKey: name };
+    const request = { scope: 's', event, requestDigest: digest(name), idempotencyKey: name };
     const held = await ledger.reserve(request);
     if (held.kind !== 'reserved') throw new Error(`unexpected ${held.kind}`);
     if (i % 7 === 6) {

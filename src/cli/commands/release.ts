@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import { histogram, openCloister } from '../../service/index.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { dimOption, dirOption, jsonOption, parseNumber, policyOption, readDims, readPolicy } from '../options.ts';
-import { bar, emit, formatEpsilon, paint, say, table } from '../output.ts';
+import { bar, emit, paint, say, table } from '../output.ts';
 import { openRecords } from '../records.ts';
 
 interface Options {
@@ -68,12 +68,7 @@ export function releaseCommand(): Command {
         if (options.receipt) await writeFile(options.receipt, `${JSON.stringify(reply.receipt, null, 2)}\n`);
       };
       if (reply.kind === 'refused') {
-        emit(
-          options.json,
-          reply,
-          () =>
-            `${paint('red', 'refused')}: ${options.scope} has epsilon ${formatEpsilon(reply.remaining)} left, ${formatEpsilon(reply.requested)} was asked for`,
-        );
+        emit(options.json, reply, () => `${paint('red', 'refused')}: ${reply.message}`);
         process.exitCode = EXIT_CODES.budget;
         await saveReceipt();
         return;

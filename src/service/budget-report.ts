@@ -1,0 +1,228 @@
+/**
+ * Looking at budgets without opening the service, asking what a spend would cost, and changing a limit.
+ * @module
+ */
+import { existsSync } from 'node:fs';
+import type { AccountState, Budget, Ledger, LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
+import type { DpEvent } from '../../privacy/dp/index.ts';
+import { type Bound, CloisterError, systemClock } from '../base/index.ts';
+import type { Store } from '../store/index.ts';
+import { paths } from './directory.ts';
+
+/**
+ * Returns every scope of the ledger in `dir`, as it stands. May run beside the service.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
+ * const [scope] = await readBudgets('./cloister-data');
+ * scope?.remaining; // 2000000
+ * ```
+ */
+export async function readBudgets(dir: string): Promise<readonly ScopeState[]> {
+  await using opened = await openOffline(dir);
+  return await opened.ledger.scopes();
+}
+
+/**
+ * Returns the history of one scope, oldest entry first. May run beside the service.
+ *
+ * @throws {CloisterError} `UNKNOWN_SCOPE`; `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
+ * const history = await readHistory('./cloister-data', 'clinic-a/2026-q4');
+ * history.length; // 1: the scope was opened
+ * ```
+ */
+export async function readHistory(dir: string, scope: string): Promise<readonly LedgerEntry[]> {
+  await using opened = await openOffline(dir);
+  return await opened.ledger.history(scope);
+}
+
+/** How much of a scope was left after an entry. */
+export interface BurnPoint {
+  readonly seq: number;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  /** Share of the lifetime's limit of then that was neither spent nor reserved, 0 to 1. */
+  readonly left: number;
+  readonly refused: boolean;
+}
+
+/** A scope, its parts, and how it came to be as it is. */
+export interface BudgetReport {
+  readonly scope: ScopeState;
+  readonly accounts: readonly AccountState[];
+  /** Whether each entry of the history holds the one before it, and the totals follow from them. */
+  readonly chain: { readonly ok: true; readonly entries: number } | { readonly ok: false; readonly reason: string };
+  readonly burnDown: readonly BurnPoint[];
+  /** Where there is a limit per period: the most that can be lost over so many of them, in words. */
+  readonly worstCase?: { readonly periods: number; readonly lost: string };
+}
+
+/**
+ * Returns all that is public about one scope. With a limit per period, `periods` (default 12) says over how many of them the worst
+ * case is computed. May run beside the service.
+ *
+ * @throws {CloisterError} `UNKNOWN_SCOPE`; `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const policy = { budgets: { 'clinic-a/2026-q4': { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
+ * const report = await reportBudget('./cloister-data', 'clinic-a/2026-q4');
+ * report.scope.shown.remaining; // 'epsilon 2'
+ * report.chain.ok; // true
+ * ```
+ */
+export async function reportBudget(
+  dir: string,
+  name: string,
+  { periods = 12 }: { readonly periods?: number } = {},
+): Promise<BudgetReport> {
+  const { formatAmount, shareOf, verifyHistory, worstOver } = await import('../../privacy/budget/index.ts');
+  await using opened = await openOffline(dir);
+  const history = await opened.ledger.history(name);
+  const scope = await stateOf(opened.ledger, name);
+  const accounts = await opened.ledger.accounts(name);
+  const { measure, limits } = scope;
+  const burnDown = history.map(entry => ({
+    seq: entry.seq,
+    at: entry.at,
+    left: Math.max(0, 1 - shareOf(measure, entry.limit, entry.spent, entry.reserved)),
+    refused: entry.kind === 'REFUSE',
+  }));
+  const verdict = verifyHistory(history);
+  const chain = verdict.ok
+    ? ({ ok: true, entries: history.length } as const)
+    : ({ ok: false, reason: `entry ${verdict.seq}: ${verdict.reason}` } as const);
+  const { lifetime, perPeriod } = limits;
+  return {
+    ...{ scope, accounts, chain, burnDown },
+    ...(perPeriod !== undefined && {
+      worstCase: { periods, lost: formatAmount(measure, worstOver(lifetime, perPeriod, periods)) },
+    }),
+  };
+}
+
+/** What {@link planBudget} is asked. */
+export interface PlanQuestion {
+  readonly event: DpEvent;
+  /** In an `approx` scope: the delta at which the event is charged. */
+  readonly delta?: number;
+  /** Steps of a plan that does `event` in each. */
+  readonly steps?: number;
+}
+
+/** What a spend would cost. Nothing was charged. */
+export interface PlanAnswer {
+  readonly scope: string;
+  readonly measure: ScopeState['measure'];
+  /** In units of the measure. */
+  readonly cost: ScopeState['remaining'];
+  /** In words. */
+  readonly shown: { readonly cost: string; readonly remaining: string; readonly limit: string };
+  /** How often it fits into what the lifetime has left, one after the other. */
+  readonly times: number;
+}
+
+/**
+ * Answers what `question` would cost in a scope of the ledger in `dir`, and how often it fits. Charges nothing.
+ *
+ * @throws {CloisterError} `UNKNOWN_SCOPE`; `DP_INVALID_PARAMETER` when the event has no sound cost in the scope's measure;
+ *   `INVALID_ARGUMENT` when there is no ledger; `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const policy = { budgets: { ward: { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
+ * const event = { kind: 'pure', epsilon: 0.5, neighboring: 'add-remove' } as const;
+ * const { shown, times } = await planBudget('./cloister-data', 'ward', { event, steps: 2 });
+ * shown.cost; // 'epsilon 1'
+ * times; // 2
+ * ```
+ */
+export async function planBudget(dir: string, name: string, question: PlanQuestion): Promise<PlanAnswer> {
+  const { costIn, formatAmount, timesIn } = await import('../../privacy/budget/index.ts');
+  await using opened = await openOffline(dir);
+  const { measure, adjacency, limit, spent, reserved, shown } = await stateOf(opened.ledger, name);
+  const { steps, delta } = question;
+  const event: DpEvent =
+    steps === undefined ? question.event : { kind: 'self-composition', event: question.event, count: steps };
+  const cost = costIn(measure, event, { adjacency, delta });
+  return {
+    ...{ scope: name, measure, cost },
+    shown: { cost: formatAmount(measure, cost), remaining: shown.remaining, limit: shown.limit },
+    times: timesIn(measure, limit, spent, reserved, cost),
+  };
+}
+
+/**
+ * Sets the lifetime limit of a scope of the ledger in `dir`, at once and durably; returns the scope after it. May run beside the
+ * service. A policy that says more is refused when it is next opened, unless it acknowledges that it raises the limit.
+ *
+ * @throws {CloisterError} `POLICY_REFUSED` when the limit rises and `acknowledgeRaise` is not set; `UNKNOWN_SCOPE`;
+ *   `DP_INVALID_PARAMETER` when `bound` is no limit in the scope's measure; `INVALID_ARGUMENT` when there is no ledger.
+ * @example
+ * ```ts
+ * const policy = { budgets: { ward: { epsilon: 2 } } };
+ * await using cloister = await openCloister({ dir: './cloister-data', policy });
+ * const { shown } = await setBudgetLimit('./cloister-data', 'ward', { epsilon: 1.5 });
+ * shown.limit; // 'epsilon 1.5'
+ * ```
+ */
+export async function setBudgetLimit(
+  dir: string,
+  name: string,
+  bound: Bound,
+  { acknowledgeRaise = false }: { readonly acknowledgeRaise?: boolean } = {},
+): Promise<ScopeState> {
+  const { limitIn, openLedger } = await import('../../privacy/budget/index.ts');
+  await using opened = await openOffline(dir);
+  const { measure, adjacency, limits, disjointBlocks, periodMs } = await stateOf(opened.ledger, name);
+  const { lifetime: _, perPeriod, ...others } = limits;
+  const budget: Budget = {
+    ...{ scope: name, measure, adjacency, limit: limitIn(measure, bound), ...others },
+    ...(disjointBlocks && { disjointBlocks }),
+    ...(perPeriod !== undefined && {
+      perPeriod: { limit: perPeriod, days: periodMs! / 86_400_000, acknowledgeLifetimeGrowth: true },
+    }),
+  };
+  const acknowledgeRaised = acknowledgeRaise ? [name] : [];
+  const { store } = opened;
+  await using changed = await openLedger({ store, clock: systemClock, budgets: [budget], acknowledgeRaised });
+  return await stateOf(changed, name);
+}
+
+async function stateOf(ledger: Ledger, name: string): Promise<ScopeState> {
+  const scopes = await ledger.scopes();
+  const found = scopes.find(({ scope }) => scope === name);
+  if (found) return found;
+  const known = scopes.map(({ scope }) => scope);
+  const message = `no scope '${String(name).slice(0, 200)}' in this ledger; it has ${known.join(', ') || 'none'}`;
+  throw new CloisterError('UNKNOWN_SCOPE', message, { known });
+}
+
+/** The ledger of an existing cloister, with no budgets of its own; a missing one is not made. */
+async function openOffline(dir: string): Promise<{ readonly store: Store; readonly ledger: Ledger } & AsyncDisposable> {
+  const { ledgerFile } = paths(dir);
+  if (!existsSync(ledgerFile)) throw new CloisterError('INVALID_ARGUMENT', `there is no ledger in ${dir}`, { dir });
+  const [{ openSqliteStore }, { openLedger }] = await Promise.all([
+    import('../store/index.ts'),
+    import('../../privacy/budget/index.ts'),
+  ]);
+  const store = await openSqliteStore({ path: ledgerFile });
+  try {
+    const ledger = await openLedger({ store, clock: systemClock, budgets: [] });
+    const close = async (): Promise<void> => {
+      await ledger.close();
+      await store.close();
+    };
+    return { store, ledger, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
