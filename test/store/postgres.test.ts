@@ -1,31 +1,14 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { decodeUtf8, encodeUtf8, isCloisterError } from '../../src/base/index.ts';
 import { openPostgresStore } from '../../src/store/index.ts';
 import { storeSuite } from '../suites/store.ts';
 import { openProxy } from './cutting-proxy.ts';
+import { newSchema, onServer, postgresUrl as url } from './schemas.ts';
 
-const url = process.env['CLOISTER_POSTGRES_URL'] ?? '';
 const writer = new URL('writer.ts', import.meta.url).pathname;
-const schemas: string[] = [];
-const newSchema = (): string => {
-  schemas.push(`test_store_${process.pid}_${schemas.length}`);
-  return schemas.at(-1)!;
-};
-
-async function withServer<T>(use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return await use(client);
-  } finally {
-    await client.end();
-  }
-}
-
 function child(...argv: string[]): { process: ChildProcess; output: () => string; ended: Promise<number | null> } {
   const spawned = spawn(process.execPath, [writer, ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
@@ -41,12 +24,6 @@ describe.skipIf(url === '')('on a PostgreSQL server', () => {
   beforeEach(() => {
     schema = newSchema();
   });
-  afterAll(() =>
-    withServer(async client => {
-      for (const name of schemas) await client.query(`DROP SCHEMA IF EXISTS ${name} CASCADE`);
-    }),
-  );
-
   storeSuite('postgresql', () => openPostgresStore({ url, schema: newSchema() }));
 
   it('finds everything again after it was closed, and leaves no trace of its session', async () => {
@@ -62,7 +39,7 @@ describe.skipIf(url === '')('on a PostgreSQL server', () => {
       expect(await tx.append('s', encodeUtf8('e'))).toBe(1);
     });
     await second.close();
-    await withServer(async client => {
+    await onServer(async client => {
       expect((await client.query(`SELECT * FROM ${schema}.writer`)).rows).toEqual([]);
       const { rows } = await client.query(
         `SELECT key, revision, convert_from(value, 'UTF8') AS value FROM ${schema}.row`,
@@ -148,7 +125,7 @@ describe.skipIf(url === '')('on a PostgreSQL server', () => {
     await using store = await openPostgresStore({ url, schema });
     await using other = await openPostgresStore({ url, schema });
     const kick = () =>
-      withServer(client =>
+      onServer(client =>
         client.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'cloister %' AND pid IN
           (SELECT pid FROM pg_locks WHERE locktype = 'advisory')`),
       );
@@ -216,11 +193,11 @@ describe.skipIf(url === '')('on a PostgreSQL server', () => {
       await expect(attempt).rejects.toMatchObject({ code: 'STORE_FAILED', message: expect.stringMatching(message) });
     }
     await (await openPostgresStore({ url, schema })).close();
-    await withServer(client => client.query(`UPDATE ${schema}.store SET version = 2`));
+    await onServer(client => client.query(`UPDATE ${schema}.store SET version = 2`));
     const newer = openPostgresStore({ url, schema });
     await expect(newer).rejects.toMatchObject({ code: 'STORE_FAILED', detail: { version: 2, known: 1 } });
     const theirs = newSchema();
-    await withServer(client => client.query(`CREATE SCHEMA ${theirs}; CREATE TABLE ${theirs}.row (x integer)`));
+    await onServer(client => client.query(`CREATE SCHEMA ${theirs}; CREATE TABLE ${theirs}.row (x integer)`));
     await expect(openPostgresStore({ url, schema: theirs })).rejects.toThrow(/give one of its own/);
   });
 
@@ -235,7 +212,7 @@ describe.skipIf(url === '')('on a PostgreSQL server', () => {
   it('shares a commit among transactions that wait at the same time', async () => {
     await using store = await openPostgresStore({ url, schema });
     await Promise.all(Array.from({ length: 200 }, () => store.transaction(tx => tx.append('s', encodeUtf8('x')))));
-    const groups = await withServer(client => client.query(`SELECT groups FROM ${schema}.writer`));
+    const groups = await onServer(client => client.query(`SELECT groups FROM ${schema}.writer`));
     expect(Number(groups.rows[0].groups)).toBeLessThan(40);
   });
 });

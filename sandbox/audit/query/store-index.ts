@@ -5,8 +5,8 @@
  *
  * | key | content |
  * |---|---|
- * | `head` | JSON: version, generation, how many runs are stored, and the root hash of the log at their end |
- * | `<generation>/<run>/<column>` | a column of run 0, 1, 2 …, each of {@link RUN_RECORDS} records (`run.ts`) |
+ * | `head` | JSON: version, generation, how many runs of which width are stored, and the root hash of the log at their end |
+ * | `<generation>/<run>/<column>` | a column of run 0, 1, 2 …, each of `width` records (`run.ts`) |
  *
  * A run and the head that counts it are one transaction, and a stored run never changes, so a crash costs the run that was being
  * made, and any number of processes may use and update one index. The records after the last whole run are in memory alone: they are
@@ -55,7 +55,12 @@ import { RUN_RECORDS, TermTable } from './term-table.ts';
  * ```
  */
 export async function openLogIndex(store: Store): Promise<LogIndex> {
-  const { head } = await store.transaction(readHead);
+  return openStoreIndex(store, RUN_RECORDS);
+}
+
+/** {@link openLogIndex} with runs of another width where the store holds none yet; at most {@link RUN_RECORDS}. */
+export async function openStoreIndex(store: Store, width: number): Promise<LogIndex> {
+  const { head } = await store.transaction(tx => readHead(tx, width));
   return new StoreIndex(store, head);
 }
 
@@ -70,6 +75,8 @@ const CACHE_BYTES = 256 * 2 ** 20;
 interface Head {
   readonly version: typeof VERSION;
   readonly generation: number;
+  /** Records in a run. */
+  readonly width: number;
   /** How many are stored. */
   readonly runs: number;
   /** Root hash of the log at the end of the last run, hexadecimal; empty before the first. */
@@ -79,6 +86,7 @@ interface Head {
 const headSchema: z.ZodType<Head> = z.strictObject({
   version: z.literal(VERSION),
   generation: z.number().int().min(0),
+  width: z.number().int().min(1).max(RUN_RECORDS),
   runs: z.number().int().min(0),
   root: z.string().regex(/^([0-9a-f]{64})?$/),
 });
@@ -182,8 +190,8 @@ class StoreIndex implements LogIndex {
   async #basis(source: LogSource): Promise<Snapshot> {
     const extendsTo = async (size: number, root: Uint8Array): Promise<boolean> =>
       size === 0 || (size <= source.size && equalBytes(await source.rootAt(size), root));
-    const { head } = await this.#store.transaction(readHead);
-    if (!(await extendsTo(RUN_RECORDS * head.runs, fromHex(head.root)))) return this.#restart(head);
+    const { head } = await this.#store.transaction(tx => readHead(tx, this.#now.head.width));
+    if (!(await extendsTo(head.width * head.runs, fromHex(head.root)))) return this.#restart(head);
     const now = this.#now;
     const same = now.head.generation === head.generation && now.head.runs === head.runs;
     if (same && (await extendsTo(sizeOf(now), now.root))) return now;
@@ -192,9 +200,9 @@ class StoreIndex implements LogIndex {
 
   /** Forgets everything, and begins a new generation. */
   async #restart(found: Head): Promise<Snapshot> {
-    const head: Head = { version: VERSION, generation: found.generation + 1, runs: 0, root: '' };
+    const head: Head = { ...found, generation: found.generation + 1, runs: 0, root: '' };
     await this.#store.transaction(async tx => {
-      const { head: stored, revision } = await readHead(tx);
+      const { head: stored, revision } = await readHead(tx, found.width);
       if (stored.generation !== found.generation || stored.runs !== found.runs) return;
       await tx.put(COLLECTION, HEAD, encodeUtf8(JSON.stringify(head)), revision);
       for (let run = 0; run < stored.runs; run++)
@@ -211,15 +219,15 @@ class StoreIndex implements LogIndex {
     let records = [...before.tail];
     for await (const leaf of source.leaves(sizeOf(before), total)) {
       if (signal?.aborted) throw new CloisterError('ABORTED', 'the update of the index was cancelled');
-      const index = RUN_RECORDS * head.runs + records.length;
+      const index = head.width * head.runs + records.length;
       records.push(decodeRecordAt(leaf, index));
-      if (records.length < RUN_RECORDS) continue;
+      if (records.length < head.width) continue;
       head = await this.#storeRun(head, records, await source.rootAt(index + 1));
       records = [];
       this.#now = { head, tail: [], root: fromHex(head.root) };
       onProgress?.(index + 1, total);
     }
-    const size = RUN_RECORDS * head.runs + records.length;
+    const size = head.width * head.runs + records.length;
     if (size !== total) {
       const message = `the log ends after ${size} records, its checkpoint covers ${total}`;
       throw new CloisterError('AUDIT_INVALID', message, { kind: 'missing', index: size });
@@ -232,7 +240,7 @@ class StoreIndex implements LogIndex {
     const columns = encodeRun(records);
     const head: Head = { ...known, runs: known.runs + 1, root: toHex(root) };
     await this.#store.transaction(async tx => {
-      const { head: stored, revision } = await readHead(tx);
+      const { head: stored, revision } = await readHead(tx, known.width);
       assertSame(stored.generation === known.generation && stored.runs === known.runs);
       await tx.put(COLLECTION, HEAD, encodeUtf8(JSON.stringify(head)), revision);
       for (const column of COLUMNS) await tx.put(COLLECTION, keyOf(known, known.runs, column), columns.get(column)!, 0);
@@ -264,7 +272,7 @@ class StoreIndex implements LogIndex {
     };
     if (runs.every(run => columns.every(column => this.#cache.has(keyOf(head, run, column))))) return all(undefined);
     return this.#store.transaction(async tx => {
-      assertSame((await readHead(tx)).head.generation === head.generation);
+      assertSame((await readHead(tx, head.width)).head.generation === head.generation);
       return all(tx);
     });
   }
@@ -285,10 +293,10 @@ class StoreIndex implements LogIndex {
       return value;
     };
     return {
-      first: RUN_RECORDS * run,
-      records: RUN_RECORDS,
-      terms: column => read(column, bytes => new TermTable(bytes, RUN_RECORDS)),
-      numbers: column => read(column, bytes => decodeNumbers(bytes, column, RUN_RECORDS)),
+      first: head.width * run,
+      records: head.width,
+      terms: column => read(column, bytes => new TermTable(bytes, head.width)),
+      numbers: column => read(column, bytes => decodeNumbers(bytes, column, head.width)),
     };
   }
 
@@ -330,7 +338,7 @@ class ColumnCache {
 }
 
 function sizeOf({ head, tail }: Snapshot): number {
-  return RUN_RECORDS * head.runs + tail.length;
+  return head.width * head.runs + tail.length;
 }
 
 /** The records after the last whole run, as a run. */
@@ -341,7 +349,7 @@ function tailRun(now: Snapshot): Run {
     return now.columns.get(name)!;
   };
   return {
-    first: RUN_RECORDS * head.runs,
+    first: head.width * head.runs,
     records: tail.length,
     terms: async name => new TermTable(column(name), tail.length),
     numbers: async name => decodeNumbers(column(name), name, tail.length),
@@ -352,9 +360,9 @@ function keyOf({ generation }: Head, run: number, column: Column): string {
   return `${generation}/${run}/${column}`;
 }
 
-async function readHead(tx: Transaction): Promise<{ readonly head: Head; readonly revision: number }> {
+async function readHead(tx: Transaction, width: number): Promise<{ readonly head: Head; readonly revision: number }> {
   const row = await tx.get(COLLECTION, HEAD);
-  if (row === undefined) return { head: { version: VERSION, generation: 0, runs: 0, root: '' }, revision: 0 };
+  if (row === undefined) return { head: { version: VERSION, generation: 0, width, runs: 0, root: '' }, revision: 0 };
   try {
     return { head: headSchema.parse(JSON.parse(decodeUtf8(row.value))), revision: row.revision };
   } catch (cause) {
