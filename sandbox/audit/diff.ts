@@ -4,10 +4,11 @@
  */
 import { CloisterError } from '../../src/base/errors.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
-import { RECORDS_FILE } from './layout.ts';
+import { publishedKey } from './epochs.ts';
 import { formatVkey, parseVkey, sameKey } from './note.ts';
-import { FrameReader, HEADER_BYTES } from './segment.ts';
-import { publishedKey, type TamperKind, verifyDirectory } from './verify-directory.ts';
+import { leavesOf } from './read.ts';
+import type { TamperKind } from './verdict.ts';
+import { verifyDirectory } from './verify-directory.ts';
 
 /** What {@link compareLogs} found. Sizes are records in the first and in the second. */
 export type LogComparison =
@@ -28,7 +29,7 @@ export type LogComparison =
     };
 
 /**
- * Verifies both logs and compares them record by record; with two megabytes of memory, without a lock.
+ * Verifies both logs and compares them record by record; with a few megabytes of memory, without a lock.
  *
  * @param options - `vkey`: the key that both must be signed by; by default the one beside each.
  * @throws {CloisterError} `AUDIT_INVALID` when there is no key beside a log; `INVALID_ARGUMENT` when `vkey` is not one;
@@ -80,19 +81,18 @@ export async function compareDirectories(
 
 /** The first of `size` records that differs; undefined when none does. */
 function firstDifference(first: LogDirectory, second: LogDirectory, size: number): number | undefined {
-  const files = [first.open(RECORDS_FILE), second.open(RECORDS_FILE)];
+  const sides = [leavesOf(first, 0), leavesOf(second, 0)] as const;
   try {
-    const readers = files.map(file => file && new FrameReader(file, HEADER_BYTES));
     for (let index = 0; index < size; index++) {
-      const [a, b] = readers.map(reader => reader?.next());
-      if (a?.kind !== 'frame' || b?.kind !== 'frame')
+      const [a, b] = sides.map(side => side.next());
+      if (a?.done !== false || b?.done !== false)
         throw new CloisterError('AUDIT_INVALID', `record ${index} was taken out while the logs were compared`, {
           index,
         });
-      if (Buffer.compare(a.record, b.record) !== 0) return index;
+      if (Buffer.compare(a.value.bytes, b.value.bytes) !== 0) return index;
     }
     return undefined;
   } finally {
-    for (const file of files) file?.close();
+    for (const side of sides) side.return(0);
   }
 }

@@ -6,7 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { CloisterError } from '../../src/base/errors.ts';
+import { CloisterError, isCloisterError } from '../../src/base/errors.ts';
 import { makeDirectory, syncDirectory } from '../../src/store/directory.ts';
 
 /** A file that is read anywhere and written only at its end. */
@@ -18,13 +18,17 @@ export interface LogFile {
   append(bytes: Uint8Array): Promise<void>;
   /** Makes what was appended durable (fdatasync). */
   sync(): Promise<void>;
-  /** Cuts the file to `size` bytes, durably. */
-  truncate(size: number): void;
   close(): void;
 }
 
+/** A file that is written whole. */
+export interface WholeFile {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
 /**
- * A directory of log files. Every method throws `STORE_FAILED` when the medium fails, and `AUDIT_INVALID` when something that
+ * A directory of log files, in it and in directories below it: a name may have slashes. Every method throws `STORE_FAILED` when the medium fails, and `AUDIT_INVALID` when something that
  * is not a regular file lies where a file should.
  */
 export interface LogDirectory {
@@ -32,14 +36,25 @@ export interface LogDirectory {
   readonly path: string;
   /** Opens a regular file to read; undefined when there is none. */
   open(name: string): LogFile | undefined;
-  /** Opens a file to append to, made (durably) when there is none. */
-  openAppend(name: string): LogFile;
+  /** Opens a file to append to; undefined when there is none. */
+  openAppend(name: string): LogFile | undefined;
+  /** The names in a directory below, in no order; none when there is no such directory. */
+  list(name: string): string[];
   /** The first `limitBytes` of a small file; undefined when there is none. */
   read(name: string, limitBytes: number): Uint8Array | undefined;
   /** Replaces a small file atomically and durably: after a crash it has the old content or the new. */
   replace(name: string, bytes: Uint8Array, mode: number): Promise<void>;
   /** Makes a small file atomically and durably; false when it exists already. */
   create(name: string, bytes: Uint8Array, mode: number): boolean;
+  /**
+   * Writes files (mode 0600), each atomically, and makes them durable together. After a crash each has its old content (or none) or
+   * the new.
+   */
+  writeAll(files: readonly WholeFile[]): Promise<void>;
+  /** Removes files that are there, and directories `*.p` that are empty then. Not durable: after a crash any may be back. */
+  remove(names: readonly string[]): void;
+  /** Overwrites a file with zeros and removes it, durably; nothing happens when there is none. */
+  erase(name: string): void;
   /** Permission bits of a file, where the system has them. */
   mode(name: string): number | undefined;
   /**
@@ -61,16 +76,30 @@ export interface LogDirectory {
 export function nodeDirectory(directory: string, make: boolean): LogDirectory {
   const at = (name: string): string => path.join(directory, name);
   if (make) makeDirectory(directory);
+  const made = new Set<string>([directory]);
+  /** The directory of a file, which is made (durably) when it is not there. */
+  const parentOf = (file: string): string => {
+    const parent = path.dirname(file);
+    if (!made.has(parent)) {
+      makeDirectory(parent);
+      made.add(parent);
+    }
+    return parent;
+  };
   return {
     path: directory,
     open: name => openFile(at(name), fs.constants.O_RDONLY | NONBLOCK),
-    openAppend(name) {
-      const fresh = !fs.existsSync(at(name));
-      const file = openFile(at(name), fs.constants.O_RDWR | fs.constants.O_APPEND | fs.constants.O_CREAT | NONBLOCK);
-      if (file === undefined) throw new CloisterError('STORE_FAILED', `cannot open ${at(name)}: its directory is gone`);
-      if (fresh) guard(directory, 'sync', () => syncDirectory(directory));
-      return file;
-    },
+    openAppend: name => openFile(at(name), fs.constants.O_RDWR | fs.constants.O_APPEND | NONBLOCK),
+    list: name =>
+      guard(at(name), 'list', () => {
+        try {
+          return fs.readdirSync(at(name));
+        } catch (error) {
+          if (isMissing(error)) return [];
+          if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') throw misplaced(at(name), 'directory');
+          throw error;
+        }
+      }),
     read(name, limitBytes) {
       const file = openFile(at(name), fs.constants.O_RDONLY | NONBLOCK);
       if (file === undefined) return undefined;
@@ -82,13 +111,15 @@ export function nodeDirectory(directory: string, make: boolean): LogDirectory {
       }
     },
     async replace(name, bytes, mode) {
+      const parent = parentOf(at(name));
       const temporary = writeTemporary(at(name), bytes, mode);
       guard(at(name), 'replace', () => {
         fs.renameSync(temporary, at(name));
-        syncDirectory(directory);
+        syncDirectory(parent);
       });
     },
     create(name, bytes, mode) {
+      const parent = parentOf(at(name));
       const temporary = writeTemporary(at(name), bytes, mode);
       return guard(at(name), 'create', () => {
         try {
@@ -99,8 +130,46 @@ export function nodeDirectory(directory: string, make: boolean): LogDirectory {
         } finally {
           fs.unlinkSync(temporary);
         }
-        syncDirectory(directory);
+        syncDirectory(parent);
         return true;
+      });
+    },
+    async writeAll(files) {
+      const parents = new Set(files.map(({ name }) => parentOf(at(name))));
+      const temporaries = files.map((_, i) => path.join(directory, TEMPORARY_DIRECTORY, String(i)));
+      for (const temporary of temporaries) parentOf(temporary);
+      await Promise.all(files.map(({ bytes }, i) => writeDurably(temporaries[i]!, bytes)));
+      files.forEach(({ name }, i) => {
+        guard(at(name), 'write', () => fs.renameSync(temporaries[i]!, at(name)));
+      });
+      await Promise.all([...parents].map(syncNames));
+    },
+    remove(names) {
+      for (const name of names) {
+        guard(at(name), 'remove', () => {
+          fs.rmSync(at(name), { force: true });
+          const parent = path.dirname(at(name));
+          if (parent.endsWith('.p') && removeEmpty(parent)) made.delete(parent);
+        });
+      }
+    },
+    erase(name) {
+      guard(at(name), 'erase', () => {
+        let fd: number;
+        try {
+          fd = fs.openSync(at(name), 'r+');
+        } catch (error) {
+          if (isMissing(error)) return;
+          throw error;
+        }
+        try {
+          fs.writeSync(fd, new Uint8Array(fs.fstatSync(fd).size), 0, null, 0);
+          fs.fsyncSync(fd);
+        } finally {
+          fs.closeSync(fd);
+        }
+        fs.unlinkSync(at(name));
+        syncDirectory(path.dirname(at(name)));
       });
     },
     mode(name) {
@@ -139,6 +208,9 @@ function lockFile(file: string): () => void {
   return () => held.close();
 }
 
+/** Where files wait for their name; what a crash leaves there is overwritten. */
+export const TEMPORARY_DIRECTORY = 'tmp';
+
 /** Not to hang on a pipe that lies where a file should. Windows has no such flag. */
 const NONBLOCK: number = fs.constants.O_NONBLOCK ?? 0;
 
@@ -147,12 +219,15 @@ function openFile(file: string, flags: number): LogFile | undefined {
   try {
     fd = fs.openSync(file, flags, 0o600);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    if (isMissing(error)) return undefined;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EISDIR') throw misplaced(file, 'regular file');
+    if (code === 'ENOTDIR') throw misplaced(path.dirname(file), 'directory');
     throw failed(file, 'open', error);
   }
   if (!fs.fstatSync(fd).isFile()) {
     fs.closeSync(fd);
-    throw new CloisterError('AUDIT_INVALID', `${file} is not a regular file`);
+    throw misplaced(file, 'regular file');
   }
   return {
     size: () => guard(file, 'stat', () => fs.fstatSync(fd).size),
@@ -181,11 +256,6 @@ function openFile(file: string, flags: number): LogFile | undefined {
       new Promise((resolve, reject) => {
         fs.fdatasync(fd, error => (error ? reject(failed(file, 'sync', error)) : resolve()));
       }),
-    truncate: size =>
-      guard(file, 'truncate', () => {
-        fs.ftruncateSync(fd, size);
-        fs.fsyncSync(fd);
-      }),
     close: () => fs.closeSync(fd),
   };
 }
@@ -205,6 +275,50 @@ function writeTemporary(file: string, bytes: Uint8Array, mode: number): string {
   });
 }
 
+/** Writes a file and makes its content durable; its name is not yet. */
+async function writeDurably(file: string, bytes: Uint8Array): Promise<void> {
+  const fd = guard(file, 'write', () => fs.openSync(file, 'w', 0o600));
+  try {
+    guard(file, 'write', () => fs.writeFileSync(fd, bytes));
+    await new Promise<void>((resolve, reject) => {
+      fs.fdatasync(fd, error => (error ? reject(failed(file, 'sync', error)) : resolve()));
+    });
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Makes the names in a directory durable, off the thread that calls. */
+async function syncNames(directory: string): Promise<void> {
+  if (process.platform === 'win32') return; // see syncDirectory
+  const fd = guard(directory, 'sync', () => fs.openSync(directory, 'r'));
+  try {
+    await new Promise<void>((resolve, reject) => {
+      fs.fsync(fd, error => (error ? reject(failed(directory, 'sync', error)) : resolve()));
+    });
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Removes a directory; false where something is in it. */
+function removeEmpty(directory: string): boolean {
+  try {
+    fs.rmdirSync(directory);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT';
+}
+
+function misplaced(file: string, expected: string): CloisterError {
+  return new CloisterError('AUDIT_INVALID', `${file} is not a ${expected}`);
+}
+
 function guard<T>(file: string, verb: string, body: () => T): T {
   try {
     return body();
@@ -214,6 +328,7 @@ function guard<T>(file: string, verb: string, body: () => T): T {
 }
 
 function failed(file: string, verb: string, cause: unknown): CloisterError {
+  if (isCloisterError(cause)) return cause;
   const code = (cause as NodeJS.ErrnoException).code ?? 'EIO';
   return new CloisterError('STORE_FAILED', `cannot ${verb} ${file}: ${code}`, { system: code }, { cause });
 }

@@ -1,6 +1,6 @@
 /**
- * The audit log: records that a third party can verify. A record is canonical JSON, a leaf of an RFC 6962 Merkle tree in an
- * append-only file; tree heads are C2SP checkpoints signed with Ed25519; every append yields a receipt that verifies alone.
+ * The audit log: records that a third party can verify. A record is canonical JSON, a leaf of an RFC 6962 Merkle tree in C2SP
+ * tlog-tiles; tree heads are C2SP checkpoints signed with Ed25519; every append yields a receipt that verifies alone.
  * @module
  */
 export { ACTIONS, type AuditAction } from './actions.ts';
@@ -95,8 +95,22 @@ export {
   encodeRecord,
   RECORD_LIMIT_BYTES,
 } from './record.ts';
+export { openSource } from './source.ts';
+export {
+  type Bundle,
+  decodeBundle,
+  encodeBundle,
+  nodesOfTiles,
+  parseTilePath,
+  TILE_WIDTH,
+  type TileLevel,
+  type TileName,
+  tilePath,
+  tileWidth,
+} from './tiles.ts';
+export type { LogVerdict, TamperKind } from './verdict.ts';
 export { type Receipt, type ReceiptVerdict, receiptSchema, verifyExtension, verifyReceipt } from './verify.ts';
-export { type LogVerdict, type TamperKind, type VerifyOptions, verifyLog } from './verify-directory.ts';
+export { type VerifyOptions, verifyLog } from './verify-directory.ts';
 export {
   formatWitnessRequest,
   openWitness,

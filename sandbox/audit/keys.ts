@@ -1,5 +1,5 @@
 /**
- * The signing key of a log: made, kept and read.
+ * Signing keys: made, kept and read.
  *
  * | file | mode | content |
  * |---|---|---|
@@ -14,9 +14,9 @@ import type { LogDirectory } from './directory.ts';
 import { SPKI_PREFIX } from './node-crypto.ts';
 import { assertKeyName, formatVkey, type NoteSigner, parseVkey } from './note.ts';
 
-/** File with the private key. */
+/** File with the private key of one who has but one. */
 export const KEY_FILE = 'key';
-/** File with the public key. */
+/** File with the public key; for a log that of its first epoch. */
 export const VKEY_FILE = 'vkey';
 /** Bytes that a key file may have. */
 export const KEY_LIMIT_BYTES = 4096;
@@ -28,57 +28,76 @@ export interface LogSigner extends NoteSigner {
 }
 
 /**
- * Makes a key for the log `name` and stores it durably, private part readable by its owner alone. An existing key stays.
+ * Makes a key called `name` and stores it durably in `key` and `vkey`, the private part readable by its owner alone. An existing key
+ * stays.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when `name` cannot be a key name; `LOCKED` when the directory has a key already;
  *   `STORE_FAILED` when it cannot be stored.
  */
 export function createLogKey(directory: LogDirectory, name: string): LogSigner {
-  assertKeyName(name);
-  const seed = seedOf(generateKeyPairSync('ed25519').privateKey);
-  const signer = signerOf(name, seed);
-  const id = signer.vkey.split('+')[1]!;
-  const text = `PRIVATE+KEY+${name}+${id}+${toBase64(concatBytes(Uint8Array.of(1), seed))}\n`;
-  if (!directory.create(KEY_FILE, encodeUtf8(text), 0o600)) {
-    throw new CloisterError('LOCKED', `${directory.path} has a key already`);
-  }
-  directory.create(VKEY_FILE, encodeUtf8(`${signer.vkey}\n`), 0o644);
+  const signer = createSigner(directory, KEY_FILE, name);
+  publish(directory, signer);
   return signer;
 }
 
 /**
- * Reads the key of a log; undefined when there is none. A public part that a crash left unwritten is written.
+ * Reads what {@link createLogKey} made; undefined when there is none. A public part that a crash left unwritten is written.
  *
  * @throws {CloisterError} `AUDIT_INVALID` when a key file is malformed or the two do not belong together; `STORE_FAILED` when
  *   it cannot be read or others than its owner may read it.
  */
 export function loadLogKey(directory: LogDirectory): LogSigner | undefined {
-  const bytes = directory.read(KEY_FILE, KEY_LIMIT_BYTES);
-  if (bytes === undefined) return undefined;
-  const mode = directory.mode(KEY_FILE);
-  if (mode !== undefined && (mode & 0o077) !== 0) {
-    throw new CloisterError(
-      'STORE_FAILED',
-      `${directory.path}/${KEY_FILE} is open to others (mode ${mode.toString(8)}); chmod 600 it`,
-    );
-  }
-  let signer: LogSigner;
-  try {
-    signer = parseSigner(decodeUtf8(bytes).replace(/\n$/, ''));
-  } catch (cause) {
-    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${KEY_FILE} is not a signing key`, {}, { cause });
-  }
-  const published = directory.read(VKEY_FILE, KEY_LIMIT_BYTES);
-  const vkey = encodeUtf8(`${signer.vkey}\n`);
-  if (published === undefined) directory.create(VKEY_FILE, vkey, 0o644);
-  else if (decodeLossy(published) !== `${signer.vkey}\n`) {
-    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${VKEY_FILE} does not belong to ${KEY_FILE}`);
+  const signer = loadSigner(directory, KEY_FILE);
+  if (signer !== undefined) publish(directory, signer);
+  return signer;
+}
+
+/** Makes a key and stores its private part in `file`; throws as {@link createLogKey}. */
+export function createSigner(directory: LogDirectory, file: string, name: string): LogSigner {
+  assertKeyName(name);
+  const seed = seedOf(generateKeyPairSync('ed25519').privateKey);
+  const signer = signerOf(name, seed);
+  const id = signer.vkey.split('+')[1]!;
+  const text = `PRIVATE+KEY+${name}+${id}+${toBase64(concatBytes(Uint8Array.of(1), seed))}\n`;
+  if (!directory.create(file, encodeUtf8(text), 0o600)) {
+    throw new CloisterError('LOCKED', `${directory.path} has a key already`);
   }
   return signer;
 }
 
+/** Reads a private key; undefined when there is none. Throws as {@link loadLogKey}. */
+export function loadSigner(directory: LogDirectory, file: string): LogSigner | undefined {
+  const bytes = directory.read(file, KEY_LIMIT_BYTES);
+  if (bytes === undefined) return undefined;
+  const mode = directory.mode(file);
+  if (mode !== undefined && (mode & 0o077) !== 0) {
+    throw new CloisterError(
+      'STORE_FAILED',
+      `${directory.path}/${file} is open to others (mode ${mode.toString(8)}); chmod 600 it`,
+    );
+  }
+  try {
+    return parseSigner(decodeUtf8(bytes).replace(/\n$/, ''));
+  } catch (cause) {
+    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${file} is not a signing key`, {}, { cause });
+  }
+}
+
 /**
- * Reads a signing key as {@link createLogKey} spells it, without the newline.
+ * Stores the public part of a key, or checks the one that is there.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID` when it is of another key; `STORE_FAILED`.
+ */
+export function publish(directory: LogDirectory, signer: LogSigner): void {
+  const published = directory.read(VKEY_FILE, KEY_LIMIT_BYTES);
+  if (published === undefined) directory.create(VKEY_FILE, encodeUtf8(`${signer.vkey}\n`), 0o644);
+  else if (decodeLossy(published) !== `${signer.vkey}\n`) {
+    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${VKEY_FILE} does not belong to ${KEY_FILE}`);
+  }
+}
+
+/**
+ * Reads a signing key as {@link createSigner} spells it, without the newline.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when it is not one, or its id is not that of its key.
  */

@@ -3,21 +3,24 @@
  *
  * | file | content | when durable |
  * |---|---|---|
- * | `records` | the segment: every record (`segment.ts`) | before `append` resolves |
- * | `tree` | hashes of the Merkle tree (`tree-file.ts`), derived | before `checkpoint` names its size |
+ * | `wal/` | write-ahead segments (`wal.ts`) | before `append` resolves |
+ * | `tile/` | the tree and its records in tiles (`tiles.ts`), the truth of what a checkpoint covers | before that checkpoint |
  * | `checkpoint` | signed tree head (`checkpoint.ts`) | at intervals, on demand and at close |
- * | `key`, `vkey` | the signing key (`keys.ts`) | before the first record |
+ * | `keys/`, `vkey`, `seal/` | the keys of its epochs (`epochs.ts`) | before the first record of an epoch |
+ * | `tmp/` | files that are being written | never |
  * | `lock` | held by the writer (`directory.ts`) | never |
  * @module
  */
 import { fromBase64, toBase64 } from '../../src/base/bytes.ts';
 import { CloisterError } from '../../src/base/errors.ts';
+import type { LogDirectory } from './directory.ts';
 import { HASH_BYTES } from './merkle.ts';
 
-export const RECORDS_FILE = 'records';
-export const TREE_FILE = 'tree';
 export const CHECKPOINT_FILE = 'checkpoint';
 export const LOCK_FILE = 'lock';
+
+/** The file that only logs of the first layout have: see {@link assertLayout}. */
+const FIRST_LAYOUT_FILE = 'records';
 
 /**
  * How many records may follow the last durable checkpoint. The writer stays below, so a log with more of them has had its
@@ -34,6 +37,20 @@ export interface Head {
   readonly size: number;
   /** Root hash over them, base64. */
   readonly root: string;
+}
+
+/**
+ * Refuses a log that an earlier release laid out in one segment file.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID`, saying what to do.
+ */
+export function assertLayout(directory: LogDirectory): void {
+  if (directory.read(FIRST_LAYOUT_FILE, 1) === undefined) return;
+  throw new CloisterError(
+    'AUDIT_INVALID',
+    `${directory.path} holds a log of the first layout, one file of records, which builds of cloister 0.1.0 wrote before logs had tiles. Verify and export it with such a build, and start a log elsewhere`,
+    { kind: 'malformed', index: 0 },
+  );
 }
 
 /** The head of a tree. */

@@ -2,50 +2,22 @@
  * The log itself: appending, receipts, checkpoints, and starting again after a crash.
  * @module
  */
-import { equalBytes, toHex } from '../../src/base/bytes.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { CloisterError, isCloisterError } from '../../src/base/errors.ts';
-import { osRandom } from '../../src/base/random.ts';
 import * as z from '../../src/base/zod.ts';
-import { signCheckpoint, verifyCheckpoint } from './checkpoint.ts';
+import { signCheckpoint } from './checkpoint.ts';
 import { type LogDirectory, type LogFile, nodeDirectory } from './directory.ts';
-import { createLogKey, type LogSigner, loadLogKey } from './keys.ts';
-import {
-  CHECKPOINT_FILE,
-  type Head,
-  headOf,
-  LOCK_FILE,
-  parseHead,
-  RECORDS_FILE,
-  TREE_FILE,
-  UNSIGNED_LIMIT,
-} from './layout.ts';
-import {
-  compactRange,
-  consistencyProof,
-  EMPTY_ROOT,
-  inclusionProof,
-  type NodeReader,
-  rootAt,
-  TreeBuilder,
-} from './merkle.ts';
-import { nodeEd25519, nodeHasher } from './node-crypto.ts';
-import { NOTE_LIMIT_BYTES, parseVkey } from './note.ts';
+import { announcedKey, announcement, keyFile, vkeysOf } from './epochs.ts';
+import { createSigner, type LogSigner } from './keys.ts';
+import { CHECKPOINT_FILE, type Head, headOf, LOCK_FILE, parseHead } from './layout.ts';
+import { compactRange, consistencyProof, inclusionProof, type NodeReader, type TreeBuilder } from './merkle.ts';
+import { nodeHasher } from './node-crypto.ts';
 import { type RecordQuery, readDirectory } from './read.ts';
 import { type AuditEvent, type AuditRecord, encodeRecord } from './record.ts';
-import {
-  FRAME_BYTES,
-  FrameReader,
-  GROUP_LIMIT_BYTES,
-  GROUP_LIMIT_RECORDS,
-  HEADER_BYTES,
-  isTornTail,
-  segmentHeader,
-  writeFrame,
-} from './segment.ts';
-import { nodePosition, readFrameEnd, readNode, treeBytes, treeEntry } from './tree-file.ts';
+import { changeKey, createSegment, type Started, startLog } from './start.ts';
+import { TileReader, type TileWriter } from './tile-store.ts';
 import type { Receipt } from './verify.ts';
-import { seqOf, verifyDirectory } from './verify-directory.ts';
+import { FRAME_BYTES, GROUP_LIMIT_BYTES, GROUP_LIMIT_RECORDS, HEADER_BYTES, segmentName, writeFrame } from './wal.ts';
 
 /** Options of {@link openLog}. */
 export interface LogOptions {
@@ -58,10 +30,17 @@ export interface LogOptions {
   readonly anchor?: Head | undefined;
   /** Where record times come from. */
   readonly clock?: Clock | undefined;
-  /** Write a checkpoint after this many records, 1 to 2,048; 256 by default. */
+  /** Write a checkpoint after this many records, 1 to 2,048, which is the default. */
   readonly checkpointEvery?: number | undefined;
   /** Write a checkpoint this many milliseconds after the first record without one; 1,000 by default. */
   readonly checkpointMs?: number | undefined;
+  /**
+   * What `append` does while {@link waitingLimit} records wait to become durable: `block` (default) keeps the event and takes it when
+   * there is room, in the order of the calls; `refuse` throws. No record is ever dropped.
+   */
+  readonly overflow?: 'block' | 'refuse' | undefined;
+  /** Records that may wait, 1 to 1,048,576; 16,384 by default. */
+  readonly waitingLimit?: number | undefined;
 }
 
 const optionsSchema = z.strictObject({
@@ -70,8 +49,10 @@ const optionsSchema = z.strictObject({
   clock: z
     .custom<Clock>(value => typeof (value as Clock | undefined)?.now === 'function', 'expected a clock')
     .default(systemClock),
-  checkpointEvery: z.number().int().min(1).max(2048).default(256),
+  checkpointEvery: z.number().int().min(1).max(2048).default(2048),
   checkpointMs: z.number().int().min(1).max(3_600_000).default(1000),
+  overflow: z.enum(['block', 'refuse']).default('block'),
+  waitingLimit: z.number().int().min(1).max(1_048_576).default(16_384),
 });
 
 /**
@@ -108,7 +89,7 @@ export async function openDirectory(directory: LogDirectory, options: LogOptions
   const anchored = anchor === undefined ? undefined : parseHead(anchor);
   const release = [directory.lock(LOCK_FILE)];
   try {
-    return new AuditLog(await start(directory, settings, anchored, release));
+    return new AuditLog(await startLog(directory, settings, anchored, release), settings);
   } catch (error) {
     for (const undo of release.reverse()) undo();
     throw error;
@@ -120,30 +101,22 @@ interface Settings {
   readonly clock: Clock;
   readonly checkpointEvery: number;
   readonly checkpointMs: number;
-}
-
-/** A log whose files have been checked. */
-interface Started {
-  readonly directory: LogDirectory;
-  readonly settings: Settings;
-  readonly signer: LogSigner;
-  readonly segment: LogFile;
-  readonly tree: LogFile;
-  readonly builder: TreeBuilder;
-  readonly signedSize: number;
-  /** Entries of the tree file after `signedSize`. */
-  readonly pending: Uint8Array[];
-  /** Nodes that are not in the tree file yet, by their place there. */
-  readonly nodes: Map<number, Uint8Array>;
-  readonly end: number;
-  readonly cutBytes: number;
-  /** What to undo to let go, last first. */
-  readonly release: (() => void)[];
+  readonly overflow: 'block' | 'refuse';
+  readonly waitingLimit: number;
 }
 
 interface Waiting {
   readonly record: AuditRecord;
   readonly leaf: Uint8Array;
+  /** The key that the record announces. */
+  readonly nextKey: LogSigner | undefined;
+  readonly resolve: (receipt: Receipt) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** An event for which there is no room yet. */
+interface Blocked {
+  readonly event: AuditEvent;
   readonly resolve: (receipt: Receipt) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -165,43 +138,64 @@ interface Asked {
 export class AuditLog {
   /** Name of the log. */
   readonly origin: string;
-  /** Public key, for those who verify. */
+  /** Public key of the first epoch: all that an auditor needs, who follows the keys after it through the log. */
   readonly vkey: string;
   /** Bytes of an interrupted write that the start cut off; 0 after a clean end. */
   readonly cutBytes: number;
-  readonly #started: Started;
+  readonly #directory: LogDirectory;
+  readonly #settings: Settings;
+  readonly #release: (() => void)[];
   readonly #builder: TreeBuilder;
+  readonly #tiles: TileWriter;
+  readonly #keys: string[];
   readonly #waiting: Waiting[] = [];
+  readonly #blocked: Blocked[] = [];
   readonly #asked: Asked[] = [];
-  #pending: Uint8Array[];
-  #nodes: Map<number, Uint8Array>;
-  #nextSeq: number;
-  #end: number;
-  #signedSize: number;
+  #signer: LogSigner;
+  #segment: LogFile;
+  #segmentName: string;
+  #end: number; // bytes in the segment
+  #nodes: Map<number, Uint8Array> = new Map(); // those that are in no tile yet, and the roots of what is
+  #stored: TileReader; // tiles under the stored checkpoint
   #size: number; // durable records
+  #nextSeq: number;
   #head: Head;
   #note: string;
+  #rotating: Promise<unknown> = Promise.resolve();
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #failure: CloisterError | undefined;
   #closing: Promise<void> | undefined;
 
   /** @internal Call {@link openLog}. */
-  constructor(started: Started) {
-    const root = started.builder.root();
-    this.#started = started;
-    this.#builder = started.builder;
-    this.origin = started.signer.name;
-    this.vkey = started.signer.vkey;
+  constructor(started: Started, settings: Settings) {
+    const { directory, keys, signer, builder, tiles, segment, release } = started;
+    const root = builder.root();
+    this.#directory = directory;
+    this.#settings = settings;
+    this.#release = release;
+    this.#builder = builder;
+    this.#tiles = tiles;
+    this.#keys = vkeysOf(keys);
+    this.#signer = signer;
+    this.#segment = segment;
+    this.#segmentName = segmentName(builder.size);
+    this.#end = HEADER_BYTES;
+    this.origin = signer.name;
+    this.vkey = this.#keys[0]!;
     this.cutBytes = started.cutBytes;
-    this.#pending = started.pending;
-    this.#nodes = started.nodes;
-    this.#size = started.builder.size;
+    this.#size = builder.size;
     this.#nextSeq = this.#size;
-    this.#end = started.end;
-    this.#signedSize = started.signedSize;
+    this.#stored = new TileReader(directory, this.#size);
+    this.#keepRoots();
     this.#head = headOf(this.#size, root);
-    this.#note = signCheckpoint(this.#size, root, started.signer);
+    this.#note = signCheckpoint(this.#size, root, signer);
+    release.push(() => this.#segment.close());
+  }
+
+  /** Public keys of all epochs so far, the last of which signs now: what receipts verify with. */
+  get keys(): readonly string[] {
+    return [...this.#keys];
   }
 
   /** The head over all durable records: what to store as an anchor, in the transaction of the next charge. */
@@ -214,22 +208,75 @@ export class AuditLog {
    * head. Order is the order of calls.
    *
    * @throws {CloisterError} `INVALID_ARGUMENT` when the event does not fit its schema or is too large (the log goes on);
-   *   `STORE_FAILED` when it could not be made durable (the log stops); `CLOSED`.
+   *   `STORE_FAILED` when it could not be made durable (the log stops); `OVERLOADED` when too many wait and the log was opened to
+   *   refuse then; `CLOSED`.
    */
-  async append(event: AuditEvent): Promise<Receipt> {
-    this.assertOpen();
-    const record: AuditRecord = {
-      ...event,
-      v: 1,
-      seq: this.#nextSeq,
-      time: Math.trunc(this.#started.settings.clock.now()),
-    };
-    const leaf = encodeRecord(record);
-    this.#nextSeq++;
+  append(event: AuditEvent): Promise<Receipt> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ record, leaf, resolve, reject });
-      this.#kick();
+      this.assertOpen();
+      if (announcedKey(event, this.origin) !== undefined)
+        throw new CloisterError(
+          'INVALID_ARGUMENT',
+          'a record that announces a key of the log is for rotateKey to make',
+        );
+      if (this.#blocked.length === 0 && this.#waiting.length < this.#settings.waitingLimit) {
+        this.#accept({ event, resolve, reject });
+      } else if (this.#settings.overflow === 'block') {
+        this.#blocked.push({ event, resolve, reject });
+      } else {
+        const { waitingLimit } = this.#settings;
+        throw new CloisterError('OVERLOADED', `${waitingLimit} audit records wait to become durable`, { waitingLimit });
+      }
     });
+  }
+
+  /**
+   * Gives the log a new key: announces it in a record by the old one, seals the old epoch with a checkpoint, destroys the old private
+   * key (overwritten, removed, durably), and only then goes on. Whoever steals the new key cannot sign anew what came before.
+   *
+   * That the bytes of a key are gone from the medium is as true as overwriting is there: on flash, and under file systems that copy on
+   * write, old blocks live on for a while.
+   *
+   * @returns The new public key.
+   * @throws {CloisterError} `STORE_FAILED` when it cannot be made durable (the log stops, and the next start completes it); `CLOSED`.
+   * @example
+   * ```ts
+   * await using log = await openLog('./cloister-data/audit');
+   * const object = { kind: 'model', id: 'digits' } as const;
+   * const event = { actor: 'ward-3', action: 'load', object, decision: { outcome: 'allow' } } as const;
+   * const before = await log.append(event);
+   * await log.rotateKey();
+   * const after = await log.append(event);
+   * verifyReceipt(before, log.vkey).ok; // true
+   * verifyReceipt(after, log.vkey).ok; // false
+   * verifyReceipt(after, log.keys).ok; // true
+   * ```
+   */
+  rotateKey(): Promise<string> {
+    const rotated = this.#rotating.then(() => this.#rotate());
+    this.#rotating = rotated.catch(() => undefined);
+    return rotated;
+  }
+
+  async #rotate(): Promise<string> {
+    this.assertOpen();
+    const nextKey = createSigner(this.#directory, keyFile(this.#keys.length), this.origin);
+    await new Promise<Receipt>((resolve, reject) => {
+      this.#accept({ event: announcement(nextKey.vkey), resolve, reject }, nextKey);
+    });
+    return nextKey.vkey;
+  }
+
+  #accept({ event, resolve, reject }: Blocked, nextKey?: LogSigner): void {
+    try {
+      const time = Math.trunc(this.#settings.clock.now());
+      const record: AuditRecord = { ...event, v: 1, seq: this.#nextSeq, time };
+      this.#waiting.push({ record, leaf: encodeRecord(record), nextKey, resolve, reject });
+      this.#nextSeq++;
+      this.#kick();
+    } catch (error) {
+      reject(error);
+    }
   }
 
   /**
@@ -270,7 +317,7 @@ export class AuditLog {
 
   /** Reads records back, see `readRecords`. */
   records(query: RecordQuery = {}): AsyncGenerator<AuditRecord, void, undefined> {
-    return readDirectory(this.#started.directory, query);
+    return readDirectory(this.#directory, query);
   }
 
   /**
@@ -293,7 +340,7 @@ export class AuditLog {
       await this.#running;
       if (this.#failure === undefined) await this.#persist();
     } finally {
-      for (const undo of this.#started.release.reverse()) undo();
+      for (const undo of this.#release.reverse()) undo();
     }
   }
 
@@ -317,7 +364,7 @@ export class AuditLog {
       while (this.#waiting.length > 0 || this.#asked.length > 0) {
         if (this.#waiting.length > 0) await this.#commit(this.#takeGroup());
         const due = this.#asked.length > 0 && this.#asked[0]!.size <= this.#size;
-        if (due || this.#size - this.#signedSize >= this.#started.settings.checkpointEvery) await this.#persist();
+        if (due || this.#size - this.#signedSize >= this.#settings.checkpointEvery) await this.#persist();
         while (this.#asked.length > 0 && this.#asked[0]!.size <= this.#size) this.#asked.shift()!.resolve(this.#note);
       }
     } catch (error) {
@@ -329,45 +376,50 @@ export class AuditLog {
       this.#timer ??= setTimeout(() => {
         this.#timer = undefined;
         if (this.#failure === undefined && this.#closing === undefined) this.checkpoint().catch(() => undefined); // kept in #failure
-      }, this.#started.settings.checkpointMs).unref();
+      }, this.#settings.checkpointMs).unref();
     }
   }
 
+  /** The next group; one that announces a key ends with that record. What was blocked takes the room. */
   #takeGroup(): Waiting[] {
     let count = 0;
     for (let bytes = 0; count < this.#waiting.length && count < GROUP_LIMIT_RECORDS; count++) {
       bytes += FRAME_BYTES + this.#waiting[count]!.leaf.length;
       if (bytes > GROUP_LIMIT_BYTES) break;
+      if (this.#waiting[count]!.nextKey !== undefined) {
+        count++;
+        break;
+      }
     }
-    return this.#waiting.splice(0, count);
+    const group = this.#waiting.splice(0, count);
+    const room = this.#settings.waitingLimit - this.#waiting.length;
+    for (const blocked of this.#blocked.splice(0, room)) this.#accept(blocked);
+    return group;
   }
 
   async #commit(group: readonly Waiting[]): Promise<void> {
-    const { segment, signer } = this.#started;
     try {
-      if (segment.size() !== this.#end) {
+      const there = this.#segment.size();
+      if (there !== this.#end) {
         throw new CloisterError(
           'STORE_FAILED',
-          `the segment has ${segment.size()} bytes, not ${this.#end}: somebody else has written to it`,
+          `the segment has ${there} bytes, not ${this.#end}: somebody else has written to it`,
         );
       }
       const frames = new Uint8Array(group.reduce((sum, { leaf }) => sum + FRAME_BYTES + leaf.length, 0));
       let at = 0;
-      const ends = group.map(({ leaf }, place) => {
+      group.forEach(({ leaf }, place) => {
         at = writeFrame(leaf, place, frames, at);
-        return this.#end + at;
       });
-      await segment.append(frames);
-      const durable = segment.sync();
+      await this.#segment.append(frames);
+      const durable = this.#segment.sync();
       durable.catch(() => undefined); // awaited below
       // While the disk works: hash, sign, prove. Nothing of it is handed out before the records are durable.
       const first = this.#builder.size;
-      group.forEach(({ leaf }, i) => {
-        grow(this.#builder, nodeHasher.leaf(leaf), ends[i]!, this.#pending, this.#nodes);
-      });
+      for (const { leaf } of group) this.#grow(leaf);
       const size = this.#builder.size;
       const root = this.#builder.root();
-      const note = signCheckpoint(size, root, signer);
+      const note = signCheckpoint(size, root, this.#signer);
       const spine = new Map<number, Uint8Array>();
       const receipts = group.map(({ record }, i) => {
         const proof = inclusionProof(first + i, size, this.#node, nodeHasher, spine);
@@ -378,6 +430,8 @@ export class AuditLog {
       this.#size = size;
       this.#head = headOf(size, root);
       this.#note = note;
+      const nextKey = group.at(-1)?.nextKey;
+      if (nextKey !== undefined) await this.#changeKey(nextKey);
       group.forEach(({ resolve }, i) => {
         resolve(receipts[i]!);
       });
@@ -386,19 +440,52 @@ export class AuditLog {
     }
   }
 
-  /** Brings the tree file and the stored checkpoint up to the durable records. */
+  /** Adds a leaf to the tree and to the tiles to be written, and keeps its nodes at hand. */
+  #grow(leaf: Uint8Array): void {
+    const index = this.#builder.size;
+    const leafHash = nodeHasher.leaf(leaf);
+    const completed = this.#builder.append(leafHash);
+    this.#tiles.add(leaf, leafHash, completed);
+    this.#nodes.set(nodeKey(0, index), leafHash);
+    completed.forEach((hash, i) => {
+      this.#nodes.set(nodeKey(i + 1, Math.floor(index / 2 ** (i + 1))), hash);
+    });
+  }
+
+  get #signedSize(): number {
+    return this.#stored.size;
+  }
+
+  /** Brings tiles and the stored checkpoint up to the durable records, and begins a new segment when the old one is long. */
   async #persist(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#size === this.#signedSize) return;
-    const { tree, directory } = this.#started;
-    await tree.append(Buffer.concat(this.#pending));
-    await tree.sync();
-    await directory.replace(CHECKPOINT_FILE, Buffer.from(this.#note), 0o644);
-    this.#signedSize = this.#size;
-    this.#pending = [];
-    this.#nodes = new Map(
-      compactRange(this.#size).map(({ level, index }) => [nodePosition(level, index), this.#node(level, index)]),
-    );
+    await this.#directory.writeAll(this.#tiles.files());
+    await this.#directory.replace(CHECKPOINT_FILE, Buffer.from(this.#note), 0o644);
+    this.#directory.remove(this.#tiles.settle());
+    this.#stored = new TileReader(this.#directory, this.#size);
+    this.#keepRoots();
+    if (this.#end < SEGMENT_BYTES) return;
+    const old = { file: this.#segment, name: this.#segmentName };
+    this.#segmentName = segmentName(this.#size);
+    this.#segment = await createSegment(this.#directory, this.origin, this.#size);
+    this.#end = HEADER_BYTES;
+    old.file.close();
+    this.#directory.remove([old.name]);
+  }
+
+  /** Ends the epoch whose last record, durable by now, announces `next`. */
+  async #changeKey(next: LogSigner): Promise<void> {
+    await this.#persist();
+    await changeKey(this.#directory, this.#keys.length - 1, this.#note, next, this.#size, this.#builder.root());
+    this.#signer = next;
+    this.#keys.push(next.vkey);
+    this.#note = signCheckpoint(this.#size, this.#builder.root(), next);
+  }
+
+  #keepRoots(): void {
+    const roots = compactRange(this.#size).map(({ level, index }) => [nodeKey(level, index), this.#node(level, index)]);
+    this.#nodes = new Map(roots as [number, Uint8Array][]);
   }
 
   #fail(cause: unknown, affected: readonly { reject: (error: unknown) => void }[]): void {
@@ -408,194 +495,17 @@ export class AuditLog {
       isCloisterError(cause) ? cause.detail : {},
       { cause },
     );
-    for (const { reject } of [...affected, ...this.#waiting.splice(0), ...this.#asked.splice(0)]) reject(this.#failure);
+    const queues = [this.#waiting.splice(0), this.#blocked.splice(0), this.#asked.splice(0)];
+    for (const { reject } of [...affected, ...queues.flat()]) reject(this.#failure);
   }
 
   readonly #node: NodeReader = (level, index) =>
-    this.#nodes.get(nodePosition(level, index)) ?? readNode(this.#started.tree, level, index);
+    this.#nodes.get(nodeKey(level, index)) ?? this.#stored.node(level, index);
 }
 
-async function start(
-  directory: LogDirectory,
-  settings: Settings,
-  anchor: { size: number; root: Uint8Array } | undefined,
-  release: (() => void)[],
-): Promise<Started> {
-  let signer = loadLogKey(directory);
-  if (directory.read(CHECKPOINT_FILE, 1) === undefined) signer = await make(directory, signer, settings.origin, anchor);
-  if (signer === undefined)
-    throw invalid(directory, 'malformed', 0, 'its signing key is gone. Put the file back, or start a log elsewhere');
-  if (settings.origin !== undefined && settings.origin !== signer.name) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `the log in ${directory.path} is ${signer.name}, not ${settings.origin}`,
-    );
-  }
-  const { vkey } = signer;
-  // Only a whole reading can tell what is wrong, so whenever something is, that decides.
-  const explain = async (fallback: string): Promise<CloisterError> => {
-    const verdict = await verifyDirectory(directory, { vkey, anchor: anchor && headOf(anchor.size, anchor.root) });
-    return verdict.ok
-      ? invalid(directory, 'malformed', 0, fallback)
-      : invalid(directory, verdict.kind, verdict.index, verdict.message);
-  };
-  const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1) ?? new Uint8Array(0);
-  const signed = verifyCheckpoint(note, parseVkey(vkey), nodeEd25519);
-  const header = directory.read(RECORDS_FILE, HEADER_BYTES);
-  if (!signed.ok || header === undefined || !equalBytes(header, segmentHeader(signer.name)))
-    throw await explain('its files do not fit together');
-  const segment = directory.openAppend(RECORDS_FILE);
-  release.push(() => segment.close());
-  const tree = directory.openAppend(TREE_FILE);
-  release.push(() => tree.close());
-
-  const { size: signedSize, root } = signed.checkpoint;
-  let resumed = resume(segment, tree, signedSize, root);
-  if (resumed === undefined) {
-    if (!(await verifyDirectory(directory, { vkey }, false)).ok)
-      throw await explain('its records do not lead to the signed root');
-    await rebuildTree(segment, tree, signedSize); // the records hold, so the tree file does not
-    resumed = resume(segment, tree, signedSize, root);
-    if (resumed === undefined) throw await explain('its tree file cannot be rebuilt');
-  }
-  const { builder } = resumed;
-  let { end } = resumed;
-  const pending: Uint8Array[] = [];
-  const nodes = new Map<number, Uint8Array>();
-  const reader = new FrameReader(segment, end);
-  let frame = reader.next();
-  for (; frame.kind === 'frame'; frame = reader.next()) {
-    if (seqOf(frame.record) !== builder.size) throw await explain(`record ${builder.size} has another number`);
-    grow(builder, nodeHasher.leaf(frame.record), frame.end, pending, nodes);
-    end = frame.end;
-  }
-  const node: NodeReader = (level, index) => nodes.get(nodePosition(level, index)) ?? readNode(tree, level, index);
-  const torn = frame.kind === 'bad';
-  if (torn && !isTornTail(segment, end)) throw await explain(`record ${builder.size} is damaged`);
-  if (builder.size - signedSize > UNSIGNED_LIMIT)
-    throw await explain('its checkpoint is older than a writer leaves it');
-  if (
-    anchor !== undefined &&
-    (builder.size < anchor.size || !equalBytes(rootAt(anchor.size, node, nodeHasher), anchor.root))
-  ) {
-    throw await explain('it does not extend the anchor');
-  }
-
-  // Everything has been checked; from here on the disk is written to.
-  const cutBytes = torn ? segment.size() - end : 0;
-  if (torn) segment.truncate(end);
-  await segment.sync(); // records that a dead writer left in the page cache count from now on
-  if (tree.size() !== treeBytes(signedSize)) tree.truncate(treeBytes(signedSize));
-  let stored = signedSize;
-  if (builder.size > signedSize) {
-    await tree.append(Buffer.concat(pending.splice(0)));
-    await tree.sync();
-    await directory.replace(CHECKPOINT_FILE, Buffer.from(signCheckpoint(builder.size, builder.root(), signer)), 0o644);
-    stored = builder.size;
-    nodes.clear();
-  }
-  return {
-    directory,
-    settings,
-    signer,
-    segment,
-    tree,
-    builder,
-    signedSize: stored,
-    pending,
-    nodes,
-    end,
-    cutBytes,
-    release,
-  };
-}
-
-/** Makes a log, or finishes one that a crash interrupted in the making: no record was accepted before its first checkpoint. */
-async function make(
-  directory: LogDirectory,
-  existing: LogSigner | undefined,
-  origin: string | undefined,
-  anchor: { size: number } | undefined,
-): Promise<LogSigner> {
-  if (anchor !== undefined && anchor.size > 0) {
-    throw invalid(
-      directory,
-      'rolled-back',
-      0,
-      `there is no log, and its anchor covers ${anchor.size} records. Put the log back`,
-    );
-  }
-  const left = directory.read(RECORDS_FILE, HEADER_BYTES + 1);
-  if (left !== undefined && left.length > HEADER_BYTES) {
-    throw invalid(directory, 'malformed', 0, 'there are records and no checkpoint. Put the checkpoint back');
-  }
-  const random = new Uint8Array(8);
-  osRandom.fill(random);
-  const signer = existing ?? createLogKey(directory, origin ?? `cloister/${toHex(random)}`);
-  const segment = directory.openAppend(RECORDS_FILE);
-  try {
-    segment.truncate(0);
-    await segment.append(segmentHeader(signer.name));
-    await segment.sync();
-  } finally {
-    segment.close();
-  }
-  await directory.replace(CHECKPOINT_FILE, Buffer.from(signCheckpoint(0, EMPTY_ROOT, signer)), 0o644);
-  return signer;
-}
-
-/** The tree and the end of the segment at the signed size; undefined when the tree file does not lead to the signed root. */
-function resume(
-  segment: LogFile,
-  tree: LogFile,
-  size: number,
-  root: Uint8Array,
-): { builder: TreeBuilder; end: number } | undefined {
-  if (tree.size() < treeBytes(size)) return undefined;
-  const range = compactRange(size).map(({ level, index }) => readNode(tree, level, index));
-  const builder = new TreeBuilder(nodeHasher, size, range);
-  if (!equalBytes(builder.root(), root)) return undefined;
-  if (size === 0) return { builder, end: HEADER_BYTES };
-  const last = size === 1 ? HEADER_BYTES : readFrameEnd(tree, size - 2);
-  if (last < HEADER_BYTES) return undefined;
-  const frame = new FrameReader(segment, last).next();
-  if (frame.kind !== 'frame' || frame.end !== readFrameEnd(tree, size - 1)) return undefined;
-  return equalBytes(nodeHasher.leaf(frame.record), readNode(tree, 0, size - 1))
-    ? { builder, end: frame.end }
-    : undefined;
-}
-
-async function rebuildTree(segment: LogFile, tree: LogFile, size: number): Promise<void> {
-  tree.truncate(0);
-  const reader = new FrameReader(segment, HEADER_BYTES);
-  const builder = new TreeBuilder(nodeHasher);
-  const pending: Uint8Array[] = [];
-  while (builder.size < size) {
-    const frame = reader.next();
-    if (frame.kind !== 'frame') return;
-    const leafHash = nodeHasher.leaf(frame.record);
-    pending.push(treeEntry(frame.end, leafHash, builder.append(leafHash)));
-    if (pending.length === 16_384 || builder.size === size) await tree.append(Buffer.concat(pending.splice(0)));
-  }
-  await tree.sync();
-}
-
-/** Adds a leaf, notes its entry for the tree file, and keeps its nodes at hand. */
-function grow(
-  builder: TreeBuilder,
-  leafHash: Uint8Array,
-  frameEnd: number,
-  pending: Uint8Array[],
-  nodes: Map<number, Uint8Array>,
-): void {
-  const index = builder.size;
-  const completed = builder.append(leafHash);
-  pending.push(treeEntry(frameEnd, leafHash, completed));
-  const position = nodePosition(0, index);
-  nodes.set(position, leafHash);
-  completed.forEach((hash, i) => {
-    nodes.set(position + hash.length * (i + 1), hash);
-  });
+/** A number for a node: trees have fewer than 2^47 nodes of a level, and 53 levels. */
+function nodeKey(level: number, index: number): number {
+  return index * 64 + level;
 }
 
 function receiptOf(
@@ -614,9 +524,5 @@ function base64(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64');
 }
 
-function invalid(directory: LogDirectory, kind: string, index: number, why: string): CloisterError {
-  return new CloisterError('AUDIT_INVALID', `the audit log in ${directory.path} does not verify (${kind}): ${why}`, {
-    kind,
-    index,
-  });
-}
+/** A segment that has become longer than this is followed by a new one at the next checkpoint. */
+const SEGMENT_BYTES = 4_194_304;

@@ -4,15 +4,17 @@
  */
 import { CloisterError } from '../../src/base/errors.ts';
 import type { ProofBundle } from './bundle.ts';
-import { type Checkpoint, verifyCheckpoint } from './checkpoint.ts';
+import { type Checkpoint, type CheckpointVerdict, verifyCheckpoint } from './checkpoint.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
-import { CHECKPOINT_FILE, headOf, TREE_FILE } from './layout.ts';
-import { consistencyProof, inclusionProof, type NodeReader, verifyConsistency, verifyInclusion } from './merkle.ts';
+import { followKeys, publishedKey } from './epochs.ts';
+import { assertLayout, CHECKPOINT_FILE, headOf } from './layout.ts';
+import { consistencyProof, inclusionProof, verifyConsistency, verifyInclusion } from './merkle.ts';
 import { nodeEd25519, nodeHasher } from './node-crypto.ts';
-import { formatVkey, NOTE_LIMIT_BYTES, parseVkey } from './note.ts';
+import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey } from './note.ts';
 import { type AuditRecord, encodeRecord } from './record.ts';
-import { readNode } from './tree-file.ts';
-import { publishedKey, type TamperKind, verifyDirectory } from './verify-directory.ts';
+import { TileReader } from './tile-store.ts';
+import type { TamperKind } from './verdict.ts';
+import { verifyDirectory } from './verify-directory.ts';
 
 /** Whether a log extends an earlier checkpoint. */
 export type ExtensionVerdict =
@@ -23,7 +25,7 @@ export type ExtensionVerdict =
       readonly size: number;
       /**
        * The log's own checkpoint and the proof between the two, for `verifyExtension`. Left out where the log's checkpoint is the
-       * older one of the two, or its tree file is gone: all records were read instead, and they lead to the earlier checkpoint.
+       * older one of the two: all records were read instead, and they lead to the earlier checkpoint.
        */
       readonly extension?: { readonly checkpoint: string; readonly proof: readonly string[] };
     }
@@ -37,11 +39,11 @@ export interface Prover extends Disposable {
    * The proof of a record that was read from the log.
    *
    * @throws {CloisterError} `INVALID_ARGUMENT` when the checkpoint does not cover it yet; `AUDIT_INVALID` when the record is not the
-   *   one under the checkpoint, or the tree file is damaged.
+   *   one under the checkpoint, or a tile is damaged.
    */
   prove(record: AuditRecord): ProofBundle;
   /**
-   * Whether the log extends `note`, a checkpoint that somebody kept. Reads the tree file alone where that is enough, else all
+   * Whether the log extends `note`, a checkpoint that somebody kept. Reads hash tiles alone where that is enough, else all
    * records.
    *
    * @throws {CloisterError} `INVALID_ARGUMENT` when the checkpoint covers no record: every log extends that; `STORE_FAILED`.
@@ -75,21 +77,19 @@ export function openProver(dir: string, vkey?: string): Prover {
 
 /** {@link openProver} behind the directory seam. */
 export function directoryProver(directory: LogDirectory, vkey?: string): Prover {
-  const key = vkey === undefined ? publishedKey(directory) : parseVkey(vkey);
-  // The checkpoint first: whatever it covers is in the tree file before it is written.
+  assertLayout(directory);
+  const first = vkey === undefined ? publishedKey(directory) : parseVkey(vkey);
+  // The checkpoint first: whatever it covers is in tiles before it is written.
   const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1);
   if (note === undefined) throw new CloisterError('AUDIT_INVALID', `there is no checkpoint in ${directory.path}`);
-  const signed = verifyCheckpoint(note, key, nodeEd25519);
+  const { keys } = followKeys(directory, first);
+  const signed = verifyByAny(note, keys);
   if (!signed.ok)
     throw new CloisterError('AUDIT_INVALID', `the checkpoint in ${directory.path} does not verify: ${signed.reason}`);
-  const { checkpoint } = signed;
+  const { checkpoint, key } = signed;
   const { size, root } = checkpoint;
   const text = new TextDecoder().decode(note);
-  const tree = directory.open(TREE_FILE);
-  const node: NodeReader = (level, index) => {
-    if (tree === undefined) throw new CloisterError('AUDIT_INVALID', `there is no tree file in ${directory.path}`);
-    return readNode(tree, level, index);
-  };
+  const { node } = new TileReader(directory, size);
   const spine = new Map<number, Uint8Array>();
 
   return {
@@ -119,7 +119,7 @@ export function directoryProver(directory: LogDirectory, vkey?: string): Prover 
       return { v: 1, vkey: formatVkey(key.name, key.publicKey), receipt };
     },
     async extends(earlier) {
-      const from = verifyCheckpoint(earlier, key, nodeEd25519);
+      const from = verifyByAny(earlier, keys);
       if (!from.ok) return { ok: false, kind: 'malformed', message: `the earlier checkpoint: ${from.reason}` };
       const { size: size1, root: root1 } = from.checkpoint;
       if (size1 === 0) {
@@ -131,17 +131,33 @@ export function directoryProver(directory: LogDirectory, vkey?: string): Prover 
       const proof = size1 <= size ? attempt(() => consistencyProof(size1, size, node, nodeHasher)) : undefined;
       if (proof !== undefined && verifyConsistency(size1, size, root1, root, proof, nodeHasher).ok)
         return { ok: true, from: size1, size, extension: { checkpoint: text, proof: proof.map(base64) } };
-      // Only the records can tell a forked log from a damaged tree file.
+      // Only the records can tell a forked log from a damaged tile.
       const anchor = headOf(size1, root1);
-      const verdict = await verifyDirectory(directory, { vkey: formatVkey(key.name, key.publicKey), anchor });
+      const verdict = await verifyDirectory(directory, { vkey: formatVkey(first.name, first.publicKey), anchor });
       if (verdict.ok) return { ok: true, from: size1, size: verdict.size };
       return { ok: false, kind: verdict.kind, message: verdict.message };
     },
-    [Symbol.dispose]: () => tree?.close(),
+    [Symbol.dispose]: () => undefined,
   };
 }
 
-/** What `body` returns; undefined where the tree file is too short for it. */
+/** Verifies a checkpoint of a log by whichever of its keys signed it. */
+function verifyByAny(
+  note: Uint8Array | string,
+  keys: readonly NoteVerifier[],
+):
+  | (CheckpointVerdict & { readonly ok: true; readonly key: NoteVerifier })
+  | (CheckpointVerdict & { readonly ok: false }) {
+  let verdict: CheckpointVerdict = { ok: false, reason: 'no key' };
+  for (const key of keys.toReversed()) {
+    const found = verifyCheckpoint(note, key, nodeEd25519);
+    if (found.ok) return { ...found, key };
+    if (key === keys.at(-1)) verdict = found;
+  }
+  return verdict as CheckpointVerdict & { readonly ok: false };
+}
+
+/** What `body` returns; undefined where a tile is missing or too short for it. */
 function attempt<T>(body: () => T): T | undefined {
   try {
     return body();

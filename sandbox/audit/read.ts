@@ -4,12 +4,15 @@
  */
 import { CloisterError } from '../../src/base/errors.ts';
 import type { AuditAction } from './actions.ts';
-import { type LogDirectory, type LogFile, nodeDirectory } from './directory.ts';
+import { type Checkpoint, parseCheckpoint } from './checkpoint.ts';
+import { type LogDirectory, nodeDirectory } from './directory.ts';
 import { matchesFilter, type RecordFilter } from './filter.ts';
-import { RECORDS_FILE, TREE_FILE } from './layout.ts';
+import { assertLayout, CHECKPOINT_FILE } from './layout.ts';
+import { NOTE_LIMIT_BYTES, parseNote } from './note.ts';
 import { type AuditRecord, decodeRecord } from './record.ts';
-import { FrameReader, HEADER_BYTES, isTornTail } from './segment.ts';
-import { readFrameEnd } from './tree-file.ts';
+import { readTail } from './tail.ts';
+import { TileReader } from './tile-store.ts';
+import { closeSegments, openSegments } from './wal.ts';
 
 /** Which records to read. Conditions that are left out do not restrict. */
 export interface RecordQuery {
@@ -32,7 +35,7 @@ export interface RecordQuery {
 }
 
 /**
- * Reads the records of the log in `dir`, in order, with a megabyte of memory. It checks form and numbering, not hashes: call
+ * Reads the records of the log in `dir`, in order, with a few megabytes of memory. It checks form and numbering, not hashes: call
  * `verifyLog` to know that they are the ones that were written. An interrupted write at the end is passed over.
  *
  * @throws {CloisterError} `AUDIT_INVALID` at the first damaged record, `detail.index` saying which; `STORE_FAILED`.
@@ -62,63 +65,75 @@ export async function* readDirectory(
     throw new CloisterError('INVALID_ARGUMENT', `from must be a count, got ${from}`);
   if (!(limit === Number.POSITIVE_INFINITY || (Number.isSafeInteger(limit) && limit >= 0)))
     throw new CloisterError('INVALID_ARGUMENT', `limit must be a count, got ${limit}`);
-  const segment = directory.open(RECORDS_FILE);
-  if (segment === undefined) throw new CloisterError('STORE_FAILED', `there is no log in ${directory.path}`);
-  try {
-    const start = startAt(directory, segment, from);
-    let left = limit;
-    if (left === 0) return;
-    for (const { bytes, index } of wholeFrames(segment, start.position, start.index)) {
-      if (index < from) continue;
-      const record = decodeRecordAt(bytes, index);
-      if (!matches(record, query)) continue;
-      yield record;
-      if (--left === 0) return;
-    }
-  } finally {
-    segment.close();
+  let left = limit;
+  if (left === 0) return;
+  for (const { bytes, index } of leavesOf(directory, from)) {
+    const record = decodeRecordAt(bytes, index);
+    if (!matches(record, query)) continue;
+    yield record;
+    if (--left === 0) return;
   }
 }
 
-/** One frame that is whole in a segment. */
-export interface WholeFrame {
-  /** Of the record; valid until the next frame is asked for. */
-  readonly bytes: Uint8Array;
+/** One record of a log, as bytes. */
+export interface Leaf {
   readonly index: number;
-  /** Where the next frame begins. */
-  readonly end: number;
+  /** The encoded record; valid until the next one is asked for. */
+  readonly bytes: Uint8Array;
 }
 
 /**
- * The whole frames of a segment that may be written meanwhile, from `position` on, where record `from` begins. Ends before an
- * interrupted write at the end.
+ * The records of a log that may be written meanwhile, from `from` on: those under its checkpoint from tiles, the others from the
+ * write-ahead segments, up to an interrupted write. Returns how many records there are. Looks at no signature and no hash.
  *
- * @throws {CloisterError} `AUDIT_INVALID` at a damaged frame.
+ * @throws {CloisterError} `AUDIT_INVALID` at a damaged record, `detail.index` saying which; `STORE_FAILED`, also when there is no log.
  */
-export function* wholeFrames(segment: LogFile, position: number, from: number): Generator<WholeFrame, void, undefined> {
-  let index = from;
-  let at = position;
-  let reader = new FrameReader(segment, at);
-  for (let again = false; ; ) {
-    const frame = reader.next();
-    if (frame.kind === 'end') return;
-    if (frame.kind === 'bad') {
-      if (isTornTail(segment, frame.start)) return;
-      // Perhaps the frame was half written when it was read, and is whole by now.
-      if (again) {
-        throw new CloisterError('AUDIT_INVALID', `record ${index} is damaged: its checksum fails`, {
-          kind: 'changed',
-          index,
-        });
+export function* leavesOf(directory: LogDirectory, from: number): Generator<Leaf, number, undefined> {
+  assertLayout(directory);
+  // Segments first: what leaves them before the checkpoint is read is under it.
+  const segments = openSegments(directory);
+  try {
+    const { origin, size } = storedHead(directory);
+    const tiles = new TileReader(directory, size);
+    let next = from;
+    for (; next < size; next++) yield { index: next, bytes: tiles.leaf(next) };
+    let again = false;
+    let count = size;
+    for (;;) {
+      let half = false;
+      for (const read of readTail(directory, segments, size, origin)) {
+        if (read.kind === 'record') {
+          if (read.index >= size) count = Math.max(count, read.index + 1);
+          if (read.index >= next) {
+            next = read.index + 1;
+            again = false;
+            yield { index: read.index, bytes: read.record };
+          }
+        } else if (read.kind !== 'damaged') {
+          throw damaged(read.index, read.kind === 'gap' ? 'missing' : 'malformed', 'is in no segment');
+        } else if (!read.torn) {
+          // Perhaps the frame was half written when it was read, and is whole by now.
+          if (again) throw damaged(read.index, 'changed', 'is damaged: its checksum fails');
+          half = true;
+        }
       }
+      if (!half) return count;
       again = true;
-      reader = new FrameReader(segment, at);
-      continue;
     }
-    again = false;
-    at = frame.end;
-    yield { bytes: frame.record, index: index++, end: at };
+  } finally {
+    closeSegments(segments);
   }
+}
+
+/**
+ * What a log's stored checkpoint says, unverified.
+ *
+ * @throws {CloisterError} `AUDIT_INVALID` when it is not a checkpoint; `STORE_FAILED` when there is none.
+ */
+export function storedHead(directory: LogDirectory): Checkpoint {
+  const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1);
+  if (note === undefined) throw new CloisterError('STORE_FAILED', `there is no log in ${directory.path}`);
+  return parseCheckpoint(parseNote(note).text);
 }
 
 /** @throws {CloisterError} `AUDIT_INVALID` when the bytes are not the encoding of record `index`. */
@@ -130,26 +145,8 @@ export function decodeRecordAt(bytes: Uint8Array, index: number): AuditRecord {
   return record;
 }
 
-/** Where record `from` begins, when the tree file knows that, else where record 0 does. */
-function startAt(
-  directory: LogDirectory,
-  segment: LogFile,
-  from: number,
-): { readonly position: number; readonly index: number } {
-  const start = { position: HEADER_BYTES, index: 0 };
-  const tree = from === 0 ? undefined : directory.open(TREE_FILE);
-  if (tree === undefined) return start;
-  try {
-    const position = readFrameEnd(tree, from - 1);
-    if (position < HEADER_BYTES) return start;
-    const frame = new FrameReader(segment, position).next();
-    if (frame.kind !== 'frame' || decodeRecord(frame.record).seq !== from) return start;
-    return { position, index: from };
-  } catch {
-    return start; // the offset in the tree file is a hint; the segment decides
-  } finally {
-    tree.close();
-  }
+function damaged(index: number, kind: string, why: string): CloisterError {
+  return new CloisterError('AUDIT_INVALID', `record ${index} ${why}`, { kind, index });
 }
 
 function matches(record: AuditRecord, query: RecordQuery): boolean {

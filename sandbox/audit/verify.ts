@@ -4,9 +4,9 @@
  */
 import { equalBytes, fromBase64 } from '../../src/base/bytes.ts';
 import * as z from '../../src/base/zod.ts';
-import { verifyCheckpoint } from './checkpoint.ts';
+import { type CheckpointVerdict, verifyCheckpoint } from './checkpoint.ts';
 import { pureHasher, type Verdict, verifyConsistency, verifyInclusion } from './merkle.ts';
-import { NOTE_LIMIT_BYTES, parseVkey } from './note.ts';
+import { NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey } from './note.ts';
 import { type AuditRecord, auditRecordSchema, encodeRecord } from './record.ts';
 
 /** Proof that a record is in the log under a signed checkpoint. JSON; needs nothing but the log's vkey to verify. */
@@ -59,7 +59,7 @@ export const receiptSchema: z.ZodType<Receipt> = z.strictObject({
  * time with {@link verifyExtension} for that.
  *
  * @param receipt - As received: anything. It is refused, never thrown on.
- * @param vkey - The log's public key, from where you trust it; not from beside the receipt.
+ * @param vkey - The log's public key, or the keys of its epochs, from where you trust them; not from beside the receipt.
  * @param record - The record that the receipt should be for. Without one, the record inside, if any, is checked.
  * @throws {CloisterError} `INVALID_ARGUMENT` when `vkey` is not a vkey.
  * @example
@@ -71,14 +71,18 @@ export const receiptSchema: z.ZodType<Receipt> = z.strictObject({
  * verifyReceipt({ ...receipt, index: 7 }, log.vkey).ok; // false
  * ```
  */
-export function verifyReceipt(receipt: unknown, vkey: string, record?: AuditRecord): ReceiptVerdict {
-  const key = parseVkey(vkey);
+export function verifyReceipt(
+  receipt: unknown,
+  vkey: string | readonly string[],
+  record?: AuditRecord,
+): ReceiptVerdict {
+  const keys = (typeof vkey === 'string' ? [vkey] : vkey).map(parseVkey);
   const refuse = (reason: string): ReceiptVerdict => ({ ok: false, reason });
   try {
     const parsed = receiptSchema.safeParse(receipt);
     if (!parsed.success) return refuse(`not a receipt: ${z.prettifyError(parsed.error)}`);
     const { origin, index, leafHash, proof, checkpoint, record: inside } = parsed.data;
-    const head = verifyCheckpoint(checkpoint, key);
+    const head = verifyByAny(checkpoint, keys);
     if (!head.ok) return refuse(head.reason);
     if (head.checkpoint.origin !== origin)
       return refuse(`the receipt is of log ${origin}, its checkpoint of ${head.checkpoint.origin}`);
@@ -103,7 +107,7 @@ export function verifyReceipt(receipt: unknown, vkey: string, record?: AuditReco
  * @param earlier - Signed note, kept from before.
  * @param later - Signed note.
  * @param proof - Consistency proof, base64 hashes, from {@link AuditLog.extension}.
- * @param vkey - The log's public key.
+ * @param vkey - The log's public key, or the keys of its epochs.
  * @throws {CloisterError} `INVALID_ARGUMENT` when `vkey` is not a vkey.
  * @example
  * ```ts
@@ -116,11 +120,16 @@ export function verifyReceipt(receipt: unknown, vkey: string, record?: AuditReco
  * verifyExtension(earlier, later, proof, log.vkey); // { ok: true }
  * ```
  */
-export function verifyExtension(earlier: string, later: string, proof: readonly string[], vkey: string): Verdict {
-  const key = parseVkey(vkey);
-  const from = verifyCheckpoint(earlier, key);
+export function verifyExtension(
+  earlier: string,
+  later: string,
+  proof: readonly string[],
+  vkey: string | readonly string[],
+): Verdict {
+  const keys = (typeof vkey === 'string' ? [vkey] : vkey).map(parseVkey);
+  const from = verifyByAny(earlier, keys);
   if (!from.ok) return { ok: false, reason: `earlier checkpoint: ${from.reason}` };
-  const to = verifyCheckpoint(later, key);
+  const to = verifyByAny(later, keys);
   if (!to.ok) return { ok: false, reason: `later checkpoint: ${to.reason}` };
   let hashes: Uint8Array[];
   try {
@@ -129,4 +138,14 @@ export function verifyExtension(earlier: string, later: string, proof: readonly 
     return { ok: false, reason: 'the proof is not base64' };
   }
   return verifyConsistency(from.checkpoint.size, to.checkpoint.size, from.checkpoint.root, to.checkpoint.root, hashes);
+}
+
+/** Verifies a checkpoint by whichever of the keys signed it. */
+function verifyByAny(note: string, keys: readonly NoteVerifier[]): CheckpointVerdict {
+  let verdict: CheckpointVerdict = { ok: false, reason: 'there is no key to verify it with' };
+  for (const key of keys) {
+    verdict = verifyCheckpoint(note, key);
+    if (verdict.ok) return verdict;
+  }
+  return verdict;
 }

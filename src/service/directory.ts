@@ -6,7 +6,7 @@
  * | `ledger.sqlite` (and `-wal`, `-shm`) | budgets, and the anchor of the log |
  * | `plans/` | what models were planned to; may be deleted at any time |
  * | `plugins/` | the plugins that are installed, see `sandbox/plugins/registry.ts` |
- * | `audit/` | the log: records, tree, checkpoint, public key, private key (mode 0600) |
+ * | `audit/` | the log, see `sandbox/audit/layout.ts`; its private keys have mode 0600 |
  * @module
  */
 import { join } from 'node:path';

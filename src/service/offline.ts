@@ -34,7 +34,7 @@ import { type PolicyInput, parsePolicy } from './policy.ts';
  */
 export async function verifyAudit(
   dir: string,
-  options: { readonly key?: string; readonly onProgress?: (doneBytes: number, totalBytes: number) => void } = {},
+  options: { readonly key?: string; readonly onProgress?: (records: number, total: number) => void } = {},
 ): Promise<LogVerdict> {
   const { verifyLog } = await import('../../sandbox/audit/index.ts');
   const { onProgress } = options;
@@ -48,7 +48,7 @@ export async function verifyAudit(
   return await verifyLog(auditDir, {
     vkey: options.key,
     anchor,
-    onProgress: onProgress && (({ bytes, totalBytes }) => onProgress(bytes, totalBytes)),
+    onProgress: onProgress && (({ records, total }) => onProgress(records, total)),
   });
 }
 
@@ -272,7 +272,7 @@ export async function compareAudits(
   { key }: { readonly key?: string } = {},
 ): Promise<LogComparison> {
   const { compareLogs } = await import('../../sandbox/audit/index.ts');
-  const logOf = (dir: string): string => (existsSync(join(dir, 'records')) ? dir : existingLog(dir));
+  const logOf = (dir: string): string => (existsSync(join(dir, 'checkpoint')) ? dir : existingLog(dir));
   return await compareLogs(logOf(first), logOf(second), { vkey: key });
 }
 

@@ -35,3 +35,10 @@ export async function appendGroups(log: AuditLog, sizes: readonly number[], from
   let number = from;
   for (const size of sizes) await Promise.all(Array.from({ length: size }, () => log.append(event(number++))));
 }
+
+/** Name of the one file of a kind in a log of fewer than 256 records: its last segment, its bundle, its hash tile. */
+export function onlyFile(directory: MemoryDirectory, kind: 'wal' | 'tile/entries' | 'tile/0'): string {
+  const name = directory.names(`${kind}/`).at(-1);
+  if (name === undefined) throw new Error(`there is no ${kind}`);
+  return name;
+}

@@ -5,7 +5,7 @@ import { followDirectory } from '../../sandbox/audit/follow.ts';
 import { openDirectory } from '../../sandbox/audit/log.ts';
 import { readDirectory } from '../../sandbox/audit/read.ts';
 import type { AuditRecord } from '../../sandbox/audit/record.ts';
-import { appendGroups, event, memoryLog, ORIGIN } from './events.ts';
+import { appendGroups, event, memoryLog, ORIGIN, onlyFile } from './events.ts';
 
 describe('following a log', () => {
   test('gives each record once and in order: those before, those of later groups, after checkpoints and a new writer', async () => {
@@ -32,14 +32,14 @@ describe('following a log', () => {
   test('waits behind a frame that is half written, and gives what a new writer puts there', async () => {
     const { directory, log } = await memoryLog();
     await appendGroups(log, [2]);
-    await log.close();
-    const whole = directory.bytes('records').slice();
-    directory.set('records', whole.slice(0, -5)); // the second record is torn
+    const segment = onlyFile(directory, 'wal');
+    const whole = directory.bytes(segment).slice();
+    directory.set(segment, whole.slice(0, -5)); // the second record is torn
     const stop = new AbortController();
     const follow = followDirectory(directory, { signal: stop.signal, pollMs: 1 });
     expect((await follow.next()).value).toMatchObject({ seq: 0 });
     const next = follow.next();
-    directory.set('records', whole);
+    directory.set(segment, whole);
     expect((await next).value).toMatchObject({ seq: 1 });
     stop.abort();
     expect((await follow.next()).done).toBe(true);
@@ -53,7 +53,6 @@ describe('following a log', () => {
     async (_, open) => {
       const { directory, log } = await memoryLog();
       await appendGroups(log, [1, 1, 1]);
-      await log.close();
       const stop = new AbortController();
       const seqs = async (from: LogDirectory): Promise<number[]> => {
         const seen: number[] = [];
@@ -64,7 +63,7 @@ describe('following a log', () => {
         Object.assign(Object.create(directory) as LogDirectory, {
           open(name: string): LogFile | undefined {
             const file = directory.open(name);
-            if (file === undefined || name !== 'records') return file;
+            if (file === undefined || !name.startsWith('wal/')) return file;
             return Object.assign(Object.create(file) as LogFile, {
               size: () => file.size(),
               close: () => file.close(),
@@ -80,6 +79,7 @@ describe('following a log', () => {
         });
       expect(await seqs(writer(1))).toEqual([0, 1, 2]);
       await expect(seqs(writer(100))).rejects.toMatchObject({ code: 'AUDIT_INVALID', detail: { index: 1 } });
+      await log.close();
     },
   );
 
@@ -101,19 +101,20 @@ describe('following a log', () => {
   test('stops at a damaged record, and when the log was put back', async () => {
     const { directory, log } = await memoryLog();
     await appendGroups(log, [1, 1]);
-    const earlier = directory.bytes('records').slice();
+    await log.checkpoint();
+    const earlier = directory.clone();
+    const start = directory.bytes(onlyFile(directory, 'wal')).length;
     await appendGroups(log, [1, 1], 2);
-    await log.close();
     const damaged = directory.clone();
-    const bytes = damaged.bytes('records').slice();
-    bytes[earlier.length + 40]! ^= 1;
-    damaged.set('records', bytes);
+    damaged.bytes(onlyFile(damaged, 'wal'))[start + 40]! ^= 1;
     const follow = followDirectory(damaged, { from: 2, pollMs: 1 });
     await expect(follow.next()).rejects.toMatchObject({ code: 'AUDIT_INVALID', detail: { index: 2, kind: 'changed' } });
+    await log.close();
 
     const honest = followDirectory(directory, { from: 3, pollMs: 1 });
     expect((await honest.next()).value).toMatchObject({ seq: 3 });
-    directory.set('records', earlier);
+    for (const name of directory.names()) directory.delete(name);
+    for (const name of earlier.names()) directory.set(name, earlier.bytes(name));
     await expect(honest.next()).rejects.toMatchObject({ code: 'AUDIT_INVALID', detail: { kind: 'truncated' } });
   });
 });
@@ -148,9 +149,7 @@ describe('comparing two logs', () => {
     await appendGroups(log, [4]);
     await log.close();
     const changed = directory.clone();
-    const bytes = changed.bytes('records').slice();
-    bytes[100]! ^= 1;
-    changed.set('records', bytes);
+    changed.bytes(onlyFile(changed, 'tile/entries'))[100]! ^= 1;
     expect(await compareDirectories(directory, changed)).toMatchObject({ kind: 'invalid', which: 'second', index: 0 });
     expect(await compareDirectories(changed, directory)).toMatchObject({ kind: 'invalid', which: 'first', index: 0 });
     const other = await memoryLog();

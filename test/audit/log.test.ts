@@ -16,7 +16,8 @@ import {
 import { createLogKey } from '../../sandbox/audit/keys.ts';
 import { openDirectory } from '../../sandbox/audit/log.ts';
 import { parseVkey } from '../../sandbox/audit/note.ts';
-import { appendGroups, event, memoryLog, ORIGIN } from './events.ts';
+import { readDirectory } from '../../sandbox/audit/read.ts';
+import { appendGroups, event, memoryLog, ORIGIN, onlyFile } from './events.ts';
 import { MemoryDirectory } from './memory-directory.ts';
 
 let dir = '';
@@ -50,11 +51,14 @@ describe('a log on disk', () => {
       Array.from({ length: 60 }, (_, i) => [i, `r-${i}`]),
     );
     if (process.platform !== 'win32') {
-      const modes = ['key', 'records', 'tree'].map(name => fs.statSync(path.join(at, name)).mode & 0o777);
-      expect(modes).toEqual([0o600, 0o600, 0o600]);
+      const modes = ['keys/0', 'wal/0000000000000040', 'tile/entries/000.p/60', 'tile/0/000.p/60'].map(
+        name => fs.statSync(path.join(at, name)).mode & 0o777,
+      );
+      expect(modes).toEqual([0o600, 0o600, 0o600, 0o600]);
       expect(fs.statSync(at).mode & 0o777).toBe(0o700);
     }
-    expect(fs.readdirSync(at).sort()).toEqual(['checkpoint', 'key', 'lock', 'records', 'tree', 'vkey']);
+    expect(fs.readdirSync(at).sort()).toEqual(['checkpoint', 'keys', 'lock', 'tile', 'tmp', 'vkey', 'wal']);
+    expect(fs.readdirSync(path.join(at, 'tmp'))).toEqual([]);
   });
 
   test('a checkpoint is there on demand, after so many records, and after a while', async () => {
@@ -127,7 +131,7 @@ describe('a log on disk', () => {
     const log = await openLog(dir, { origin: ORIGIN });
     await log.append(event(0));
     await log.close();
-    for (const name of ['records', 'checkpoint', 'tree']) {
+    for (const name of ['wal/0000000000000000', 'checkpoint', 'tile/entries/000.p/1', 'tile/0/000.p/1']) {
       const file = path.join(dir, name);
       const bytes = fs.readFileSync(file);
       fs.rmSync(file);
@@ -143,7 +147,7 @@ describe('a log on disk', () => {
   test('when somebody else has written to the segment, the log stops instead of mixing', async () => {
     const log = await openLog(dir, { origin: ORIGIN });
     await log.append(event(0));
-    fs.appendFileSync(path.join(dir, 'records'), 'x');
+    fs.appendFileSync(path.join(dir, 'wal/0000000000000000'), 'x');
     await expect(log.append(event(1))).rejects.toMatchObject({ code: 'STORE_FAILED' });
     await expect(log.append(event(2))).rejects.toMatchObject({ code: 'STORE_FAILED' });
     await log.close();
@@ -250,7 +254,7 @@ describe('receipts', () => {
   /** A log with the same key and no records. */
   function forkAt(directory: MemoryDirectory): MemoryDirectory {
     const fork = new MemoryDirectory();
-    fork.set('key', directory.bytes('key'));
+    fork.set('keys/0', directory.bytes('keys/0'));
     fork.set('vkey', directory.bytes('vkey'));
     return fork;
   }
@@ -258,8 +262,8 @@ describe('receipts', () => {
 
 describe('failures', () => {
   test.each([
-    ['append', 'records', 'ENOSPC'],
-    ['sync', 'records', 'EIO'],
+    ['append', 'wal/', 'ENOSPC'],
+    ['sync', 'wal/', 'EIO'],
   ] as const)(
     'when %s on %s fails with %s, nothing of the group is acknowledged and the log takes no more',
     async (operation, file, system) => {
@@ -287,8 +291,8 @@ describe('failures', () => {
   );
 
   test.each([
-    ['append', 'tree'],
-    ['sync', 'tree'],
+    ['write', 'tile/entries'],
+    ['write', 'tile/0'],
     ['replace', 'checkpoint'],
   ] as const)('when %s on %s fails, the checkpoint is refused and no record is lost', async (operation, file) => {
     const { directory, log } = await memoryLog();
@@ -393,21 +397,31 @@ describe('reading', () => {
     await log.close();
   });
 
-  test('damage is reported with its index, and a wrong offset in the tree file is only a detour', async () => {
+  test('damage is reported with its index, in a bundle and in a segment', async () => {
     const { directory, log } = await memoryLog();
-    await appendGroups(log, [3, 3, 3]);
-    await log.close();
-    const copy = directory.clone();
-    copy.bytes('tree').fill(0xff, 0, 200);
-    const { readDirectory } = await import('../../sandbox/audit/read.ts');
-    expect((await collect(readDirectory(copy, { from: 2 }))).map(({ seq }) => seq)).toEqual([2, 3, 4, 5, 6, 7, 8]);
-    const records = copy.bytes('records');
-    records[Math.floor(records.length / 2)]! ^= 1;
-    await expect(collect(readDirectory(copy))).rejects.toMatchObject({
+    await appendGroups(log, [3, 3]);
+    await log.checkpoint();
+    await appendGroups(log, [1, 3, 1], 6);
+    const bundle = directory.clone();
+    expect((await collect(readDirectory(bundle, { from: 2 }))).map(({ seq }) => seq)).toEqual([
+      2, 3, 4, 5, 6, 7, 8, 9, 10,
+    ]);
+    const bytes = bundle.bytes(onlyFile(bundle, 'tile/entries'));
+    bytes[bytes.indexOf('"seq":4'.charCodeAt(0), Math.floor(bytes.length * 0.7))]! ^= 1;
+    await expect(collect(readDirectory(bundle))).rejects.toMatchObject({ code: 'AUDIT_INVALID' });
+    bundle.set('tile/entries/000.p/6', bytes.slice(0, Math.floor(bytes.length / 2)));
+    await expect(collect(readDirectory(bundle))).rejects.toMatchObject({
       code: 'AUDIT_INVALID',
-      detail: { kind: 'changed', index: 4 },
+      detail: { kind: 'truncated', index: 3 },
+    });
+    const segment = directory.clone();
+    segment.bytes(onlyFile(segment, 'wal'))[Math.floor(segment.bytes(onlyFile(segment, 'wal')).length * 0.7)]! ^= 1;
+    await expect(collect(readDirectory(segment))).rejects.toMatchObject({
+      code: 'AUDIT_INVALID',
+      detail: { kind: 'changed', index: 7 },
     });
     await expect(collect(readDirectory(new MemoryDirectory()))).rejects.toMatchObject({ code: 'STORE_FAILED' });
+    await log.close();
   });
 });
 
@@ -419,7 +433,7 @@ test('verification tells its progress and can be cancelled', async () => {
   const seen: number[] = [];
   await verifyDirectory(directory, {
     vkey: log.vkey,
-    onProgress: ({ records, bytes, totalBytes }) => seen.push(records, bytes / totalBytes),
+    onProgress: ({ records, total }) => seen.push(records, records / total),
   });
   expect(seen.filter((_, i) => i % 2 === 0)).toEqual([0, 4096, 5000]);
   expect(seen.at(-1)).toBe(1);

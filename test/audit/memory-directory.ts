@@ -1,50 +1,58 @@
 /**
- * A log directory in memory that can lose power: after a given number of steps (a byte appended, a sync, a truncation, a
- * replacement) every operation fails, and what a disk would hold then can be taken out.
+ * A log directory in memory that can lose power: after a given number of steps (a byte appended, a sync, a rename, a removal) every
+ * operation fails, and what a disk would hold then can be taken out.
  * @module
  */
-import type { LogDirectory, LogFile } from '../../sandbox/audit/directory.ts';
+import type { LogDirectory, LogFile, WholeFile } from '../../sandbox/audit/directory.ts';
 import { CloisterError } from '../../src/base/errors.ts';
 
+/** A file apart from its name, as an inode is. */
 interface Content {
   bytes: Uint8Array;
   /** How many of them are durable. */
   synced: number;
+  /** What the medium has where `bytes` were overwritten and not synced. */
+  overwritten?: Uint8Array | undefined;
   mode: number;
 }
 
-/** What happens to bytes that were written and not synced when the power goes. */
+/**
+ * What happens to what was not synced when the power goes. Bytes: gone, there, zeros, or zeros here and there. Names (made, replaced,
+ * removed): as before with `lost`, as after with `kept` and `zeroed`, and one or the other for each with `holes`.
+ */
 export type Loss = 'lost' | 'kept' | 'zeroed' | 'holes';
+
+export type Operation = 'append' | 'sync' | 'replace' | 'write' | 'create' | 'remove' | 'erase';
 
 export class MemoryDirectory implements LogDirectory {
   readonly path = '/memory';
+  /** The files by name, as a process sees them. */
   readonly files: Map<string, Content> = new Map();
+  /** The files by name, as far as names are durable. */
+  readonly #durable: Map<string, Content> = new Map();
   /** Steps until the power goes. */
   stepsLeft: number = Number.POSITIVE_INFINITY;
   steps = 0;
   /** Counts after which an operation ended, for tests that cut exactly there. */
   readonly boundaries: Set<number> = new Set();
-  /** When set, the named operation fails as a full or broken disk would. */
-  failing: { operation: 'append' | 'sync' | 'replace'; file: string; system: string } | undefined;
+  /** When set, the named operation on files whose names begin so fails as a full or broken disk would. */
+  failing: { operation: Operation; file: string; system: string } | undefined;
   #locked = false;
 
   /** A copy of the bytes of all files, power on, nobody holding the lock. */
   clone(): MemoryDirectory {
     const copy = new MemoryDirectory();
-    for (const [name, { bytes, mode }] of this.files)
-      copy.files.set(name, { bytes: bytes.slice(), synced: bytes.length, mode });
+    for (const [name, { bytes, mode }] of this.files) copy.set(name, bytes.slice(), mode);
     return copy;
   }
 
   /** What the disk holds after the power went. */
   afterPowerLoss(loss: Loss): MemoryDirectory {
     const copy = new MemoryDirectory();
-    for (const [name, { bytes, synced, mode }] of this.files) {
-      const survived = loss === 'lost' ? bytes.slice(0, synced) : bytes.slice();
-      if (loss === 'zeroed') survived.fill(0, synced);
-      if (loss === 'holes')
-        for (let i = synced; i < survived.length; i++) if (Math.floor(i / 64) % 2 === 0) survived[i] = 0;
-      copy.files.set(name, { bytes: survived, synced: survived.length, mode });
+    for (const name of new Set([...this.files.keys(), ...this.#durable.keys()])) {
+      const names = loss === 'lost' || (loss === 'holes' && name.length % 2 === 0) ? this.#durable : this.files;
+      const content = names.get(name);
+      if (content !== undefined) copy.set(name, surviving(content, loss), content.mode);
     }
     return copy;
   }
@@ -53,20 +61,36 @@ export class MemoryDirectory implements LogDirectory {
     return this.#content(name).bytes;
   }
 
-  set(name: string, bytes: Uint8Array): void {
-    this.files.set(name, { bytes, synced: bytes.length, mode: this.files.get(name)?.mode ?? 0o600 });
+  /** Puts a file there, durably, as nobody who keeps the log would. */
+  set(name: string, bytes: Uint8Array, mode: number = this.files.get(name)?.mode ?? 0o600): void {
+    const content = { bytes, synced: bytes.length, mode };
+    this.files.set(name, content);
+    this.#durable.set(name, content);
+  }
+
+  /** Takes a file away in the same way. */
+  delete(name: string): void {
+    this.files.delete(name);
+    this.#durable.delete(name);
+  }
+
+  /** Names of the files that begin so, sorted. */
+  names(prefix = ''): string[] {
+    return [...this.files.keys()].filter(name => name.startsWith(prefix)).sort();
   }
 
   open(name: string): LogFile | undefined {
-    return this.files.has(name) ? this.#file(name) : undefined;
+    const content = this.files.get(name);
+    return content && this.#file(name, content);
   }
 
-  openAppend(name: string): LogFile {
-    if (!this.files.has(name)) {
-      this.#step();
-      this.files.set(name, { bytes: new Uint8Array(0), synced: 0, mode: 0o600 });
-    }
-    return this.#file(name);
+  openAppend(name: string): LogFile | undefined {
+    return this.open(name);
+  }
+
+  list(name: string): string[] {
+    const below = this.names(`${name}/`).map(file => file.slice(name.length + 1).split('/')[0]!);
+    return [...new Set(below)];
   }
 
   read(name: string, limitBytes: number): Uint8Array | undefined {
@@ -75,20 +99,47 @@ export class MemoryDirectory implements LogDirectory {
 
   async replace(name: string, bytes: Uint8Array, mode: number): Promise<void> {
     this.#breakIf('replace', name);
-    this.#step();
-    this.files.set(name, { bytes: Uint8Array.from(bytes), synced: bytes.length, mode });
-    this.#step();
+    this.#put([{ name, bytes }], mode);
   }
 
   create(name: string, bytes: Uint8Array, mode: number): boolean {
     if (this.files.has(name)) return false;
-    this.#step();
-    this.files.set(name, { bytes: Uint8Array.from(bytes), synced: bytes.length, mode });
+    this.#breakIf('create', name);
+    this.#put([{ name, bytes }], mode);
     return true;
   }
 
-  mode(name: string): number {
-    return this.#content(name).mode;
+  async writeAll(files: readonly WholeFile[]): Promise<void> {
+    for (const { name } of files) this.#breakIf('write', name);
+    this.#put(files, 0o600);
+  }
+
+  remove(names: readonly string[]): void {
+    for (const name of names) {
+      if (!this.files.has(name)) continue;
+      this.#breakIf('remove', name);
+      this.#step();
+      this.files.delete(name);
+    }
+  }
+
+  erase(name: string): void {
+    const content = this.files.get(name);
+    if (content === undefined) return;
+    this.#breakIf('erase', name);
+    this.#step();
+    content.overwritten = content.bytes;
+    content.bytes = new Uint8Array(content.bytes.length);
+    this.#step();
+    content.overwritten = undefined;
+    this.#step();
+    this.files.delete(name);
+    this.#step();
+    this.#durable.delete(name);
+  }
+
+  mode(name: string): number | undefined {
+    return this.files.get(name)?.mode;
   }
 
   lock(): () => void {
@@ -99,17 +150,27 @@ export class MemoryDirectory implements LogDirectory {
     };
   }
 
-  #file(name: string): LogFile {
+  /** Writes files beside their names and makes them durable, gives them their names, makes those durable. */
+  #put(files: readonly WholeFile[], mode: number): void {
+    this.#step();
+    for (const { name, bytes } of files) {
+      this.#step();
+      this.files.set(name, { bytes: Uint8Array.from(bytes), synced: bytes.length, mode });
+    }
+    this.#step();
+    for (const { name } of files) this.#durable.set(name, this.#content(name));
+  }
+
+  #file(name: string, content: Content): LogFile {
     return {
-      size: () => this.#content(name).bytes.length,
+      size: () => content.bytes.length,
       readAt: (target, position) => {
-        const part = this.#content(name).bytes.subarray(position, position + target.length);
+        const part = content.bytes.subarray(position, position + target.length);
         target.set(part);
         return part.length;
       },
       append: async bytes => {
         this.#breakIf('append', name);
-        const content = this.#content(name);
         const room = Math.min(bytes.length, this.stepsLeft - this.steps);
         const grown = new Uint8Array(content.bytes.length + room);
         grown.set(content.bytes);
@@ -122,14 +183,7 @@ export class MemoryDirectory implements LogDirectory {
       sync: async () => {
         this.#breakIf('sync', name);
         this.#step();
-        const content = this.#content(name);
         content.synced = content.bytes.length;
-      },
-      truncate: size => {
-        this.#step();
-        const content = this.#content(name);
-        content.bytes = content.bytes.slice(0, size);
-        content.synced = Math.min(content.synced, size);
       },
       close: () => undefined,
     };
@@ -147,12 +201,28 @@ export class MemoryDirectory implements LogDirectory {
     this.boundaries.add(this.steps);
   }
 
-  #breakIf(operation: 'append' | 'sync' | 'replace', file: string): void {
-    if (this.failing?.operation === operation && this.failing.file === file) {
+  #breakIf(operation: Operation, file: string): void {
+    if (this.failing?.operation === operation && file.startsWith(this.failing.file)) {
       const { system } = this.failing;
       throw new CloisterError('STORE_FAILED', `cannot ${operation} ${file}: ${system}`, { system });
     }
   }
+}
+
+function surviving({ bytes, synced, overwritten }: Content, loss: Loss): Uint8Array {
+  if (overwritten !== undefined) {
+    if (loss === 'lost') return overwritten.slice();
+    return loss === 'holes' ? holes(overwritten.slice(), 0) : bytes.slice();
+  }
+  if (loss === 'lost') return bytes.slice(0, synced);
+  const survived = bytes.slice();
+  if (loss === 'zeroed') survived.fill(0, synced);
+  return loss === 'holes' ? holes(survived, synced) : survived;
+}
+
+function holes(bytes: Uint8Array, from: number): Uint8Array {
+  for (let i = from; i < bytes.length; i++) if (Math.floor(i / 64) % 2 === 0) bytes[i] = 0;
+  return bytes;
 }
 
 function powerCut(): CloisterError {

@@ -18,7 +18,6 @@ import {
   verifyInclusion,
 } from '../../sandbox/audit/merkle.ts';
 import { nodeHasher } from '../../sandbox/audit/node-crypto.ts';
-import { nodePosition, treeBytes } from '../../sandbox/audit/tree-file.ts';
 import { fromHex, toHex } from '../../src/base/bytes.ts';
 
 const corpus = path.join(process.env['CLOISTER_CORPUS'] ?? '/nowhere', 'merkle');
@@ -161,21 +160,6 @@ describe('trees of random leaves', () => {
     for (const bad of [-1, 1.5, Number.NaN, 2 ** 53])
       expect(verifyInclusion(0, bad, EMPTY_ROOT, [], EMPTY_ROOT).ok).toBe(false);
   });
-});
-
-test('places in the tree file are dense and in order of completion', () => {
-  const seen: number[] = [];
-  let expected = 0;
-  for (let i = 0; i < 300; i++) {
-    expect(treeBytes(i)).toBe(expected);
-    expected += 8;
-    for (let level = 0; (i + 1) % 2 ** level === 0; level++) {
-      expect(nodePosition(level, (i + 1) / 2 ** level - 1)).toBe(expected);
-      seen.push(expected);
-      expected += 32;
-    }
-  }
-  expect(new Set(seen).size).toBe(seen.length);
 });
 
 test('CRC-32C has its check value and the vectors of RFC 3720 B.4, in one piece or two', () => {

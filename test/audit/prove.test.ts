@@ -5,9 +5,8 @@ import { openDirectory } from '../../sandbox/audit/log.ts';
 import { directoryProver } from '../../sandbox/audit/prove.ts';
 import { readDirectory } from '../../sandbox/audit/read.ts';
 import type { AuditRecord } from '../../sandbox/audit/record.ts';
-import { nodePosition } from '../../sandbox/audit/tree-file.ts';
 import { verifyExtension } from '../../sandbox/audit/verify.ts';
-import { appendGroups, event, memoryLog, ORIGIN } from './events.ts';
+import { appendGroups, event, memoryLog, ORIGIN, onlyFile } from './events.ts';
 import type { MemoryDirectory } from './memory-directory.ts';
 
 async function recordsOf(directory: MemoryDirectory): Promise<AuditRecord[]> {
@@ -121,7 +120,7 @@ describe('a proof bundle', () => {
     );
   });
 
-  test('is not made of a record that is not the one in the tree, nor from a damaged tree file', async () => {
+  test('is not made of a record that is not the one in the tree, nor from a damaged hash tile', async () => {
     const { directory } = await history(8);
     const records = await recordsOf(directory);
     {
@@ -132,14 +131,15 @@ describe('a proof bundle', () => {
       );
       expect(verifyBundle(prover.prove(records[3]!)).ok).toBe(true);
     }
-    flip(directory, 'tree', nodePosition(0, 0)); // on the path of record 1
+    flip(directory, onlyFile(directory, 'tile/0'), 0); // on the path of record 1
     using prover = directoryProver(directory);
     expect(() => prover.prove(records[1]!)).toThrow(expect.objectContaining({ code: 'AUDIT_INVALID' }));
-    directory.set('tree', new Uint8Array(0));
-    expect(() => prover.prove(records[1]!)).toThrow(expect.objectContaining({ code: 'AUDIT_INVALID' }));
-    directory.files.delete('tree');
+    directory.set(onlyFile(directory, 'tile/0'), new Uint8Array(0));
+    using short = directoryProver(directory);
+    expect(() => short.prove(records[1]!)).toThrow(expect.objectContaining({ code: 'AUDIT_INVALID' }));
+    directory.delete(onlyFile(directory, 'tile/0'));
     using without = directoryProver(directory);
-    expect(() => without.prove(records[1]!)).toThrow(/no tree file/);
+    expect(() => without.prove(records[1]!)).toThrow(/missing or short/);
   });
 
   test('is not made under a checkpoint that is gone, forged, or of another key', async () => {
@@ -149,7 +149,7 @@ describe('a proof bundle', () => {
     const honest = directory.bytes('checkpoint').slice();
     flip(directory, 'checkpoint', honest.length - 10);
     expect(() => directoryProver(directory)).toThrow(expect.objectContaining({ code: 'AUDIT_INVALID' }));
-    directory.files.delete('checkpoint');
+    directory.delete('checkpoint');
     expect(() => directoryProver(directory)).toThrow(expect.objectContaining({ code: 'AUDIT_INVALID' }));
     directory.set('checkpoint', honest);
     directoryProver(directory)[Symbol.dispose]();
@@ -196,15 +196,15 @@ describe('a log', () => {
       expect(await prover.extends(notes[size]!)).toMatchObject({ ok: false, kind: 'forked' });
   });
 
-  test('with a damaged tree file is not taken for a fork; without one its records are read', async () => {
+  test('with a hash tile that is damaged or gone is not taken for a fork', async () => {
     const { directory, notes } = await history(8);
     const damaged = directory.clone();
-    flip(damaged, 'tree', nodePosition(0, 2));
+    flip(damaged, onlyFile(damaged, 'tile/0'), 64);
     using prover = directoryProver(damaged);
     expect(await prover.extends(notes[3]!)).toMatchObject({ ok: false, kind: 'malformed' });
-    directory.files.delete('tree');
+    directory.delete(onlyFile(directory, 'tile/0'));
     using without = directoryProver(directory);
-    expect(await without.extends(notes[5]!)).toEqual({ ok: true, from: 5, size: 8 });
+    expect(await without.extends(notes[5]!)).toMatchObject({ ok: false, kind: 'malformed' });
   });
 
   test('proves nothing from a checkpoint of no records, and believes no note by another key', async () => {

@@ -4,17 +4,19 @@
 import { describe, expect, test } from 'vitest';
 import { signCheckpoint } from '../../sandbox/audit/checkpoint.ts';
 import { crc32c } from '../../sandbox/audit/crc32c.ts';
-import { createLogKey, loadLogKey } from '../../sandbox/audit/keys.ts';
+import { createSigner, loadSigner } from '../../sandbox/audit/keys.ts';
 import type { Head } from '../../sandbox/audit/layout.ts';
 import { openDirectory } from '../../sandbox/audit/log.ts';
 import { TreeBuilder } from '../../sandbox/audit/merkle.ts';
 import { nodeHasher } from '../../sandbox/audit/node-crypto.ts';
 import { parseVkey } from '../../sandbox/audit/note.ts';
-import { FrameReader, GROUP_LIMIT_RECORDS, HEADER_BYTES, writeFrame } from '../../sandbox/audit/segment.ts';
-import { nodePosition, treeEntry } from '../../sandbox/audit/tree-file.ts';
-import { type LogVerdict, type VerifyOptions, verifyDirectory } from '../../sandbox/audit/verify-directory.ts';
+import { TileReader, TileWriter } from '../../sandbox/audit/tile-store.ts';
+import { encodeBundle, TILE_WIDTH, tilePath, tileWidth } from '../../sandbox/audit/tiles.ts';
+import type { LogVerdict } from '../../sandbox/audit/verdict.ts';
+import { type VerifyOptions, verifyDirectory } from '../../sandbox/audit/verify-directory.ts';
+import { FrameReader, GROUP_LIMIT_RECORDS, HEADER_BYTES, writeFrame } from '../../sandbox/audit/wal.ts';
 import { concatBytes } from '../../src/base/bytes.ts';
-import { appendGroups, event, memoryLog, ORIGIN, SLOW } from './events.ts';
+import { appendGroups, event, memoryLog, ORIGIN, onlyFile, SLOW } from './events.ts';
 import { MemoryDirectory } from './memory-directory.ts';
 
 /** A closed log of ten records in groups, with its key and head. */
@@ -28,6 +30,33 @@ async function honest(
   return { directory, vkey: log.vkey, head };
 }
 
+/** The records under the checkpoint of a closed log. */
+function recordsOf(directory: MemoryDirectory, size: number): Uint8Array[] {
+  const reader = new TileReader(directory, size);
+  return Array.from({ length: size }, (_, index) => reader.leaf(index));
+}
+
+/** Puts other records into the bundles of a log of `size`, as many as there are, the last bundle taking what is left over. */
+function rebundle(directory: MemoryDirectory, size: number, records: readonly Uint8Array[]): void {
+  for (let index = 0; index * TILE_WIDTH < size; index++) {
+    const last = (index + 1) * TILE_WIDTH >= size;
+    const part = records.slice(index * TILE_WIDTH, last ? undefined : (index + 1) * TILE_WIDTH);
+    directory.set(tilePath('entries', index, tileWidth('entries', index, size)), encodeBundle(part));
+  }
+}
+
+/** Writes the hash tiles anew over other records, and gives their tree. */
+function rehash(directory: MemoryDirectory, records: readonly Uint8Array[]): TreeBuilder {
+  const builder = new TreeBuilder(nodeHasher);
+  const writer = new TileWriter(new TileReader(directory, 0));
+  for (const record of records) {
+    const leafHash = nodeHasher.leaf(record);
+    writer.add(record, leafHash, builder.append(leafHash));
+  }
+  for (const { name, bytes } of writer.files()) if (!name.startsWith('tile/entries')) directory.set(name, bytes);
+  return builder;
+}
+
 interface Frame {
   readonly record: Uint8Array;
   readonly place: number;
@@ -35,33 +64,34 @@ interface Frame {
   readonly end: number;
 }
 
+/** The frames of the last segment. */
 function framesOf(directory: MemoryDirectory): Frame[] {
-  const reader = new FrameReader(directory.open('records')!, HEADER_BYTES);
+  const reader = new FrameReader(directory.open(onlyFile(directory, 'wal'))!, HEADER_BYTES);
   const frames: Frame[] = [];
   for (let frame = reader.next(); frame.kind === 'frame'; frame = reader.next())
     frames.push({ ...frame, record: frame.record.slice() });
   return frames;
 }
 
-/** Writes the records anew, with valid checksums. */
-function reseal(directory: MemoryDirectory, records: readonly { record: Uint8Array; place: number }[]): void {
+/** Writes the frames anew, with valid checksums. */
+function reframe(directory: MemoryDirectory, records: readonly { record: Uint8Array; place: number }[]): void {
   const parts = records.map(({ record, place }) => {
     const frame = new Uint8Array(12 + record.length);
     writeFrame(record, place, frame, 0);
     return frame;
   });
-  directory.set('records', concatBytes(directory.bytes('records').slice(0, HEADER_BYTES), ...parts));
+  const name = onlyFile(directory, 'wal');
+  directory.set(name, concatBytes(directory.bytes(name).slice(0, HEADER_BYTES), ...parts));
 }
 
-/** Writes the tree file anew over the records that are there. */
-function retree(directory: MemoryDirectory): TreeBuilder {
-  const builder = new TreeBuilder(nodeHasher);
-  const entries = framesOf(directory).map(({ record, end }) => {
-    const leafHash = nodeHasher.leaf(record);
-    return treeEntry(end, leafHash, builder.append(leafHash));
-  });
-  directory.set('tree', concatBytes(...entries));
-  return builder;
+/** A log with `signed` records under its checkpoint, in a segment of its own, and `groups` behind them. */
+async function withTail(signed: number, groups: readonly number[]) {
+  const { directory, log } = await memoryLog();
+  await appendGroups(log, [signed]);
+  await log.close();
+  const again = await openDirectory(directory, { checkpointMs: 3_600_000 });
+  await appendGroups(again, groups, signed);
+  return { directory: directory.clone(), log: again, anchor: again.head() };
 }
 
 const forged = (record: Uint8Array): Uint8Array =>
@@ -81,7 +111,8 @@ async function expectBad(
 async function expectRefused(directory: MemoryDirectory, kind: string, anchor?: Head): Promise<void> {
   const before = new Map([...directory.files].map(([name, { bytes }]) => [name, bytes.slice()]));
   await expect(openDirectory(directory, { anchor })).rejects.toMatchObject({ code: 'AUDIT_INVALID', detail: { kind } });
-  for (const [name, bytes] of before) if (name !== 'tree') expect(directory.bytes(name), name).toEqual(bytes);
+  for (const [name, bytes] of before)
+    if (!name.startsWith('tile/0')) expect(directory.bytes(name), name).toEqual(bytes);
 }
 
 test('an honest log raises no alarm, whatever its groups, checkpoints and times of opening', async () => {
@@ -111,31 +142,52 @@ test('an honest log raises no alarm, whatever its groups, checkpoints and times 
 });
 
 describe('a bit is flipped', () => {
-  test('in any frame: that record was changed', { timeout: 600_000 }, async () => {
+  test('in any record of a bundle, or in the length before it: that record was changed', {
+    timeout: 600_000,
+  }, async () => {
     const { directory, vkey, head } = await honest([1, 2, 1]);
-    const frames = framesOf(directory);
-    const bytes = directory.bytes('records');
-    for (const [index, { start, end }] of frames.entries()) {
-      if (!SLOW && index === 1) continue; // the first, one within a group, and the last
+    const bytes = directory.bytes(onlyFile(directory, 'tile/entries'));
+    let start = 0;
+    for (const [index, { length }] of recordsOf(directory, 4).entries()) {
+      const end = start + 2 + length;
       for (let bit = 8 * start; bit < 8 * end; bit++) {
+        if (!SLOW && index === 1) break; // the first, one within, and the last
         bytes[bit >> 3]! ^= 1 << (bit & 7);
         const verdict = await verifyDirectory(directory, { vkey, anchor: head });
         bytes[bit >> 3]! ^= 1 << (bit & 7);
-        if (verdict.ok || verdict.index !== index || verdict.kind !== 'changed') {
+        if (verdict.ok || verdict.index !== index || verdict.kind !== 'changed')
           expect.fail(`bit ${bit - 8 * start} of record ${index}: ${JSON.stringify(verdict)}`);
-        }
       }
+      start = end;
     }
     expect(await verifyDirectory(directory, { vkey, anchor: head })).toMatchObject({ ok: true });
   });
 
-  test('in the header, the checkpoint, the vkey or the tree file: the log does not verify', {
+  test('in any frame that an anchor vouches for: that record was changed', { timeout: 600_000 }, async () => {
+    const { directory, log, anchor } = await withTail(2, [1, 2]);
+    const bytes = directory.bytes(onlyFile(directory, 'wal'));
+    for (const [i, { start, end }] of framesOf(directory).entries()) {
+      if (!SLOW && i === 1) continue;
+      for (let bit = 8 * start; bit < 8 * end; bit++) {
+        bytes[bit >> 3]! ^= 1 << (bit & 7);
+        const verdict = await verifyDirectory(directory, { vkey: log.vkey, anchor });
+        bytes[bit >> 3]! ^= 1 << (bit & 7);
+        // A length that leads behind the end of the file looks as if the file had been cut.
+        const kinds = bit < 8 * (start + 4) ? ['changed', 'truncated'] : ['changed'];
+        if (verdict.ok || verdict.index !== 2 + i || !kinds.includes(verdict.kind))
+          expect.fail(`bit ${bit - 8 * start} of record ${2 + i}: ${JSON.stringify(verdict)}`);
+      }
+    }
+    await log.close();
+  });
+
+  test('in the header of a segment, the checkpoint, the vkey or a hash tile: the log does not verify', {
     timeout: 600_000,
   }, async () => {
     const { directory, vkey } = await honest([1, 2, 1]);
-    for (const name of ['records', 'checkpoint', 'vkey', 'tree']) {
+    for (const name of [onlyFile(directory, 'wal'), 'checkpoint', 'vkey', onlyFile(directory, 'tile/0')]) {
       const bytes = directory.bytes(name);
-      const end = name === 'records' ? HEADER_BYTES : bytes.length;
+      const end = name.startsWith('wal/') ? HEADER_BYTES : bytes.length;
       for (let bit = 0; bit < 8 * end; bit++) {
         bytes[bit >> 3]! ^= 1 << (bit & 7);
         const verdict = await verifyDirectory(directory, name === 'vkey' ? {} : { vkey });
@@ -148,76 +200,106 @@ describe('a bit is flipped', () => {
   });
 });
 
-describe('with valid checksums', () => {
-  test('a record that was replaced is found, also when its hash in the tree file, or the whole tree file, was replaced too', async () => {
+describe('records are replaced', () => {
+  test('one is found, also when its hash in the tile, or all hash tiles, were replaced too', async () => {
     const { directory, vkey } = await honest();
-    const frames = framesOf(directory);
-    for (const [index, { record }] of frames.entries()) {
+    const records = recordsOf(directory, 10);
+    for (const [index, record] of records.entries()) {
       const copy = directory.clone();
-      reseal(
-        copy,
-        frames.map((frame, i) => (i === index ? { ...frame, record: forged(record) } : frame)),
-      );
-      await expectBad(copy, index, 'resealed', { vkey });
-      // Starting reads the last signed record and what follows; the older ones are for verifyLog.
-      if (index === frames.length - 1) await expectRefused(copy, 'resealed');
-      copy.bytes('tree').set(nodeHasher.leaf(forged(record)), nodePosition(0, index));
-      const patched = await verifyDirectory(copy, { vkey });
-      expectWithin(patched, index);
-      retree(copy);
+      const others = records.with(index, forged(record));
+      rebundle(copy, 10, others);
+      await expectBad(copy, index, 'changed', { vkey });
+      await expectRefused(copy, 'changed');
+      copy.bytes(onlyFile(copy, 'tile/0')).set(nodeHasher.leaf(forged(record)), 32 * index);
+      expectWithin(await verifyDirectory(copy, { vkey }), index);
+      rehash(copy, others);
       expectWithin(await verifyDirectory(copy, { vkey }), index);
       await expectRefused(copy, 'resealed');
     }
   });
 
-  test('each bit of a record that is flipped with its checksum mended is found at its record', {
-    timeout: 600_000,
+  test('in a log of several tiles, the tile above tells which tile was replaced with its records', {
+    timeout: 60_000,
   }, async () => {
-    const { directory, vkey } = await honest([2, 2]);
-    const frames = framesOf(directory);
-    const bytes = directory.bytes('records');
-    for (const [index, { start, end }] of frames.entries()) {
-      if (!SLOW && index !== 1 && index !== 3) continue;
-      const pristine = bytes.slice(start, end);
-      for (let bit = 8 * 12; bit < 8 * (end - start); bit++) {
-        bytes[start + (bit >> 3)]! ^= 1 << (bit & 7);
-        new DataView(bytes.buffer, start).setUint32(
-          8,
-          crc32c(bytes, start + 12, end, crc32c(bytes, start, start + 8)),
-          true,
-        );
-        const verdict = await verifyDirectory(directory, { vkey });
-        bytes.set(pristine, start);
-        if (verdict.ok || verdict.index !== index || verdict.kind !== 'resealed') {
-          expect.fail(`bit ${bit} of record ${index}: ${JSON.stringify(verdict)}`);
-        }
-      }
+    const size = 600;
+    const { directory, vkey } = await honest([size]);
+    const records = recordsOf(directory, size);
+    for (const index of [0, 255, 256, 300, 511, 512, 599]) {
+      const copy = directory.clone();
+      const others = records.with(index, forged(records[index]!));
+      rebundle(copy, size, others);
+      await expectBad(copy, index, 'changed', { vkey });
+      const tile = Math.floor(index / TILE_WIDTH);
+      const name = tilePath(0, tile, tileWidth(0, tile, size));
+      copy.bytes(name).set(nodeHasher.leaf(others[index]!), 32 * (index % TILE_WIDTH));
+      const verdict = await verifyDirectory(copy, { vkey });
+      expectWithin(verdict, index);
+      if (tile < 2) expect(verdict).toMatchObject({ index: tile * TILE_WIDTH, through: tile * TILE_WIDTH + 255 });
+      rehash(copy, others);
+      expectWithin(await verifyDirectory(copy, { vkey }), index);
     }
   });
 
+  test('damage of a hash tile is told from damage of a record, also where there is both', {
+    timeout: 60_000,
+  }, async () => {
+    const size = 600;
+    const { directory, vkey } = await honest([size]);
+    for (const [name, index] of [
+      ['tile/0/001', 300],
+      ['tile/1/000.p/2', 256],
+      ['tile/0/002.p/88', 520],
+    ] as const) {
+      const copy = directory.clone();
+      const bytes = copy.bytes(name);
+      bytes[(name.startsWith('tile/1') ? 1 : index % TILE_WIDTH) * 32 + 7]! ^= 1;
+      const verdict = await verifyDirectory(copy, { vkey });
+      expect(verdict, name).toMatchObject({ ok: false, kind: 'malformed', index });
+      rebundle(copy, size, recordsOf(copy, size).with(42, forged(recordsOf(copy, size)[42]!)));
+      await expectBad(copy, 42, 'changed', { vkey });
+      rebundle(copy, size, recordsOf(directory, size).with(550, forged(recordsOf(directory, size)[550]!)));
+      if (name !== 'tile/0/002.p/88') await expectBad(copy, 550, 'changed', { vkey });
+    }
+  });
+
+  test('each bit of a frame that is flipped with its checksum mended: only an anchor knows that it was another record', {
+    timeout: 600_000,
+  }, async () => {
+    const { directory, log, anchor } = await withTail(2, [2]);
+    const bytes = directory.bytes(onlyFile(directory, 'wal'));
+    const { start, end } = framesOf(directory)[1]!;
+    for (let bit = 8 * (start + 12); bit < 8 * end; bit += SLOW ? 1 : 5) {
+      const pristine = bytes.slice(start, end);
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+      const crc = crc32c(bytes, start + 12, end, crc32c(bytes, start, start + 8));
+      new DataView(bytes.buffer, bytes.byteOffset + start).setUint32(8, crc, true);
+      const verdict = await verifyDirectory(directory, { vkey: log.vkey, anchor });
+      bytes.set(pristine, start);
+      const kinds = ['forked', 'malformed', 'missing', 'inserted'];
+      if (verdict.ok || !kinds.includes(verdict.kind)) expect.fail(`bit ${bit}: ${JSON.stringify(verdict)}`);
+    }
+    await log.close();
+  });
+
   test('a place in a group that was rewritten is found', async () => {
-    const { directory, vkey } = await honest([1, 3]);
+    const { directory, log } = await withTail(2, [1, 3]);
     const frames = framesOf(directory);
-    reseal(
-      directory,
-      frames.map((frame, i) => (i === 2 ? { ...frame, place: 7 } : frame)),
-    );
-    await expectBad(directory, 2, 'resealed', { vkey });
+    reframe(directory, frames.with(2, { ...frames[2]!, place: 7 }));
+    await expectBad(directory, 4, 'changed', { vkey: log.vkey });
+    await log.close();
   });
 
   test('a log signed anew with another key is found by whoever knows the key', async () => {
     const { directory, vkey } = await honest();
-    const frames = framesOf(directory);
-    const other = createLogKey(new MemoryDirectory(), ORIGIN);
-    reseal(
-      directory,
-      frames.map((frame, i) => (i === 4 ? { ...frame, record: forged(frame.record) } : frame)),
-    );
-    const root = retree(directory).root();
-    directory.set('checkpoint', Buffer.from(signCheckpoint(frames.length, root, other)));
+    const records = recordsOf(directory, 10);
+    const other = createSigner(new MemoryDirectory(), 'keys/0', ORIGIN);
+    const others = records.with(4, forged(records[4]!));
+    rebundle(directory, 10, others);
+    const root = rehash(directory, others).root();
+    directory.set('checkpoint', Buffer.from(signCheckpoint(10, root, other)));
     expect(await verifyDirectory(directory, { vkey })).toMatchObject({ ok: false, kind: 'resealed' });
     // The key of a name is told by more than its id: the same with a forged id.
-    directory.set('checkpoint', Buffer.from(signCheckpoint(frames.length, root, { ...other, id: parseVkey(vkey).id })));
+    directory.set('checkpoint', Buffer.from(signCheckpoint(10, root, { ...other, id: parseVkey(vkey).id })));
     expect(await verifyDirectory(directory, { vkey })).toMatchObject({ ok: false, kind: 'malformed' });
     await expectRefused(directory, 'malformed');
   });
@@ -226,54 +308,40 @@ describe('with valid checksums', () => {
 describe('records are taken out, put in or moved', () => {
   test('a deleted record is missing; the last one is truncated', async () => {
     const { directory, vkey } = await honest();
-    const frames = framesOf(directory);
-    for (let index = 0; index < frames.length; index++) {
+    const records = recordsOf(directory, 10);
+    for (let index = 0; index < records.length; index++) {
       const copy = directory.clone();
-      reseal(
-        copy,
-        frames.filter((_, i) => i !== index),
-      );
-      await expectBad(copy, index, index === frames.length - 1 ? 'truncated' : 'missing', { vkey });
-      await expectRefused(copy, index === frames.length - 1 ? 'truncated' : 'missing');
-      // The same without a tree file to compare with: numbering alone tells.
-      copy.files.delete('tree');
+      rebundle(copy, 10, records.toSpliced(index, 1));
+      const kind = index === records.length - 1 ? 'truncated' : 'missing';
+      await expectBad(copy, index, kind, { vkey });
+      await expectRefused(copy, kind);
+      // The same without a hash tile to compare with: numbering alone tells.
+      copy.delete(onlyFile(copy, 'tile/0'));
       expect(await verifyDirectory(copy, { vkey })).toMatchObject({ ok: false, index });
     }
   });
 
   test('two deleted in a row: the first is missing', async () => {
     const { directory, vkey } = await honest();
-    reseal(
-      directory,
-      framesOf(directory).filter((_, i) => i !== 3 && i !== 4),
-    );
+    rebundle(directory, 10, recordsOf(directory, 10).toSpliced(3, 2));
     await expectBad(directory, 3, 'missing', { vkey });
   });
 
-  test('a deletion below the checkpoint is found at its place when unsigned records follow', async () => {
-    const { directory, log } = await memoryLog();
-    await appendGroups(log, [2, 2, 2]);
-    await log.checkpoint();
-    await appendGroups(log, [2, 2], 6);
-    const live = directory.clone();
-    reseal(
-      live,
-      framesOf(live).filter((_, i) => i !== 3),
-    );
-    await expectBad(live, 3, 'missing', { vkey: log.vkey });
+  test('one that is missing in a segment is found at its place', async () => {
+    const { directory, log } = await withTail(3, [2, 2]);
+    const frames = framesOf(directory);
+    reframe(directory, frames.toSpliced(1, 1));
+    await expectBad(directory, 4, 'missing', { vkey: log.vkey });
     await log.close();
   });
 
   test('two swapped records: the first of the two places is named', async () => {
     const { directory, vkey } = await honest();
-    const frames = framesOf(directory);
-    for (let a = 0; a < frames.length; a++) {
-      for (let b = a + 1; b < frames.length; b++) {
+    const records = recordsOf(directory, 10);
+    for (let a = 0; a < records.length; a++) {
+      for (let b = a + 1; b < records.length; b++) {
         const copy = directory.clone();
-        reseal(
-          copy,
-          frames.map((frame, i) => (i === a ? frames[b]! : i === b ? frames[a]! : frame)),
-        );
+        rebundle(copy, 10, records.with(a, records[b]!).with(b, records[a]!));
         await expectBad(copy, a, 'swapped', { vkey });
       }
     }
@@ -281,25 +349,59 @@ describe('records are taken out, put in or moved', () => {
 
   test('a copy of an earlier record, or a new one, that was put in', async () => {
     const { directory, vkey } = await honest();
-    const frames = framesOf(directory);
-    for (const added of [frames[1]!, { ...frames[1]!, record: forged(frames[1]!.record) }]) {
-      for (let at = 2; at < frames.length; at++) {
+    const records = recordsOf(directory, 10);
+    for (const added of [records[1]!, forged(records[1]!)]) {
+      for (let at = 2; at <= records.length; at++) {
         const copy = directory.clone();
-        reseal(copy, [...frames.slice(0, at), added, ...frames.slice(at)]);
+        rebundle(copy, 10, records.toSpliced(at, 0, added));
         await expectBad(copy, at, 'inserted', { vkey });
       }
     }
   });
+
+  test('the same across bundles, whose borders move with them or not', { timeout: 60_000 }, async () => {
+    const size = 600;
+    const { directory, vkey } = await honest([size]);
+    const records = recordsOf(directory, size);
+    const cases: [readonly Uint8Array[], number, string][] = [
+      [records.toSpliced(100, 1), 100, 'missing'],
+      [records.toSpliced(255, 1), 255, 'missing'],
+      [records.toSpliced(599, 1), 599, 'truncated'],
+      [records.toSpliced(100, 0, records[3]!), 100, 'inserted'],
+      [records.toSpliced(255, 0, records[3]!), 255, 'inserted'],
+      [records.toSpliced(256, 0, forged(records[3]!)), 256, 'inserted'],
+      [records.with(3, records[599]!).with(599, records[3]!), 3, 'swapped'],
+      [records.with(255, records[256]!).with(256, records[255]!), 255, 'swapped'],
+      [records.with(300, records[3]!), 300, 'changed'],
+    ];
+    for (const [others, index, kind] of cases) {
+      const copy = directory.clone();
+      rebundle(copy, size, others);
+      await expectBad(copy, index, kind, { vkey });
+    }
+    const within = directory.clone();
+    within.set('tile/entries/000', encodeBundle(records.slice(0, 256).toSpliced(9, 1)));
+    await expectBad(within, 9, 'missing', { vkey });
+    within.set('tile/entries/000', encodeBundle(records.slice(0, 257)));
+    await expectBad(within, 256, 'inserted', { vkey });
+    within.delete('tile/entries/000');
+    await expectBad(within, 0, 'missing', { vkey });
+    const last = directory.clone();
+    last.delete('tile/entries/002.p/88');
+    await expectBad(last, 512, 'truncated', { vkey });
+  });
 });
 
 describe('the end is cut off', () => {
-  test('at any byte: the first record that is not whole is named', { timeout: 120_000 }, async () => {
+  test('a bundle at any byte: the first record that is not whole is named', { timeout: 120_000 }, async () => {
     const { directory, vkey } = await honest([1, 2, 1]);
-    const frames = framesOf(directory);
-    const whole = directory.bytes('records');
+    const name = onlyFile(directory, 'tile/entries');
+    const whole = directory.bytes(name);
+    let end = 0;
+    const ends = recordsOf(directory, 4).map(({ length }) => (end += 2 + length));
     for (let length = 0; length < whole.length; length++) {
-      directory.set('records', whole.slice(0, length));
-      const index = frames.filter(({ end }) => end <= length).length;
+      directory.set(name, whole.slice(0, length));
+      const index = ends.filter(at => at <= length).length;
       const verdict = await verifyDirectory(directory, { vkey });
       if (verdict.ok || verdict.index !== index || verdict.kind !== 'truncated')
         expect.fail(`at ${length}: ${JSON.stringify(verdict)}`);
@@ -308,18 +410,15 @@ describe('the end is cut off', () => {
   });
 
   test('records that only an anchor vouches for: cut within one is truncated, cut between two is rolled back', async () => {
-    const { directory, log } = await memoryLog();
-    await appendGroups(log, [2]);
-    await log.checkpoint();
-    await appendGroups(log, [1, 2], 2);
-    const anchor = log.head();
+    const { directory, log, anchor } = await withTail(2, [1, 2]);
+    const name = onlyFile(directory, 'wal');
     const frames = framesOf(directory);
-    const whole = directory.bytes('records');
-    for (let length = frames[1]!.end; length < whole.length; length++) {
+    const whole = directory.bytes(name);
+    for (let length = HEADER_BYTES; length < whole.length; length++) {
       const cut = directory.clone();
-      cut.set('records', whole.slice(0, length));
-      const index = frames.filter(({ end }) => end <= length).length;
-      const between = frames.some(({ end }) => end === length);
+      cut.set(name, whole.slice(0, length));
+      const index = 2 + frames.filter(({ end }) => end <= length).length;
+      const between = length === HEADER_BYTES || frames.some(({ end }) => end === length);
       await expectBad(cut, index, between ? 'rolled-back' : 'truncated', { vkey: log.vkey, anchor });
       await expectRefused(cut, between ? 'rolled-back' : 'truncated', anchor);
     }
@@ -329,20 +428,31 @@ describe('the end is cut off', () => {
   test('a missing file, a missing directory', async () => {
     const { directory, vkey, head } = await honest();
     for (const [name, kind] of [
-      ['records', 'truncated'],
+      [onlyFile(directory, 'tile/entries'), 'truncated'],
+      [onlyFile(directory, 'tile/0'), 'malformed'],
       ['checkpoint', 'malformed'],
     ] as const) {
       const copy = directory.clone();
-      copy.files.delete(name);
+      copy.delete(name);
       expect(await verifyDirectory(copy, { vkey })).toMatchObject({ ok: false, kind });
-      await expect(openDirectory(copy, { anchor: head })).rejects.toMatchObject({ code: 'AUDIT_INVALID' });
+      if (!name.startsWith('tile/0'))
+        await expect(openDirectory(copy, { anchor: head })).rejects.toMatchObject({ code: 'AUDIT_INVALID' });
     }
     const withoutKey = directory.clone();
-    withoutKey.files.delete('key');
+    withoutKey.delete('keys/0');
     await expectRefused(withoutKey, 'malformed');
     const empty = new MemoryDirectory();
     expect(await verifyDirectory(empty, { vkey, anchor: head })).toMatchObject({ ok: false, kind: 'rolled-back' });
     await expectRefused(empty, 'rolled-back', head);
+  });
+
+  test('a log of the first layout is refused, and the message says what to do', async () => {
+    const old = new MemoryDirectory();
+    old.set('records', new Uint8Array(48));
+    old.set('tree', new Uint8Array(0));
+    expect(await verifyDirectory(old)).toMatchObject({ ok: false, kind: 'malformed', message: /first layout/ });
+    await expect(openDirectory(old)).rejects.toThrow(/Verify and export it with such a build/);
+    expect(old.names()).toEqual(['records', 'tree']);
   });
 });
 
@@ -395,63 +505,83 @@ describe('the whole log is put back to an earlier state, or to another one', () 
 
 describe('above the last checkpoint', () => {
   test('damage before a later group is damage, not a torn write: the start is refused and nothing is cut', async () => {
-    const { directory, log } = await memoryLog();
-    await appendGroups(log, [2]);
-    await log.checkpoint();
-    await appendGroups(log, [1, 2, 2], 2);
+    const { directory, log } = await withTail(2, [1, 2, 2]);
+    const name = onlyFile(directory, 'wal');
     const frames = framesOf(directory);
-    for (const index of [2, 3, 4]) {
+    for (const i of [0, 1, 2]) {
       const copy = directory.clone();
-      copy.bytes('records')[frames[index]!.start + 20]! ^= 4;
-      await expectBad(copy, index, 'changed', { vkey: log.vkey });
+      copy.bytes(name)[frames[i]!.start + 20]! ^= 4;
+      await expectBad(copy, 2 + i, 'changed', { vkey: log.vkey });
       await expectRefused(copy, 'changed');
     }
     const missing = directory.clone();
-    reseal(
-      missing,
-      frames.filter((_, i) => i !== 3),
-    );
+    reframe(missing, frames.toSpliced(1, 1));
     await expectBad(missing, 3, 'missing', { vkey: log.vkey });
     await expectRefused(missing, 'missing');
     await log.close();
   });
 
   test('damage in the last group passes for a torn write, unless an anchor vouches for the record', async () => {
-    const { directory, log } = await memoryLog();
-    await appendGroups(log, [2, 2]);
-    const anchor = log.head();
-    const copy = directory.clone();
-    copy.bytes('records')[framesOf(copy)[3]!.start + 20]! ^= 4;
-    expect(await verifyDirectory(copy, { vkey: log.vkey })).toMatchObject({
+    const { directory, log, anchor } = await withTail(2, [2]);
+    directory.bytes(onlyFile(directory, 'wal'))[framesOf(directory)[1]!.start + 20]! ^= 4;
+    expect(await verifyDirectory(directory, { vkey: log.vkey })).toMatchObject({
       ok: true,
       size: 3,
       tornBytes: expect.any(Number),
     });
-    await expectBad(copy, 3, 'changed', { vkey: log.vkey, anchor });
-    await expectRefused(copy, 'changed', anchor);
+    await expectBad(directory, 3, 'changed', { vkey: log.vkey, anchor });
+    await expectRefused(directory, 'changed', anchor);
     await log.close();
+  });
+
+  test('a segment that does not hold what the checkpoint covers is found, though bundles hold it', async () => {
+    const { directory, vkey } = await honest([2, 2]);
+    const frames = framesOf(directory);
+    reframe(directory, frames.with(1, { ...frames[1]!, record: forged(frames[1]!.record) }));
+    await expectBad(directory, 1, 'changed', { vkey });
+    await expectRefused(directory, 'changed');
+  });
+
+  test('segments that are gone, and one of another log', async () => {
+    const { directory, log, anchor } = await withTail(2, [2]);
+    const other = await withTail(2, [2]);
+    const name = onlyFile(directory, 'wal');
+    const gone = directory.clone();
+    gone.delete(name);
+    expect(await verifyDirectory(gone, { vkey: log.vkey })).toMatchObject({ ok: true, size: 2 });
+    await expectBad(gone, 2, 'rolled-back', { vkey: log.vkey, anchor });
+    const foreign = directory.clone();
+    foreign.set(name, other.directory.bytes(name));
+    expect(await verifyDirectory(foreign, { vkey: log.vkey, anchor })).toMatchObject({ ok: false, kind: 'forked' });
+    const later = directory.clone();
+    later.set('wal/0000000000000009', later.bytes(name));
+    later.delete(name);
+    await expectBad(later, 2, 'missing', { vkey: log.vkey });
+    await log.close();
+    await other.log.close();
   });
 });
 
-test('a damaged, short or missing tree file does not stop the log: it is rebuilt from the records', async () => {
+test('damaged, short or missing hash tiles do not stop the log: they are written anew from the records', async () => {
   const { directory, vkey, head } = await honest();
-  const pristine = directory.bytes('tree').slice();
-  const breakages: ((tree: Uint8Array<ArrayBuffer>) => Uint8Array | undefined)[] = [
+  const name = onlyFile(directory, 'tile/0');
+  const pristine = directory.bytes(name).slice();
+  const breakages: ((tile: Uint8Array<ArrayBuffer>) => Uint8Array | undefined)[] = [
     () => undefined,
-    tree => tree.slice(0, -1),
+    tile => tile.slice(0, -1),
     () => new Uint8Array(0),
-    tree => tree.fill(0xaa),
-    tree => concatBytes(tree, new Uint8Array(100)),
+    tile => tile.fill(0xaa),
   ];
   for (const [i, broken] of breakages.entries()) {
     const copy = directory.clone();
-    const tree = broken(pristine.slice());
-    if (tree === undefined) copy.files.delete('tree');
-    else copy.set('tree', tree);
+    const tile = broken(pristine.slice());
+    if (tile === undefined) copy.delete(name);
+    else copy.set(name, tile);
+    expect(await verifyDirectory(copy, { vkey })).toMatchObject({ ok: false, kind: 'malformed' });
     const log = await openDirectory(copy, { anchor: head });
     expect(log.head(), `breakage ${i}`).toEqual(head);
     await log.close();
-    expect(copy.bytes('tree')).toEqual(pristine);
+    expect(copy.bytes(name)).toEqual(pristine);
     expect(await verifyDirectory(copy, { vkey, anchor: head })).toMatchObject({ ok: true });
   }
 });
@@ -463,8 +593,9 @@ test('hostile files of any content give a verdict and never throw or hang', { ti
     seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
     return Math.floor((seed / 2 ** 32) * below);
   };
-  const names = ['records', 'tree', 'checkpoint', 'vkey'];
-  for (let round = 0; round < (SLOW ? 20_000 : 800); round++) {
+  const names = ['wal', 'tile/entries', 'tile/0'].map(kind => onlyFile(directory, kind as 'wal'));
+  names.push('checkpoint', 'vkey');
+  for (let round = 0; round < (SLOW ? 20_000 : 1000); round++) {
     const copy = directory.clone();
     const name = names[random(names.length)]!;
     const bytes = copy.bytes(name);
@@ -480,11 +611,16 @@ test('hostile files of any content give a verdict and never throw or hang', { ti
     const options = name === 'vkey' ? {} : { vkey, anchor: head };
     const verdict = await verifyDirectory(copy, options);
     const unchanged = Buffer.compare(changed, bytes) === 0;
-    // Bytes after the last record look like an interrupted write, and are reported as one; bytes after the last entry of the
-    // tree file are of no consequence; everything else is.
-    const tail = name === 'records' && Buffer.compare(changed.subarray(0, bytes.length), bytes) === 0;
+    // Bytes after the last frame look like an interrupted write, and are reported as one; everything else is damage, unless whole
+    // frames at the end of the segment are gone, which the checkpoint covers.
+    const tail = name.startsWith('wal/') && Buffer.compare(changed.subarray(0, bytes.length), bytes) === 0;
+    const cut = name.startsWith('wal/') && Buffer.compare(changed, bytes.subarray(0, changed.length)) === 0;
     if (tail) expect(verdict, `round ${round}`).toMatchObject({ ok: true, tornBytes: changed.length - bytes.length });
-    else if (!unchanged && name !== 'tree') expect(verdict.ok, `round ${round}: ${name}`).toBe(false);
+    else if (!unchanged && !cut) expect(verdict.ok, `round ${round}: ${name}`).toBe(false);
+    await openDirectory(copy, { anchor: head }).then(
+      log => log.close(),
+      error => expect(error).toMatchObject({ code: 'AUDIT_INVALID' }),
+    );
   }
 });
 
@@ -497,5 +633,5 @@ function expectWithin(verdict: LogVerdict, index: number, kind = 'resealed'): vo
 
 test('the key of the test log is the one in its directory', async () => {
   const { directory, vkey } = await honest([1]);
-  expect(loadLogKey(directory)?.vkey).toBe(vkey);
+  expect(loadSigner(directory, 'keys/0')?.vkey).toBe(vkey);
 });

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -42,6 +42,12 @@ function cloister(...args: readonly string[]): { status: number | null; stdout: 
 function childrenOf(pid: number): number[] {
   const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
   return text === '' ? [] : text.split(' ').map(Number);
+}
+
+/** The bundle of a log of fewer than 256 records. */
+function bundleOf(log: string): string {
+  const folder = join(log, 'tile', 'entries', '000.p');
+  return join(folder, readdirSync(folder)[0]!);
 }
 
 const json = (result: { stdout: string }): never => JSON.parse(result.stdout) as never;
@@ -224,7 +230,7 @@ describe('the command line', () => {
       { action: 'refuse', decision: { outcome: 'refuse', reason: 'SCOPE_EXHAUSTED' } },
     ]);
     const [charge] = json(cloister('audit', 'show', 'action:charge', '--json')) as { seq: number }[];
-    const file = join(data, 'audit', 'records');
+    const file = bundleOf(join(data, 'audit'));
     const honest = readFileSync(file);
     const changed = Buffer.from(honest);
     changed[changed.indexOf('"action":"charge"') + 12]! ^= 1;
@@ -319,7 +325,7 @@ describe('the command line', () => {
     const longer = cloister('audit', 'diff', data, kept, '--json');
     expect(longer.status).toBe(0);
     expect(json(longer)).toMatchObject({ ok: true, kind: 'extends', longer: 'first' });
-    const file = join(kept, 'records');
+    const file = bundleOf(kept);
     const bytes = readFileSync(file);
     bytes[bytes.length - 3]! ^= 1;
     writeFileSync(file, bytes);
@@ -476,7 +482,7 @@ describe('the command line', () => {
     const args = ['release', MODEL, ...RELEASE, '--records', 'many.jsonl', '--epsilon', '0.25', '--dir', dir];
     const child = spawn(process.execPath, ['--no-node-snapshot', MAIN, ...args], { cwd: folder, stdio: 'ignore' });
     const ended = once(child, 'exit');
-    const log = join(dir, 'audit', 'records');
+    const log = join(dir, 'audit', 'wal', '0'.repeat(16));
     while (!(existsSync(log) && readFileSync(log, 'latin1').includes('"charge"'))) await sleep(20);
     const workers = existsSync('/proc') ? childrenOf(child.pid!) : [];
     child.kill('SIGINT');

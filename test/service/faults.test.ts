@@ -94,7 +94,7 @@ describe('a log that stops', () => {
   test('between charge and record: nothing is read, the key is told at once, and nothing more is charged', async () => {
     const world = new World();
     const life = await world.start();
-    world.directory.failing = { operation: 'sync', file: 'records', system: 'EIO' };
+    world.directory.failing = { operation: 'sync', file: 'wal/', system: 'EIO' };
     const first = await attempt(life);
     expect(first).toMatchObject({ error: { code: 'STORE_FAILED' }, read: false });
     expect(await life.scope()).toMatchObject({ spent: COST, reserved: 0 });
@@ -109,7 +109,7 @@ describe('a log that stops', () => {
   test('lets no refusal out that it does not hold', async () => {
     const world = new World();
     const life = await world.start();
-    world.directory.failing = { operation: 'append', file: 'records', system: 'ENOSPC' };
+    world.directory.failing = { operation: 'append', file: 'wal/', system: 'ENOSPC' };
     await expect(life.model.release(request({ scope: 'other' }))).rejects.toMatchObject({ code: 'STORE_FAILED' });
     await expect(life.model.run({ x: [1] }, { actor: 'a', purpose: 'p' })).rejects.toMatchObject({
       code: 'STORE_FAILED',

@@ -1,15 +1,18 @@
 /**
- * The segment file: every record of a log, in order. Pure but for the file that it reads through the seam.
+ * Write-ahead segments: the records that no durable checkpoint covers yet, and some before them. A segment lies in `wal/`, named by the
+ * number of its first record in 16 digits. It begins where a checkpoint ended, and is removed when a later one covers all of it, so
+ * that a segment with a later one behind it whose first record is covered means nothing any more.
  *
  * | offset | size | meaning |
  * |---|---|---|
- * | 0 | 8 | magic `CLSTRLOG` |
+ * | 0 | 8 | magic `CLSTRWAL` |
  * | 8 | 4 | version, 1 |
- * | 12 | 4 | 0 |
- * | 16 | 32 | SHA-256 of the log's origin |
- * | 48 | | frames, one after another, to the end of the file |
+ * | 12 | 4 | CRC-32C of the other bytes of the header |
+ * | 16 | 8 | number of the first record |
+ * | 24 | 32 | SHA-256 of the log's origin |
+ * | 56 | | frames, one after another, to the end of the file |
  *
- * A frame, integers little-endian:
+ * A frame, integers little-endian as above:
  *
  * | offset | size | meaning |
  * |---|---|---|
@@ -23,14 +26,16 @@
  * frame header does (n < 2^16), so no record can hold something that passes for a frame.
  * @module
  */
-import { encodeUtf8 } from '../../src/base/bytes.ts';
+import { encodeUtf8, equalBytes } from '../../src/base/bytes.ts';
 import { sha256 } from '../../src/base/sha256.ts';
 import { crc32c } from './crc32c.ts';
-import type { LogFile } from './directory.ts';
+import type { LogDirectory, LogFile } from './directory.ts';
 import { RECORD_LIMIT_BYTES } from './record.ts';
 
+/** Directory of the segments. */
+export const WAL_DIRECTORY = 'wal';
 /** Bytes before the first frame. */
-export const HEADER_BYTES = 48;
+export const HEADER_BYTES = 56;
 /** Bytes in a frame before its record. */
 export const FRAME_BYTES = 12;
 /** Records in one group at most. */
@@ -52,13 +57,65 @@ export type FrameRead =
   /** `short`: the frame reaches past the end of the file. */
   | { readonly kind: 'bad'; readonly start: number; readonly short: boolean };
 
-/** The header of the segment of a log. */
-export function segmentHeader(origin: string): Uint8Array {
+/** A segment that is open to be read. */
+export interface WalSegment {
+  readonly name: string;
+  /** Number of its first record, as its name says. */
+  readonly first: number;
+  readonly file: LogFile;
+}
+
+/** Name of the segment that begins with record `first`. */
+export function segmentName(first: number): string {
+  return `${WAL_DIRECTORY}/${String(first).padStart(16, '0')}`;
+}
+
+/** The header of a segment. */
+export function segmentHeader(origin: string, first: number): Uint8Array {
   const header = new Uint8Array(HEADER_BYTES);
-  header.set(encodeUtf8('CLSTRLOG'));
-  new DataView(header.buffer).setUint32(8, 1, true);
-  header.set(sha256(encodeUtf8(origin)), 16);
+  const view = new DataView(header.buffer);
+  header.set(encodeUtf8('CLSTRWAL'));
+  view.setUint32(8, 1, true);
+  view.setBigUint64(16, BigInt(first), true);
+  header.set(sha256(encodeUtf8(origin)), 24);
+  view.setUint32(12, crc32c(header, 16, HEADER_BYTES, crc32c(header, 0, 12)), true);
   return header;
+}
+
+/** Whether a segment has the header that its name and its log demand. */
+export function hasHeader({ file, first }: WalSegment, origin: string): boolean {
+  const header = new Uint8Array(HEADER_BYTES);
+  return file.readAt(header, 0) === HEADER_BYTES && equalBytes(header, segmentHeader(origin, first));
+}
+
+/**
+ * Opens the segments of a log to read them, in the order of their records. Whoever does so before reading the checkpoint has every
+ * durable record between the two: a segment that is removed meanwhile stays readable, and what it held is covered.
+ *
+ * @throws {CloisterError} `STORE_FAILED`; `AUDIT_INVALID` when something else lies where a segment should.
+ */
+export function openSegments(directory: LogDirectory): WalSegment[] {
+  for (;;) {
+    const firsts = directory
+      .list(WAL_DIRECTORY)
+      .filter(name => /^[0-9]{16}$/.test(name))
+      .map(Number)
+      .filter(first => Number.isSafeInteger(first))
+      .sort((a, b) => a - b);
+    const segments: WalSegment[] = [];
+    for (const first of firsts) {
+      const file = directory.open(segmentName(first));
+      if (file !== undefined) segments.push({ name: segmentName(first), first, file });
+    }
+    // One that was there and is gone has been covered by a checkpoint, and a new one may be there that was not listed.
+    if (segments.length === firsts.length) return segments;
+    closeSegments(segments);
+  }
+}
+
+/** Closes what {@link openSegments} opened. */
+export function closeSegments(segments: readonly WalSegment[]): void {
+  for (const { file } of segments) file.close();
 }
 
 /** Writes a frame into `target` at `at` and returns the offset after it. */

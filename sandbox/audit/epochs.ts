@@ -1,0 +1,141 @@
+/**
+ * Epochs: the spans of a log that one key signs. The key of epoch 0 is the log's vkey, all that an auditor needs: the last record of an
+ * epoch announces the key of the next, and the seal, a checkpoint over exactly the records up to it, is the last thing that the old key
+ * signs before it is destroyed. So whoever has the key of today cannot sign the records of an earlier epoch anew.
+ *
+ * | file | content |
+ * |---|---|
+ * | `vkey` | public key of epoch 0 |
+ * | `keys/<epoch>` | private key of the epoch (mode 0600); of past epochs there is none |
+ * | `seal/<epoch>` | the checkpoint with which a past epoch ended |
+ * @module
+ */
+import { decodeUtf8 } from '../../src/base/bytes.ts';
+import { CloisterError } from '../../src/base/errors.ts';
+import { type Checkpoint, verifyCheckpoint } from './checkpoint.ts';
+import type { LogDirectory } from './directory.ts';
+import { KEY_LIMIT_BYTES, VKEY_FILE } from './keys.ts';
+import { inclusionProof, verifyInclusion } from './merkle.ts';
+import { nodeEd25519, nodeHasher } from './node-crypto.ts';
+import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey } from './note.ts';
+import { type AuditEvent, type AuditRecord, decodeRecord } from './record.ts';
+import { TileReader } from './tile-store.ts';
+
+/** Directory of the seals. */
+export const SEAL_DIRECTORY = 'seal';
+
+/** An epoch that has ended. */
+export interface Seal {
+  readonly key: NoteVerifier;
+  readonly checkpoint: Checkpoint;
+}
+
+/** The keys of a log, epoch by epoch; the last one signs now. */
+export interface Epochs {
+  readonly keys: readonly NoteVerifier[];
+  /** One for each key but the last. */
+  readonly seals: readonly Seal[];
+}
+
+/** Name of the file with the seal of an epoch. */
+export function sealFile(epoch: number): string {
+  return `${SEAL_DIRECTORY}/${epoch}`;
+}
+
+/** Name of the file with the private key of an epoch. */
+export function keyFile(epoch: number): string {
+  return `keys/${epoch}`;
+}
+
+/** The seals that lie beside a log, as bytes, up to the first that is missing. */
+export function readSeals(directory: LogDirectory): Uint8Array[] {
+  const notes: Uint8Array[] = [];
+  for (;;) {
+    const note = directory.read(sealFile(notes.length), NOTE_LIMIT_BYTES + 1);
+    if (note === undefined) return notes;
+    notes.push(note);
+  }
+}
+
+/** The event that announces the next key of a log. */
+export function announcement(vkey: string): AuditEvent {
+  return { actor: 'log', action: 'key', object: { kind: 'key', id: vkey }, decision: { outcome: 'allow' } };
+}
+
+/** The key that a record announces for a log; undefined when it is any other record. */
+export function announcedKey(record: Pick<AuditRecord, 'action' | 'object'>, origin: string): NoteVerifier | undefined {
+  if (record.action !== 'key' || record.object.kind !== 'key') return undefined;
+  try {
+    const key = parseVkey(record.object.id);
+    return key.name === origin ? key : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** {@link announcedKey} of encoded bytes, cheap for those that announce none: `action` comes first in a record. */
+export function announcedIn(leaf: Uint8Array, origin: string): NoteVerifier | undefined {
+  if (leaf[11] !== 0x6b || leaf[12] !== 0x65) return undefined; // {"action":"ke
+  try {
+    return announcedKey(decodeRecord(leaf), origin);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Follows the keys of a log from the first one, by its seals: each must be signed by the key of its epoch and cover, as its last record,
+ * the one that announces the next key. Reads one record and one path of the tree for each.
+ *
+ * @param prove - Whether to prove that record by the tiles; false for a caller who compares all records with the seals.
+ * @throws {CloisterError} `AUDIT_INVALID` with `detail.kind` and `detail.index` when a seal does not hold; `STORE_FAILED`.
+ */
+export function followKeys(directory: LogDirectory, first: NoteVerifier, prove = true): Epochs {
+  const keys = [first];
+  const seals: Seal[] = [];
+  for (const [epoch, note] of readSeals(directory).entries()) {
+    const key = keys[epoch]!;
+    const from = seals.at(-1)?.checkpoint.size ?? 0;
+    let through = from;
+    const refuse = (why: string): never => {
+      const detail = { kind: 'resealed', index: from, through };
+      throw new CloisterError('AUDIT_INVALID', `the seal of epoch ${epoch} does not hold: ${why}`, detail);
+    };
+    const verdict = verifyCheckpoint(note, key, nodeEd25519);
+    if (!verdict.ok) return refuse(verdict.reason);
+    const { size, root } = verdict.checkpoint;
+    through = Math.max(from, size - 1);
+    if (size <= from) return refuse(`it covers ${size} records, the one before ${from}`);
+    const tiles = new TileReader(directory, size);
+    const leaf = tiles.leaf(size - 1);
+    const proof = prove ? inclusionProof(size - 1, size, tiles.node, nodeHasher) : [];
+    if (prove && !verifyInclusion(size - 1, size, nodeHasher.leaf(leaf), proof, root, nodeHasher).ok)
+      return refuse(`record ${size - 1} is not under it`);
+    const next = announcedIn(leaf, key.name);
+    if (next === undefined) return refuse(`its last record announces no key`);
+    seals.push({ key, checkpoint: verdict.checkpoint });
+    keys.push(next);
+  }
+  return { keys, seals };
+}
+
+/** The spellings of keys. */
+export function vkeysOf(keys: readonly NoteVerifier[]): string[] {
+  return keys.map(({ name, publicKey }) => formatVkey(name, publicKey));
+}
+
+/** The key that is published beside a log: that of epoch 0. */
+export function publishedKey(directory: LogDirectory): NoteVerifier {
+  const bytes = directory.read(VKEY_FILE, KEY_LIMIT_BYTES);
+  if (bytes === undefined) throw new CloisterError('AUDIT_INVALID', `there is no vkey in ${directory.path}`);
+  try {
+    return parseVkey(decodeUtf8(bytes).replace(/\n$/, ''));
+  } catch (cause) {
+    throw new CloisterError(
+      'AUDIT_INVALID',
+      `${directory.path}/${VKEY_FILE} is not a vkey: ${(cause as Error).message}`,
+      {},
+      { cause },
+    );
+  }
+}
