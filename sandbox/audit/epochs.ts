@@ -12,9 +12,10 @@
  */
 import { decodeUtf8 } from '../../src/base/bytes.ts';
 import { CloisterError } from '../../src/base/errors.ts';
-import { type Checkpoint, verifyCheckpoint } from './checkpoint.ts';
+import { type Checkpoint, type CheckpointVerdict, verifyCheckpoint } from './checkpoint.ts';
 import type { LogDirectory } from './directory.ts';
 import { KEY_LIMIT_BYTES, VKEY_FILE } from './keys.ts';
+import { assertLayout, CHECKPOINT_FILE } from './layout.ts';
 import { inclusionProof, verifyInclusion } from './merkle.ts';
 import { nodeEd25519, nodeHasher } from './node-crypto.ts';
 import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey } from './note.ts';
@@ -122,6 +123,56 @@ export function followKeys(directory: LogDirectory, first: NoteVerifier, prove =
 /** The spellings of keys. */
 export function vkeysOf(keys: readonly NoteVerifier[]): string[] {
   return keys.map(({ name, publicKey }) => formatVkey(name, publicKey));
+}
+
+/** The stored checkpoint of a log, and who signed it. */
+export interface SignedHead {
+  readonly note: Uint8Array;
+  readonly checkpoint: Checkpoint;
+  readonly key: NoteVerifier;
+  /** Of all epochs. */
+  readonly keys: readonly NoteVerifier[];
+}
+
+/**
+ * Reads and verifies the stored checkpoint of a log, also of one that is written to meanwhile. What it covers is in tiles.
+ *
+ * @param vkey - Key of the first epoch; by default the one beside the log.
+ * @throws {CloisterError} `AUDIT_INVALID` when there is no checkpoint by a key of the log, or a seal does not hold; `INVALID_ARGUMENT`
+ *   when `vkey` is not one; `STORE_FAILED`.
+ */
+export function signedHead(directory: LogDirectory, vkey?: string): SignedHead {
+  assertLayout(directory);
+  const first = vkey === undefined ? publishedKey(directory) : parseVkey(vkey);
+  for (let epochs = -1; ; ) {
+    const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1);
+    if (note === undefined) throw new CloisterError('AUDIT_INVALID', `there is no checkpoint in ${directory.path}`);
+    const { keys } = followKeys(directory, first);
+    const signed = verifyByAny(note, keys);
+    if (signed.ok) return { note, keys, key: signed.key, checkpoint: signed.checkpoint };
+    // The key may have been changed between the two; then there is one more by now.
+    if (keys.length === epochs) {
+      const message = `the checkpoint in ${directory.path} does not verify: ${signed.reason}`;
+      throw new CloisterError('AUDIT_INVALID', message);
+    }
+    epochs = keys.length;
+  }
+}
+
+/** Verifies a checkpoint of a log by whichever of its keys signed it. */
+export function verifyByAny(
+  note: Uint8Array | string,
+  keys: readonly NoteVerifier[],
+):
+  | (CheckpointVerdict & { readonly ok: true; readonly key: NoteVerifier })
+  | (CheckpointVerdict & { readonly ok: false }) {
+  let verdict: CheckpointVerdict = { ok: false, reason: 'no key' };
+  for (const key of keys.toReversed()) {
+    const found = verifyCheckpoint(note, key, nodeEd25519);
+    if (found.ok) return { ...found, key };
+    if (key === keys.at(-1)) verdict = found;
+  }
+  return verdict as CheckpointVerdict & { readonly ok: false };
 }
 
 /** The key that is published beside a log: that of epoch 0. */

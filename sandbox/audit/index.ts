@@ -95,7 +95,6 @@ export {
   encodeRecord,
   RECORD_LIMIT_BYTES,
 } from './record.ts';
-export { openSource } from './source.ts';
 export {
   type Bundle,
   decodeBundle,

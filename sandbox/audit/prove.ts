@@ -4,13 +4,13 @@
  */
 import { CloisterError } from '../../src/base/errors.ts';
 import type { ProofBundle } from './bundle.ts';
-import { type Checkpoint, type CheckpointVerdict, verifyCheckpoint } from './checkpoint.ts';
+import type { Checkpoint } from './checkpoint.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
-import { followKeys, publishedKey } from './epochs.ts';
-import { assertLayout, CHECKPOINT_FILE, headOf } from './layout.ts';
+import { signedHead, verifyByAny } from './epochs.ts';
+import { headOf } from './layout.ts';
 import { consistencyProof, inclusionProof, verifyConsistency, verifyInclusion } from './merkle.ts';
-import { nodeEd25519, nodeHasher } from './node-crypto.ts';
-import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey } from './note.ts';
+import { nodeHasher } from './node-crypto.ts';
+import { formatVkey } from './note.ts';
 import { type AuditRecord, encodeRecord } from './record.ts';
 import { TileReader } from './tile-store.ts';
 import type { TamperKind } from './verdict.ts';
@@ -77,16 +77,7 @@ export function openProver(dir: string, vkey?: string): Prover {
 
 /** {@link openProver} behind the directory seam. */
 export function directoryProver(directory: LogDirectory, vkey?: string): Prover {
-  assertLayout(directory);
-  const first = vkey === undefined ? publishedKey(directory) : parseVkey(vkey);
-  // The checkpoint first: whatever it covers is in tiles before it is written.
-  const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1);
-  if (note === undefined) throw new CloisterError('AUDIT_INVALID', `there is no checkpoint in ${directory.path}`);
-  const { keys } = followKeys(directory, first);
-  const signed = verifyByAny(note, keys);
-  if (!signed.ok)
-    throw new CloisterError('AUDIT_INVALID', `the checkpoint in ${directory.path} does not verify: ${signed.reason}`);
-  const { checkpoint, key } = signed;
+  const { note, key, keys, checkpoint } = signedHead(directory, vkey);
   const { size, root } = checkpoint;
   const text = new TextDecoder().decode(note);
   const { node } = new TileReader(directory, size);
@@ -133,28 +124,12 @@ export function directoryProver(directory: LogDirectory, vkey?: string): Prover 
         return { ok: true, from: size1, size, extension: { checkpoint: text, proof: proof.map(base64) } };
       // Only the records can tell a forked log from a damaged tile.
       const anchor = headOf(size1, root1);
-      const verdict = await verifyDirectory(directory, { vkey: formatVkey(first.name, first.publicKey), anchor });
+      const verdict = await verifyDirectory(directory, { vkey: formatVkey(keys[0]!.name, keys[0]!.publicKey), anchor });
       if (verdict.ok) return { ok: true, from: size1, size: verdict.size };
       return { ok: false, kind: verdict.kind, message: verdict.message };
     },
     [Symbol.dispose]: () => undefined,
   };
-}
-
-/** Verifies a checkpoint of a log by whichever of its keys signed it. */
-function verifyByAny(
-  note: Uint8Array | string,
-  keys: readonly NoteVerifier[],
-):
-  | (CheckpointVerdict & { readonly ok: true; readonly key: NoteVerifier })
-  | (CheckpointVerdict & { readonly ok: false }) {
-  let verdict: CheckpointVerdict = { ok: false, reason: 'no key' };
-  for (const key of keys.toReversed()) {
-    const found = verifyCheckpoint(note, key, nodeEd25519);
-    if (found.ok) return { ...found, key };
-    if (key === keys.at(-1)) verdict = found;
-  }
-  return verdict as CheckpointVerdict & { readonly ok: false };
 }
 
 /** What `body` returns; undefined where a tile is missing or too short for it. */
