@@ -75,6 +75,22 @@ export {
   type HistogramOptions,
   histogram,
 } from './statistics/histogram.ts';
+export {
+  type NamedPartition,
+  type OptimalSelection,
+  type OptimalSelectionOptions,
+  optimalSelection,
+  type ThresholdSelection,
+  type ThresholdSelectionOptions,
+  thresholdSelection,
+} from './statistics/partition-selection.ts';
+export {
+  type PartitionCount,
+  type PartitionCountOptions,
+  type PartitionTally,
+  partitionCount,
+} from './statistics/partitions.ts';
+export { type Quantile, type QuantileOptions, quantile } from './statistics/quantile.ts';
 export type { Prediction, Statistic } from './statistics/statistic.ts';
 export { mean, type RecordBounds, type SumOptions, sum, type ValueOptions, variance } from './statistics/sums.ts';
 export type { Tally } from './statistics/tally.ts';

@@ -37,3 +37,14 @@ export function ceilRoot(n: bigint): bigint {
   const root = floorRoot(n);
   return root * root === n ? root : root + 1n;
 }
+
+/** The rational that a positive float64 is, exactly: a power of two is its denominator. */
+export function rationalOf(value: number): Rational {
+  let scaled = value;
+  let power = 0n;
+  while (!Number.isInteger(scaled)) {
+    scaled *= 2; // exact: away from the subnormals, or up to them
+    power++;
+  }
+  return rational(BigInt(scaled), 1n << power);
+}
