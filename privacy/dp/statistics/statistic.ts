@@ -92,9 +92,9 @@ export function statistic(parts: StatisticParts): Statistic {
 }
 
 /** The label under which a subject's records are counted, whatever is in them. Labels below are cells. */
-export const RECORDS = 2 ** 32 - 1;
+export const RECORDS: number = 2 ** 32 - 1;
 /** The label under which the distinct cells of a subject are counted. */
-export const CELLS = 2 ** 32 - 2;
+export const CELLS: number = 2 ** 32 - 2;
 
 /** `value` as an option that is an integer from `least` to `most`. */
 export function wholeOption(kind: string, name: string, value: unknown, least: number, most: number): number {
