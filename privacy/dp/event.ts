@@ -138,8 +138,6 @@ export interface ShuffledEvent {
   readonly population: number;
   /** Loss of one local report. */
   readonly epsilon: number;
-  /** Categories where each report is k-ary randomised response, for which a sharper bound is known. */
-  readonly categories?: number;
   readonly neighboring: 'replace-one';
 }
 
@@ -279,7 +277,6 @@ export const eventSchema: z.ZodType<DpEvent> = z.discriminatedUnion('kind', [
     kind: z.literal('shuffled'),
     population: count,
     epsilon: positiveNumber,
-    categories: count.min(2).exactOptional(),
     neighboring: z.literal('replace-one'),
   }),
   z.strictObject({ kind: z.literal('tree-gaussian'), noiseMultiplier: positiveNumber, steps: count, neighboring }),

@@ -3,7 +3,7 @@
  * @module
  */
 export { type MicroEpsilon, microEpsilon, spendOf } from '../../src/base/index.ts';
-export { gdpLoss, rdpLoss, zcdpLoss } from './accounting/index.ts';
+export * from './accounting/index.ts';
 export * from './auditing/index.ts';
 export {
   type ApproxEvent,
