@@ -67,6 +67,14 @@ export {
   squaredL2Sensitivity,
 } from './parameters.ts';
 export { holdPrivate, type Noised, type Private, type Released } from './private.ts';
+export {
+  fixedSizeSampling,
+  poissonSampling,
+  releaseSample,
+  type Sample,
+  type Sampling,
+  type SamplingOptions,
+} from './sample.ts';
 export * from './selection/index.ts';
 export {
   type CountOptions,
