@@ -160,7 +160,8 @@ class SqliteMedium implements Medium {
   readonly #insert: Statement<[string, string, Uint8Array]>;
   readonly #update: Statement<[Uint8Array, string, string, number]>;
   readonly #remove: Statement<[string, string, number]>;
-  readonly #append: Statement<{ stream: string; value: Uint8Array }, number>;
+  readonly #last: Statement<[string], number | null>;
+  readonly #append: Statement<[string, number, Uint8Array]>;
   readonly #read: Statement<[string, number, number], Entry>;
 
   constructor(db: Database, path: string) {
@@ -183,12 +184,11 @@ class SqliteMedium implements Medium {
       'UPDATE row SET value = ?, revision = revision + 1 WHERE collection = ? AND key = ? AND revision = ?',
     );
     this.#remove = db.prepare('DELETE FROM row WHERE collection = ? AND key = ? AND revision = ?');
-    this.#append = db
-      .prepare<{ stream: string; value: Uint8Array }, number>(
-        `INSERT INTO entry (stream, seq, value)
-         VALUES (@stream, (SELECT coalesce(max(seq) + 1, 0) FROM entry WHERE stream = @stream), @value) RETURNING seq`,
-      )
-      .pluck() as Statement<{ stream: string; value: Uint8Array }, number>;
+    // Two statements: one that looks up, inserts and returns takes twice as long.
+    this.#last = db
+      .prepare<[string], number | null>('SELECT max(seq) FROM entry WHERE stream = ?')
+      .pluck() as Statement<[string], number | null>;
+    this.#append = db.prepare('INSERT INTO entry (stream, seq, value) VALUES (?, ?, ?)');
     this.#read = db.prepare('SELECT seq, value FROM entry WHERE stream = ? AND seq >= ? ORDER BY seq LIMIT ?');
   }
 
@@ -256,7 +256,11 @@ class SqliteMedium implements Medium {
   }
 
   append(stream: string, value: Uint8Array): number {
-    return this.#guard(() => this.#append.get({ stream, value })!);
+    return this.#guard(() => {
+      const seq = (this.#last.get(stream) ?? -1) + 1;
+      this.#append.run(stream, seq, value);
+      return seq;
+    });
   }
 
   read(stream: string, from: number, limit: number): Entry[] {
