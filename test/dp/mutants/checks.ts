@@ -352,18 +352,20 @@ const gaussianLossIsNoLess: Check = room => {
   return loss !== undefined && loss < 0.5 ? `accounting: rho ${loss} for noise of rho 0.5` : undefined;
 };
 
+const THREE_QUARTERS = { kind: 'pure', epsilon: 0.75, neighboring: 'add-remove' } as const;
+
 const chargesAreNotRefunded: Check = async room => {
   const ledger = await room.openLedger({
     store: room.memoryStore(),
     clock: room.systemClock,
     budgets: [{ scope: 'a', limit: room.limitOf(1) }],
   });
-  const request = { scope: 'a', cost: room.spendOf(0.75), requestDigest: '0'.repeat(64) };
+  const request = { scope: 'a', event: THREE_QUARTERS, requestDigest: '0'.repeat(64) };
   const charge = await ledger.spend(request);
   if (charge.kind !== 'charged') return 'ledger: the first charge was refused';
   await ledger.void(charge as never).catch(() => undefined);
   const [state] = await ledger.scopes();
-  return state!.remaining > 250_000 ? `ledger: ${state!.remaining} remains after data was touched` : undefined;
+  return Number(state!.remaining) > 250_000 ? `ledger: ${state!.remaining} remains after data was touched` : undefined;
 };
 
 const limitsHold: Check = async room => {
@@ -372,7 +374,7 @@ const limitsHold: Check = async room => {
     clock: room.systemClock,
     budgets: [{ scope: 'a', limit: room.limitOf(1) }],
   });
-  const request = { scope: 'a', cost: room.spendOf(0.75), requestDigest: '0'.repeat(64) };
+  const request = { scope: 'a', event: THREE_QUARTERS, requestDigest: '0'.repeat(64) };
   await ledger.spend(request);
   return (await ledger.spend(request)).kind === 'refused' ? undefined : 'ledger: 1.5 was spent of 1';
 };

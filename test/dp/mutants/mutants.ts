@@ -216,21 +216,21 @@ export const MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'privacy/budget/ledger.ts',
-        find: "voidReservation(book, await loadHeld(book, reservation.id, 'reserved'))",
-        replace: "voidReservation(book, await loadHeld(book, reservation.id, 'reserved', 'charged'))",
+        find: "giveBack(book, await loadHeld(book, reservation?.id, 'reserved'))",
+        replace: "giveBack(book, await loadHeld(book, reservation?.id, 'reserved', 'charged'))",
       },
       {
-        file: 'privacy/budget/ledger.ts',
-        find: 'reserved: microEpsilon(before.reserved - row.cost) };',
-        replace: 'spent: microEpsilon(before.spent - row.cost) };',
+        file: 'privacy/budget/book.ts',
+        find: ': row.spent,',
+        replace: ': subtract(row.spent, held.cost),',
       },
     ],
   },
   mutant(
     'a spend that is compared with the limit, not with what remains of it',
     'limitsHold',
-    'privacy/budget/ledger.ts',
-    'if (cost > remaining) {',
-    'if (cost > before.limit) {',
+    'privacy/budget/book.ts',
+    'add(row.spent, row.reserved), cost)) continue;',
+    'zeroOf(measure), cost)) continue;',
   ),
 ];
