@@ -1,5 +1,5 @@
 /**
- * A child process that spends from the ledger in the SQLite file `argv[2]`. Mode `race COST`: spends until it is refused and
+ * A child process that spends from the ledger in `argv[2]`: an SQLite file, or `schema:NAME` of the PostgreSQL server of the tests. Mode `race COST`: spends until it is refused and
  * prints how often it was granted. Mode `loop COST`: reserves, charges, releases for ever, and prints each step once it has
  * resolved.
  * @module
@@ -9,12 +9,12 @@ import { writeSync } from 'node:fs';
 
 import { openLedger } from '../../privacy/budget/index.ts';
 import { encodeUtf8, limitOf, systemClock } from '../../src/base/index.ts';
-import { openSqliteStore } from '../../src/store/index.ts';
 import { costing } from './faults.ts';
+import { openTarget } from './targets.ts';
 
-const [, , path = '', mode = '', costText = '', epsilon = '1'] = process.argv;
+const [, , target = '', mode = '', costText = '', epsilon = '1'] = process.argv;
 const event = costing(Number(costText));
-const store = await openSqliteStore({ path, lockWaitMs: 60_000 });
+const store = await openTarget(target);
 const ledger = await openLedger({
   store,
   clock: systemClock,
