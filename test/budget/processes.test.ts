@@ -39,7 +39,7 @@ const media = [
 ];
 
 describe.each(media)('ledger in several processes on $name', ({ skip, target: newTarget, cycles }) => {
-  it.skipIf(skip).each(slow ? [2, 4, 8, 16, 32] : [2, 4])(
+  it.skipIf(skip).each(slow ? [2, 4, 8, 16, 32] : [3])(
     'grants exactly floor(limit / cost) to %i processes that race on one scope',
     async racers => {
       const target = newTarget();
