@@ -32,6 +32,7 @@ export {
   type TruncatedPoissonSubsampledEvent,
   type ZcdpEvent,
 } from './event.ts';
+export * from './learning/index.ts';
 export * from './local/index.ts';
 export type { Mechanism } from './mechanism.ts';
 export type { AdditiveMechanism, AnswerOptions } from './noise/additive.ts';
