@@ -300,8 +300,9 @@ export class AuditLog {
    */
   receipt(index: number): Receipt {
     this.assertOpen();
-    const proof = inclusionProof(index, this.#size, this.#node, nodeHasher);
-    return receiptOf(this.origin, index, this.#node(0, index), undefined, proof, this.#note);
+    const tree = { size: this.#size, read: this.#node, spine: new Map(), note: this.#note };
+    const { proof, leafHash, ...rest } = receiptOf(this.origin, index, undefined, tree);
+    return Object.freeze({ ...rest, leafHash, proof }); // now: the log may be closed later
   }
 
   /**
@@ -420,11 +421,10 @@ export class AuditLog {
       const size = this.#builder.size;
       const root = this.#builder.root();
       const note = signCheckpoint(size, root, this.#signer);
+      const nodes = this.#nodes; // holds what the proofs of this group need, also when the log has gone on
+      const read: NodeReader = (level, index) => nodes.get(nodeKey(level, index))!;
       const spine = new Map<number, Uint8Array>();
-      const receipts = group.map(({ record }, i) => {
-        const proof = inclusionProof(first + i, size, this.#node, nodeHasher, spine);
-        return receiptOf(this.origin, first + i, this.#node(0, first + i), record, proof, note);
-      });
+      const tree = { size, read, spine, note };
       await durable;
       this.#end += frames.length;
       this.#size = size;
@@ -432,8 +432,8 @@ export class AuditLog {
       this.#note = note;
       const nextKey = group.at(-1)?.nextKey;
       if (nextKey !== undefined) await this.#changeKey(nextKey);
-      group.forEach(({ resolve }, i) => {
-        resolve(receipts[i]!);
+      group.forEach(({ record, resolve }, i) => {
+        resolve(receiptOf(this.origin, first + i, record, tree));
       });
     } catch (error) {
       this.#fail(error, group);
@@ -508,16 +508,32 @@ function nodeKey(level: number, index: number): number {
   return index * 64 + level;
 }
 
-function receiptOf(
-  origin: string,
-  index: number,
-  leafHash: Uint8Array,
-  record: AuditRecord | undefined,
-  proof: readonly Uint8Array[],
-  checkpoint: string,
-): Receipt {
-  const form = { v: 1, origin, index, leafHash: base64(leafHash), proof: proof.map(base64), checkpoint } as const;
-  return Object.freeze(record === undefined ? form : { ...form, record });
+/** A tree of `size` leaves whose nodes stay readable, with its checkpoint. */
+interface FrozenTree {
+  readonly size: number;
+  readonly read: NodeReader;
+  readonly spine: Map<number, Uint8Array>;
+  readonly note: string;
+}
+
+/** A receipt whose proof is made when it is looked at: most never are, and a proof is the larger part of the work of an append. */
+function receiptOf(origin: string, index: number, record: AuditRecord | undefined, tree: FrozenTree): Receipt {
+  let proof: readonly string[] | undefined;
+  const receipt = {
+    v: 1,
+    origin,
+    index,
+    get leafHash() {
+      return base64(tree.read(0, index));
+    },
+    get proof() {
+      proof ??= Object.freeze(inclusionProof(index, tree.size, tree.read, nodeHasher, tree.spine).map(base64));
+      return proof;
+    },
+    checkpoint: tree.note,
+    ...(record !== undefined && { record }),
+  } as const;
+  return Object.freeze(receipt);
 }
 
 function base64(bytes: Uint8Array): string {

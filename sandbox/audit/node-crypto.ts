@@ -3,7 +3,7 @@
  * @module
  */
 import { createPublicKey, hash, verify } from 'node:crypto';
-import type { Hasher } from './merkle.ts';
+import { HASH_BYTES, type Hasher } from './merkle.ts';
 import type { Ed25519Verify } from './note.ts';
 import { RECORD_LIMIT_BYTES } from './record.ts';
 
@@ -15,14 +15,30 @@ const nodeBuffer: Buffer = Buffer.alloc(65, 1);
 export const nodeHasher: Hasher = {
   leaf(record) {
     leafBuffer.set(record, 1);
-    return hash('sha256', leafBuffer.subarray(0, 1 + record.length), 'buffer');
+    return sha256(leafBuffer.subarray(0, 1 + record.length));
   },
   node(left, right) {
     nodeBuffer.set(left, 1);
     nodeBuffer.set(right, 33);
-    return hash('sha256', nodeBuffer, 'buffer');
+    return sha256(nodeBuffer);
   },
 };
+
+/** A digest as a part of a larger buffer: one of its own for each takes longer to make and to collect than the hash itself. */
+function sha256(bytes: Buffer): Uint8Array {
+  if (slabUsed === SLAB_BYTES) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    slabUsed = 0;
+  }
+  const digest = slab.subarray(slabUsed, slabUsed + HASH_BYTES);
+  slabUsed += HASH_BYTES;
+  digest.write(hash('sha256', bytes, 'binary'), 'binary');
+  return digest;
+}
+
+const SLAB_BYTES = 16_384;
+let slab: Buffer = Buffer.alloc(0);
+let slabUsed = SLAB_BYTES;
 
 /** Ed25519 verification by OpenSSL. */
 export const nodeEd25519: Ed25519Verify = (signature, message, publicKey) => {

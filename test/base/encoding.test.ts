@@ -105,6 +105,14 @@ describe('canonical JSON', () => {
     );
   });
 
+  test('keeps that order where objects would keep another, and loses no key', () => {
+    expect(canonicalJson({ b: 1, 10: 2, 9: 3, a: 4 })).toBe('{"10":2,"9":3,"a":4,"b":1}');
+    expect(canonicalJson(JSON.parse('[{"b":1,"__proto__":{"x":2},"a":3}]') as Json)).toBe(
+      '[{"__proto__":{"x":2},"a":3,"b":1}]',
+    );
+    expect(canonicalJson({ z: { 2: undefined, 1: -0, y: undefined } })).toBe('{"z":{"1":0}}');
+  });
+
   test.each([
     [NaN],
     [Infinity],
