@@ -2,12 +2,11 @@
  * Looking at budgets without opening the service, asking what a spend would cost, and changing a limit.
  * @module
  */
-import { existsSync } from 'node:fs';
 import type { AccountState, Budget, Ledger, LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
 import type { DpEvent } from '../../privacy/dp/index.ts';
 import { type Bound, CloisterError, systemClock } from '../base/index.ts';
 import type { Store } from '../store/index.ts';
-import { paths } from './directory.ts';
+import { openExistingStore } from './ledger-store.ts';
 
 /**
  * Returns every scope of the ledger in `dir`, as it stands. May run beside the service.
@@ -207,13 +206,8 @@ async function stateOf(ledger: Ledger, name: string): Promise<ScopeState> {
 
 /** The ledger of an existing cloister, with no budgets of its own; a missing one is not made. */
 async function openOffline(dir: string): Promise<{ readonly store: Store; readonly ledger: Ledger } & AsyncDisposable> {
-  const { ledgerFile } = paths(dir);
-  if (!existsSync(ledgerFile)) throw new CloisterError('INVALID_ARGUMENT', `there is no ledger in ${dir}`, { dir });
-  const [{ openSqliteStore }, { openLedger }] = await Promise.all([
-    import('../store/index.ts'),
-    import('../../privacy/budget/index.ts'),
-  ]);
-  const store = await openSqliteStore({ path: ledgerFile });
+  const { openLedger } = await import('../../privacy/budget/index.ts');
+  const { store } = await openExistingStore(dir);
   try {
     const ledger = await openLedger({ store, clock: systemClock, budgets: [] });
     const close = async (): Promise<void> => {

@@ -23,10 +23,11 @@ import type {
   ServedExecutable,
   ServeOptionsInput,
 } from '../engine/scheduler/index.ts';
-import type { Store } from '../store/index.ts';
+import type { PostgresOptions } from '../store/index.ts';
 import { ledgerBudgets } from './budgets.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
 import type { InputValues } from './inputs.ts';
+import { type LedgerStore, openLedgerStore } from './ledger-store.ts';
 import {
   abandon,
   assertUnclosed,
@@ -68,6 +69,11 @@ export interface CloisterOptions {
    * it is given, one after the other. Releases and profiles do not go through it.
    */
   readonly scheduling?: SchedulerOptionsInput;
+  /**
+   * Keeps the ledger in a PostgreSQL database, where cloisters on several machines can share one budget; each has a directory of its own
+   * for its log. The URL may also come from the environment, `CLOISTER_STORE_URL`. Default: a file in the directory.
+   */
+  readonly store?: PostgresOptions;
 }
 
 /** Who asks, and why: recorded as given, so no personal data here. */
@@ -138,33 +144,28 @@ export type Timings = Readonly<Record<'decode' | 'plan' | 'reserve' | 'compute' 
 export async function openCloister(options: CloisterOptions): Promise<Cloister> {
   const policy = parsePolicy(options.policy ?? {});
   // Loaded by whoever opens a cloister, not by everybody who imports the facade.
-  const [
-    { openScheduler },
-    { makeDirectory, openSqliteStore },
-    { openLog },
-    { openLedger },
-    { openSandbox, openPluginRegistry },
-  ] = await Promise.all([
-    import('../engine/scheduler/index.ts'),
-    import('../store/index.ts'),
-    import('../../sandbox/audit/index.ts'),
-    import('../../privacy/budget/index.ts'),
-    import('../../sandbox/index.ts'),
-  ]);
+  const [{ openScheduler }, { makeDirectory }, { openLog }, { openLedger }, { openSandbox, openPluginRegistry }] =
+    await Promise.all([
+      import('../engine/scheduler/index.ts'),
+      import('../store/index.ts'),
+      import('../../sandbox/audit/index.ts'),
+      import('../../privacy/budget/index.ts'),
+      import('../../sandbox/index.ts'),
+    ]);
   const scheduler = options.scheduling && openScheduler(options.scheduling);
   const clock = options.clock ?? systemClock;
-  const { ledgerFile, auditDir, plansDir, pluginsDir } = paths(options.dir);
+  const { auditDir, plansDir, pluginsDir } = paths(options.dir);
   const openPlugins: Parts['openPlugins'] = record =>
     openPluginRegistry(pluginsDir, { policy: policy.plugins, record });
   openPlugins(async () => {}); // for what is wrong with the policy, before anything is made
   makeDirectory(options.dir);
   await using opened = new AsyncDisposableStack();
-  const store = await openSqliteStore({ path: ledgerFile });
-  opened.defer(() => store.close());
-  const anchor = await readAnchor(store);
+  const kept = opened.use(await openLedgerStore(options.dir, options.store));
+  const { store, place } = kept;
+  const anchor = await readAnchor(store, kept.anchor);
   const log = opened.use(await openLog(auditDir, { clock, anchor }));
   if (anchor === undefined && log.head().size > 0) {
-    const message = `${auditDir} holds ${log.head().size} records, and the ledger ${ledgerFile} has never seen any: restore the ledger from backup, or start a new directory`;
+    const message = `${auditDir} holds ${log.head().size} records, and the ledger ${place} has never seen any: restore the ledger from backup, or start a new directory`;
     throw new CloisterError('STORE_FAILED', message, { records: log.head().size });
   }
   const raised = Object.entries(policy.budgets).filter(([, budget]) => budget.acknowledgeRaise);
@@ -177,7 +178,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
       auditHead: () => log.head(),
     }),
   );
-  await assertLedgerKnows(ledger, log, anchor?.size ?? 0, ledgerFile);
+  await assertLedgerKnows(ledger, log, anchor?.size ?? 0, place);
   const sandbox = opened.use(
     await openSandbox({
       isolation: policy.isolation,
@@ -186,7 +187,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
       plans: openPlanFiles(plansDir),
     }),
   );
-  const cloister = new Cloister({ dir: options.dir, policy, store, log, ledger, sandbox, scheduler, openPlugins });
+  const cloister = new Cloister({ dir: options.dir, policy, kept, log, ledger, sandbox, scheduler, openPlugins });
   await cloister.start();
   cloister.own(opened.move());
   return cloister;
@@ -196,12 +197,12 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
  * A charge is in the ledger before it is in the log. So where the log, after the anchor, knows of one that the ledger does not,
  * the ledger was put back to an earlier copy, and would spend again what was spent.
  */
-async function assertLedgerKnows(ledger: Ledger, log: AuditLog, from: number, ledgerFile: string): Promise<void> {
+async function assertLedgerKnows(ledger: Ledger, log: AuditLog, from: number, place: string): Promise<void> {
   const spent = new Map((await ledger.scopes()).map(state => [state.scope, state.spentScalar]));
   for await (const { seq, budget } of log.records({ from, action: 'charge' })) {
     if (!budget || (spent.get(budget.scope) ?? -1) >= budget.after) continue;
     const message =
-      `record ${seq} of the audit log says that ${budget.after} units of ${budget.scope} were spent, the ledger ${ledgerFile} ` +
+      `record ${seq} of the audit log says that ${budget.after} units of ${budget.scope} were spent, the ledger ${place} ` +
       'knows of less: it was put back to an earlier copy. Restore the newest one, or start a new directory';
     throw new CloisterError('STORE_FAILED', message, { index: seq, scope: budget.scope });
   }
@@ -210,7 +211,7 @@ async function assertLedgerKnows(ledger: Ledger, log: AuditLog, from: number, le
 interface Parts {
   readonly dir: string;
   readonly policy: Policy;
-  readonly store: Store;
+  readonly kept: LedgerStore;
   readonly log: AuditLog;
   readonly ledger: Ledger;
   readonly sandbox: Sandbox;
@@ -329,8 +330,8 @@ export class Cloister {
       await model.close();
       throw error;
     }
-    const { policy, log, ledger } = this.#parts;
-    const anchor: PipelineContext['anchor'] = tx => writeAnchor(tx, log.head());
+    const { policy, log, ledger, kept } = this.#parts;
+    const anchor: PipelineContext['anchor'] = tx => writeAnchor(tx, log.head(), kept.anchor);
     const closed = this.#ending.signal;
     return new Model({
       ...{ policy, policyDigest: this.#policyDigest, ledger, log, anchor, model, modelDigest, plugins, closed },
@@ -407,7 +408,8 @@ export class Cloister {
   }
 
   async #anchor(): Promise<void> {
-    await this.#parts.store.transaction(tx => writeAnchor(tx, this.#parts.log.head()));
+    const { kept, log } = this.#parts;
+    await kept.store.transaction(tx => writeAnchor(tx, log.head(), kept.anchor));
   }
 
   async #append(event: Partial<AuditEvent> & Pick<AuditEvent, 'action'>): Promise<void> {

@@ -16,8 +16,8 @@ import type {
 } from '../../sandbox/audit/index.ts';
 import type { FixedDims, ModelSummary, Optimisation, SandboxedModel, ShownForm } from '../../sandbox/index.ts';
 import { CloisterError, systemClock } from '../base/index.ts';
-import type { Store } from '../store/index.ts';
 import { paths, readAnchor } from './directory.ts';
+import { hasLedger, openExistingStore } from './ledger-store.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
 
 /**
@@ -39,11 +39,10 @@ export async function verifyAudit(
   const { verifyLog } = await import('../../sandbox/audit/index.ts');
   const { onProgress } = options;
   const auditDir = existingLog(dir);
-  const { ledgerFile } = paths(dir);
   let anchor: Awaited<ReturnType<typeof readAnchor>>;
-  if (existsSync(ledgerFile)) {
-    await using store = await openExisting(dir);
-    anchor = await readAnchor(store.store);
+  if (hasLedger(dir)) {
+    await using kept = await openExistingStore(dir);
+    anchor = await readAnchor(kept.store, kept.anchor);
   }
   return await verifyLog(auditDir, {
     vkey: options.key,
@@ -415,13 +414,4 @@ const TEXT_LIMIT_BYTES = 1_048_576;
 async function readText(file: string): Promise<string> {
   const { readRegularFile } = await import('./files.ts');
   return new TextDecoder().decode(await readRegularFile(file, TEXT_LIMIT_BYTES));
-}
-
-/** The store of an existing cloister; a missing one is not made. */
-async function openExisting(dir: string): Promise<{ readonly store: Store } & AsyncDisposable> {
-  const { ledgerFile } = paths(dir);
-  if (!existsSync(ledgerFile)) throw new CloisterError('INVALID_ARGUMENT', `there is no ledger in ${dir}`, { dir });
-  const { openSqliteStore } = await import('../store/index.ts');
-  const store = await openSqliteStore({ path: ledgerFile });
-  return { store, [Symbol.asyncDispose]: () => store.close() };
 }
