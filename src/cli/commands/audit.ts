@@ -27,6 +27,7 @@ import { EXIT_CODES } from '../exit-codes.ts';
 import { filterOf, takesFilter } from '../filter.ts';
 import { dirOption, jsonOption, parseNumber } from '../options.ts';
 import { emit, paint, printable, say, startProgress, table, toJsonLine } from '../output.ts';
+import { serveCommand } from './audit-serve.ts';
 
 interface ShowOptions {
   dir: string;
@@ -45,7 +46,8 @@ export function auditCommand(): Command {
     .addCommand(consistencyCommand())
     .addCommand(diffCommand())
     .addCommand(exportCommand())
-    .addCommand(tailCommand());
+    .addCommand(tailCommand())
+    .addCommand(serveCommand());
 }
 
 function verifyCommand(): Command {
