@@ -1,4 +1,12 @@
 export {
+  type GradientOptions,
+  gradientSum,
+  type PrefixSums,
+  type PrefixSumsOptions,
+  prefixSums,
+} from './gradients.ts';
+export { type Example, type LinearModel, type LinearModelOptions, trainLinearModel } from './linear-model.ts';
+export {
   type ConfidentAnswer,
   type ConfidentGnMaxOptions,
   confidentGnMax,
