@@ -21,6 +21,7 @@ export {
   pureCosignature,
   verifyCosignatures,
 } from './cosignature.ts';
+export { keepCosignatures, verifyWitnesses, type WitnessedLogVerdict, witnessRequest } from './cosigned.ts';
 export { createCosigner, nodeCosignature, parseCosignSigner } from './cosigner.ts';
 export { compareLogs, type LogComparison } from './diff.ts';
 export {
@@ -46,7 +47,7 @@ export {
 } from './filter.ts';
 export { type FollowOptions, followRecords } from './follow.ts';
 export type { Head } from './layout.ts';
-export { type AuditLog, type LogOptions, openLog } from './log.ts';
+export { type AppendOptions, type AuditLog, type LogOptions, openLog } from './log.ts';
 export {
   consistencyProof,
   EMPTY_ROOT,
@@ -73,6 +74,7 @@ export {
   verifyNote,
 } from './note.ts';
 export { emitTo, type OtelLogger, type OtelLogRecord, type OtelValue, toLogRecord } from './otel.ts';
+export { type ErasedBy, type PersonalData, type PersonalVerdict, revealPersonal } from './personal.ts';
 export { type ExtensionVerdict, openProver, type Prover } from './prove.ts';
 export type {
   BurnDown,

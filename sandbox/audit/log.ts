@@ -12,6 +12,8 @@ import { createSigner, type LogSigner } from './keys.ts';
 import { CHECKPOINT_FILE, type Head, headOf, LOCK_FILE, parseHead } from './layout.ts';
 import { compactRange, consistencyProof, inclusionProof, type NodeReader, type TreeBuilder } from './merkle.ts';
 import { nodeHasher } from './node-crypto.ts';
+import type { ErasedBy, PersonalData } from './personal.ts';
+import { PersonalLog } from './personal-log.ts';
 import { type RecordQuery, readDirectory } from './read.ts';
 import { type AuditEvent, type AuditRecord, encodeRecord } from './record.ts';
 import { changeKey, createSegment, type Started, startLog } from './start.ts';
@@ -41,6 +43,12 @@ export interface LogOptions {
   readonly overflow?: 'block' | 'refuse' | undefined;
   /** Records that may wait, 1 to 1,048,576; 16,384 by default. */
   readonly waitingLimit?: number | undefined;
+}
+
+/** What {@link AuditLog.append} may be told beside the event. */
+export interface AppendOptions {
+  /** Data about one person that belong to the record, kept beside the log. */
+  readonly personal?: PersonalData | undefined;
 }
 
 const optionsSchema = z.strictObject({
@@ -89,7 +97,9 @@ export async function openDirectory(directory: LogDirectory, options: LogOptions
   const anchored = anchor === undefined ? undefined : parseHead(anchor);
   const release = [directory.lock(LOCK_FILE)];
   try {
-    return new AuditLog(await startLog(directory, settings, anchored, release), settings);
+    const log = new AuditLog(await startLog(directory, settings, anchored, release), settings);
+    await log.finishErasures();
+    return log;
   } catch (error) {
     for (const undo of release.reverse()) undo();
     throw error;
@@ -145,6 +155,7 @@ export class AuditLog {
   readonly #directory: LogDirectory;
   readonly #settings: Settings;
   readonly #release: (() => void)[];
+  readonly #personal: PersonalLog;
   readonly #builder: TreeBuilder;
   readonly #tiles: TileWriter;
   readonly #keys: string[];
@@ -174,6 +185,7 @@ export class AuditLog {
     this.#directory = directory;
     this.#settings = settings;
     this.#release = release;
+    this.#personal = new PersonalLog(directory, this);
     this.#builder = builder;
     this.#tiles = tiles;
     this.#keys = vkeysOf(keys);
@@ -191,6 +203,7 @@ export class AuditLog {
     this.#head = headOf(this.#size, root);
     this.#note = signCheckpoint(this.#size, root, signer);
     release.push(() => this.#segment.close());
+    release.push(() => this.#personal.close());
   }
 
   /** Public keys of all epochs so far, the last of which signs now: what receipts verify with. */
@@ -207,11 +220,15 @@ export class AuditLog {
    * Appends a record. When the promise resolves the record is durable, and the receipt proves its place under a signed tree
    * head. Order is the order of calls.
    *
+   * With `personal`, data about one person are encrypted under a key of theirs and made durable first, and the record gets salted
+   * commitments to them; it takes its place when they are durable. See {@link eraseSubject} and `revealPersonal`.
+   *
    * @throws {CloisterError} `INVALID_ARGUMENT` when the event does not fit its schema or is too large (the log goes on);
    *   `STORE_FAILED` when it could not be made durable (the log stops); `OVERLOADED` when too many wait and the log was opened to
    *   refuse then; `CLOSED`.
    */
-  append(event: AuditEvent): Promise<Receipt> {
+  append(event: AuditEvent, options: AppendOptions = {}): Promise<Receipt> {
+    if (options.personal !== undefined) return this.#personal.append(event, options.personal);
     return new Promise((resolve, reject) => {
       this.assertOpen();
       if (announcedKey(event, this.origin) !== undefined)
@@ -228,6 +245,38 @@ export class AuditLog {
         throw new CloisterError('OVERLOADED', `${waitingLimit} audit records wait to become durable`, { waitingLimit });
       }
     });
+  }
+
+  /**
+   * Destroys the key of a person's data, so that nobody can read them again, and records that it was done, by a commitment that nobody can
+   * open. The records and all proofs stay as they are. When it resolves both are durable; a crash before leaves the person erased or not,
+   * and the next start finishes what was begun. Appends with personal data that were called before are erased too.
+   *
+   * The bytes of the key are overwritten; what {@link rotateKey} says of flash holds here too, and a backup that has the key can still read
+   * the data: keep `personal/keys` out of backups that outlive an erasure.
+   *
+   * @param by - Who wants it, and why; recorded as given.
+   * @returns The receipt of the record; undefined when there are no data of that person, and nothing is recorded.
+   * @throws {CloisterError} `INVALID_ARGUMENT` on an empty or overlong subject; `STORE_FAILED`; `CLOSED`.
+   * @example
+   * ```ts
+   * await using log = await openLog('./cloister-data/audit');
+   * const object = { kind: 'session', id: 'triage' } as const;
+   * const event = { actor: 'ward-3', action: 'run', object, decision: { outcome: 'allow' } } as const;
+   * const { record } = await log.append(event, { personal: { subject: 'patient 4711', fields: { ward: 'C3' } } });
+   * await revealPersonal('./cloister-data/audit', [record!]); // [{ kind: 'opened', subject: 'patient 4711', … }]
+   * await log.eraseSubject('patient 4711', { actor: 'privacy-desk' });
+   * await revealPersonal('./cloister-data/audit', [record!]); // [{ kind: 'erased' }]
+   * ```
+   */
+  async eraseSubject(subject: string, by: ErasedBy): Promise<Receipt | undefined> {
+    this.assertOpen();
+    return this.#personal.erase(subject, by);
+  }
+
+  /** @internal Finishes the erasures that a crash interrupted. */
+  finishErasures(): Promise<void> {
+    return this.#personal.resume();
   }
 
   /**

@@ -197,19 +197,24 @@ export function verifyWitnessed(
   const heads = logs.map(log => verifyCheckpoint(note, log));
   const head = heads.find(one => one.ok) ?? heads[0]!;
   if (!head.ok) return { ok: false, reason: heads.length === 1 ? head.reason : 'no log of the policy has signed it' };
-  const cosigners = [...policy.witnesses.values()];
-  const verdict = verifyCosignatures(note, cosigners, options.verify ?? pureCosignature);
+  return quorumOf(note, policy, options.verify ?? pureCosignature);
+}
+
+/** {@link verifyWitnessed} without the log's own signature, which the caller has verified. */
+export function quorumOf(note: Uint8Array | string, policy: WitnessPolicy, verify: CosignatureVerify): WitnessVerdict {
+  const verdict = verifyCosignatures(note, [...policy.witnesses.values()], verify);
   if (!verdict.ok) return verdict;
+  const { checkpoint, cosigned } = verdict;
   const witnessed = [...policy.witnesses].flatMap(([witness, cosigner]) => {
-    const found = verdict.cosigned.find(one => one.cosigner === cosigner);
+    const found = cosigned.find(one => one.cosigner === cosigner);
     return found === undefined ? [] : [{ witness, time: found.time }];
   });
   const names = new Set(witnessed.map(one => one.witness));
   if (policy.quorum !== undefined && !meets(policy.quorum, names)) {
     const by = names.size === 0 ? 'no witness' : [...names].join(', ');
-    return { ok: false, reason: `too few witnesses: the checkpoint of ${head.checkpoint.size} is cosigned by ${by}` };
+    return { ok: false, reason: `too few witnesses: the checkpoint of ${checkpoint.size} is cosigned by ${by}` };
   }
-  return { ok: true, checkpoint: head.checkpoint, witnessed };
+  return { ok: true, checkpoint, witnessed };
 }
 
 function meets(rule: WitnessRule, cosigned: ReadonlySet<string>): boolean {

@@ -4,7 +4,7 @@
  */
 import { basename } from 'node:path';
 import type { Ledger, ScopeState } from '../../privacy/budget/index.ts';
-import type { AuditEvent, AuditLog } from '../../sandbox/audit/index.ts';
+import type { AuditEvent, AuditLog, ErasedBy, PersonalData, Receipt } from '../../sandbox/audit/index.ts';
 import type {
   FixedDims,
   OpenExternal,
@@ -88,6 +88,11 @@ export interface Caller {
 
 /** What {@link Model.run} may be told. */
 export interface RunCaller extends Caller {
+  /**
+   * The person whom the run is about, and what else shall be known of them: kept beside the log, encrypted under a key of theirs; the
+   * record has salted commitments. See {@link Cloister.eraseSubject}.
+   */
+  readonly personal?: PersonalData;
   /** How urgent it is. Only with the option `scheduling`; default `standard`. */
   readonly priority?: PriorityClass;
   /** Milliseconds within which the model's answer is wanted. Only with the option `scheduling`. */
@@ -385,6 +390,25 @@ export class Cloister {
     return this.#parts.scheduler?.statistics();
   }
 
+  /**
+   * Erases a person from the audit log: destroys the key of the data that records commit to, and records that it was done. Records and
+   * proofs stay. Undefined when there are no data of that person. See `AuditLog.eraseSubject` of `cloister/audit`.
+   *
+   * @throws {CloisterError} `INVALID_ARGUMENT`; `STORE_FAILED`; `CLOSED`.
+   */
+  eraseSubject(subject: string, by: ErasedBy): Promise<Receipt | undefined> {
+    return this.#parts.log.eraseSubject(subject, by);
+  }
+
+  /**
+   * Gives the audit log a new key and returns its public part; what auditors keep stays {@link auditKey}. See `AuditLog.rotateKey`.
+   *
+   * @throws {CloisterError} `STORE_FAILED`; `CLOSED`.
+   */
+  rotateAuditKey(): Promise<string> {
+    return this.#parts.log.rotateKey();
+  }
+
   /** Ends workers, gives back what was reserved and not charged, and writes the last checkpoint of the log. */
   close(): Promise<void> {
     this.#ending.abort();
@@ -493,7 +517,8 @@ export class Model {
       ...(timeoutMs !== undefined && { timeoutMs }),
       ...(signal && { signal }),
     };
-    const answer = await this.#drive(originOf(caller), origin => decodeRun(this.#context, inputs, origin, request));
+    const origin = { ...originOf(caller), ...(caller.personal && { personal: caller.personal }) };
+    const answer = await this.#drive(origin, asked => decodeRun(this.#context, inputs, asked, request));
     return answer as RunReply & { readonly timings: Timings };
   }
 

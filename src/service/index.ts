@@ -15,11 +15,16 @@ export { ACTIONS as AUDIT_ACTIONS } from '../../sandbox/audit/actions.ts';
 export type {
   AuditAction,
   AuditRecord,
+  ErasedBy,
   ExportFormat,
   ExtensionVerdict,
   LogComparison,
+  PersonalData,
+  PersonalVerdict,
   ProofBundle,
   Receipt,
+  WitnessedLogVerdict,
+  WitnessReply,
 } from '../../sandbox/audit/index.ts';
 export type {
   InstalledPlugin,
@@ -36,6 +41,17 @@ export type {
   SchedulerStatistics,
   ServeOptionsInput,
 } from '../engine/scheduler/index.ts';
+export {
+  answerAsWitness,
+  auditWitnessRequest,
+  eraseSubject,
+  keepWitnessReply,
+  makeWitness,
+  type RevealedRecord,
+  revealAudit,
+  rotateAuditKey,
+  verifyAuditWitnesses,
+} from './audit-desk.ts';
 export {
   type BackendChoiceReport,
   type BackendReport,

@@ -12,7 +12,7 @@
  */
 import type { Charge, Ledger, Refusal, Replay } from '../../privacy/budget/index.ts';
 import type { AdditiveMechanism, Noised, Prediction, Private, Rho, Statistic } from '../../privacy/dp/index.ts';
-import type { AuditEvent, AuditLog, Receipt } from '../../sandbox/audit/index.ts';
+import type { AuditEvent, AuditLog, PersonalData, Receipt } from '../../sandbox/audit/index.ts';
 import type { PluginKind, ProfileRunOptions, SandboxedModel } from '../../sandbox/index.ts';
 import {
   CloisterError,
@@ -49,6 +49,8 @@ export interface Origin {
   readonly request: string;
   /** Trace id of the caller, where there is one. */
   readonly trace?: string;
+  /** The person whom a run is about. */
+  readonly personal?: PersonalData;
 }
 
 /** A request for a statistic over records. */
@@ -457,7 +459,7 @@ export async function release(context: PipelineContext, computed: Computed): Pro
 export async function record(context: PipelineContext, released: Released): Promise<Recorded> {
   const { origin, outcome } = released;
   const common = { ...eventOf(context, origin), decision: { outcome: 'allow' } as const };
-  const receipt = await context.log.append({ ...common, ...entryOf(context, outcome) });
+  const receipt = await context.log.append({ ...common, ...entryOf(context, outcome) }, { personal: origin.personal });
   return { receipt, outcome } as unknown as Recorded;
 }
 

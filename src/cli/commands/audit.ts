@@ -8,7 +8,6 @@ import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { Command, Option } from 'commander';
 import { CloisterError, isoTime } from '../../base/index.ts';
-import { readRegularFile } from '../../service/files.ts';
 import {
   type AuditRecord,
   checkExtension,
@@ -17,29 +16,37 @@ import {
   exportAudit,
   type LogComparison,
   proveAudit,
+  type RevealedRecord,
   readAudit,
+  revealAudit,
   tailAudit,
   verifyAudit,
+  verifyAuditWitnesses,
   verifyBundleFile,
   verifyReceiptFile,
+  type WitnessedLogVerdict,
 } from '../../service/index.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { filterOf, takesFilter } from '../filter.ts';
+import { readKey } from '../keys.ts';
 import { dirOption, jsonOption, parseNumber } from '../options.ts';
 import { emit, paint, printable, say, startProgress, table, toJsonLine } from '../output.ts';
+import { eraseCommand, rotateCommand } from './audit-erase.ts';
 import { serveCommand } from './audit-serve.ts';
+import { demandedWitnesses, witnessCommand, witnessOption } from './audit-witness.ts';
 
 interface ShowOptions {
   dir: string;
   from?: string;
   limit: string;
+  personal?: boolean;
   json: boolean;
 }
 
 /** Builds the command with its subcommands. */
 export function auditCommand(): Command {
   return new Command('audit')
-    .description('verify and read the audit log, offline')
+    .description('verify and read the audit log, offline; have it witnessed; erase a person from it')
     .addCommand(verifyCommand())
     .addCommand(showCommand())
     .addCommand(proveCommand())
@@ -47,7 +54,10 @@ export function auditCommand(): Command {
     .addCommand(diffCommand())
     .addCommand(exportCommand())
     .addCommand(tailCommand())
-    .addCommand(serveCommand());
+    .addCommand(serveCommand())
+    .addCommand(witnessCommand())
+    .addCommand(eraseCommand())
+    .addCommand(rotateCommand());
 }
 
 function verifyCommand(): Command {
@@ -59,12 +69,22 @@ function verifyCommand(): Command {
     .addOption(dirOption())
     .addOption(keyOption())
     .option('--receipt <file>', 'check this receipt instead of the whole log')
+    .addOption(
+      witnessOption(
+        'demand that this witness has cosigned it; once for each, all of them, or one file with a policy (C2SP tlog-policy), such as two of three',
+      ),
+    )
     .addOption(jsonOption())
     .action(
-      async (bundle: string | undefined, options: { dir: string; key?: string; receipt?: string; json: boolean }) => {
-        const key = options.key === undefined ? {} : { key: await readKey(options.key) };
+      async (
+        bundle: string | undefined,
+        options: { dir: string; key?: string; receipt?: string; witness?: readonly string[]; json: boolean },
+      ) => {
+        const key = options.key === undefined ? {} : { key: await readKey('--key', options.key) };
         if (bundle !== undefined && options.receipt !== undefined)
           throw new CloisterError('INVALID_ARGUMENT', 'expected a bundle or --receipt, got both');
+        if (options.witness !== undefined && (bundle ?? options.receipt) !== undefined)
+          throw new CloisterError('INVALID_ARGUMENT', '--witness goes with a log, not with a bundle or a receipt');
         if (bundle !== undefined) {
           const verdict = await verifyBundleFile(bundle, key);
           judge(options.json, verdict, verdict.ok ? bundlesHold(verdict) : `line ${verdict.line}: ${verdict.message}`);
@@ -77,6 +97,7 @@ function verifyCommand(): Command {
           judge(options.json, verdict, verdict.ok ? `the receipt verifies: record ${verdict.index}` : verdict.message);
           return;
         }
+        const demanded = options.witness && (await demandedWitnesses(options.witness));
         const progress = startProgress('records');
         const verdict = await verifyAudit(options.dir, {
           ...key,
@@ -86,9 +107,20 @@ function verifyCommand(): Command {
         const said = verdict.ok
           ? `${verdict.size.toLocaleString('en')} records verify; root ${verdict.root}`
           : `record ${verdict.index}: ${verdict.kind}: ${verdict.message}`;
-        judge(options.json, verdict, said);
+        if (demanded === undefined || !verdict.ok) return judge(options.json, verdict, said);
+        const witnesses = await verifyAuditWitnesses(options.dir, demanded, key);
+        const both = { ...verdict, ok: witnesses.ok, witnesses };
+        judge(options.json, both, `${said}; ${saidOf(witnesses)}`);
       },
     );
+}
+
+function saidOf(verdict: WitnessedLogVerdict): string {
+  if (!verdict.ok) return `witnesses: ${verdict.message}`;
+  const by = verdict.witnessed.map(({ witness, time }) =>
+    time === 0 ? witness : `${witness} at ${isoTime(1000 * time)}`,
+  );
+  return `the first ${verdict.witnessedSize.toLocaleString('en')} were witnessed by ${by.join(' and ')}`;
 }
 
 function bundlesHold({ origin, records }: { readonly origin: string; readonly records: number }): string {
@@ -117,7 +149,7 @@ function consistencyCommand(): Command {
     .addOption(keyOption())
     .addOption(jsonOption())
     .action(async (file: string, options: { dir: string; key?: string; json: boolean }) => {
-      const key = options.key === undefined ? {} : { key: await readKey(options.key) };
+      const key = options.key === undefined ? {} : { key: await readKey('--key', options.key) };
       const verdict = await checkExtension(options.dir, file, key);
       const said = verdict.ok
         ? `the log of ${verdict.size.toLocaleString('en')} records extends the checkpoint of ${verdict.from.toLocaleString('en')}`
@@ -134,7 +166,7 @@ function diffCommand(): Command {
     .addOption(keyOption())
     .addOption(jsonOption())
     .action(async (first: string, second: string, options: { key?: string; json: boolean }) => {
-      const key = options.key === undefined ? {} : { key: await readKey(options.key) };
+      const key = options.key === undefined ? {} : { key: await readKey('--key', options.key) };
       const comparison = await compareAudits(first, second, key);
       judge(
         options.json,
@@ -175,30 +207,13 @@ function judge(json: boolean, verdict: { readonly ok: boolean }, said: string): 
   process.exitCode = verdict.ok ? EXIT_CODES.ok : EXIT_CODES.verification;
 }
 
-/** Bytes of a file with a key, at most. */
-const KEY_LIMIT_BYTES = 65_536;
-
-/** A key may be given as text or as the name of a file that holds it. */
-async function readKey(option: string): Promise<string> {
-  if (/^[^+\s]+\+[0-9a-f]{8}\+/.test(option)) return option;
-  try {
-    return new TextDecoder().decode(await readRegularFile(option, KEY_LIMIT_BYTES)).trim();
-  } catch (cause) {
-    throw new CloisterError(
-      'INVALID_ARGUMENT',
-      `--key: neither a verifier key (name+hash+base64) nor a readable file: ${option}`,
-      {},
-      { cause },
-    );
-  }
-}
-
 function showCommand(): Command {
   return takesFilter(new Command('show'))
     .description('list records')
     .addOption(dirOption())
     .option('--from <index>', 'from this record on; default: the last ones')
     .option('--limit <n>', 'at most this many', '100')
+    .option('--personal', 'with the personal data that belong to them, checked against what the records commit to')
     .addOption(jsonOption())
     .action(async (words: string[], options: ShowOptions) => {
       const limit = parseNumber('--limit', options.limit);
@@ -216,10 +231,39 @@ function showCommand(): Command {
         if (records.length >= 2 * limit) records = records.slice(-limit);
       }
       records = records.slice(-limit);
-      emit(options.json, records, () =>
-        table(['seq', 'time', 'actor', 'action', 'object', 'decision', 'purpose'], records.map(cellsOf)),
-      );
+      if (options.personal) return showPersonal(options, await revealAudit(options.dir, records));
+      emit(options.json, records, () => table(COLUMNS, records.map(cellsOf)));
     });
+}
+
+const COLUMNS = ['seq', 'time', 'actor', 'action', 'object', 'decision', 'purpose'];
+
+/** Records with personal data; where some are not those that were kept, the exit code says so. */
+function showPersonal({ json }: ShowOptions, revealed: readonly RevealedRecord[]): void {
+  if (revealed.some(({ personal }) => personal.kind === 'damaged')) process.exitCode = EXIT_CODES.verification;
+  emit(json, revealed, () =>
+    table(
+      [...COLUMNS, 'personal'],
+      revealed.map(({ record, personal }) => [...cellsOf(record), personalOf(personal)]),
+    ),
+  );
+}
+
+function personalOf(verdict: RevealedRecord['personal']): string {
+  switch (verdict.kind) {
+    case 'opened':
+      return printable(
+        [verdict.subject, ...Object.entries(verdict.fields).map(([name, text]) => `${name}: ${text}`)].join('; '),
+      );
+    case 'erased':
+      return paint('dim', 'erased');
+    case 'damaged':
+      return paint('red', `damaged: ${verdict.reason}`);
+    case 'none':
+      return '–';
+    default:
+      return verdict satisfies never;
+  }
 }
 
 /** A record as a row for people. */
