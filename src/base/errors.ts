@@ -58,6 +58,10 @@ export const ERROR_CODES = {
   UNKNOWN_SCOPE: 'no budget scope of this name',
   /** A privacy parameter is not a usable number (NaN, infinite, negative, out of range). */
   DP_INVALID_PARAMETER: 'a privacy parameter is out of range',
+  /** Parameters of homomorphic encryption are below the security that is asked for. */
+  HE_INSECURE_PARAMETERS: 'the parameters are not secure',
+  /** Bytes that claim to be a key, a ciphertext or a message of encrypted inference are not, or belong to other parameters. */
+  HE_INVALID_MESSAGE: 'an encrypted message is malformed or does not belong here',
   /** The same idempotency key was used before with another request. */
   IDEMPOTENCY_CONFLICT: 'the idempotency key belongs to another request',
   /** A release with this key was charged and its output was lost; it stays spent. */

@@ -39,6 +39,7 @@ describe('the rooms', () => {
     ['sandbox/guest', '../../../privacy/dp/index.ts', 'room sandbox may import only'],
     ['privacy/dp', '../../../sandbox/index.ts', 'room dp may import only'],
     ['privacy/budget', '../../../src/service/index.ts', 'room budget may import only'],
+    ['privacy/he', '../../../privacy/dp/index.ts', 'room he may import only'],
     ['src/service', '../../cli/index.ts', 'room service may import only'],
     ['src/cli', '../../../privacy/dp/index.ts', 'room cli may import only base, service'],
     ['src/base', 'node:fs', 'src/base is pure'],
@@ -82,7 +83,7 @@ describe('the package', () => {
       ...manifest['optionalDependencies'],
       ...manifest['peerDependencies'],
     };
-    expect(Object.keys(shipped).filter(name => name.startsWith('node-'))).toEqual(['node-gyp-build']);
+    expect(Object.keys(shipped).filter(name => name.startsWith('node-'))).toEqual(['node-gyp-build', 'node-seal']);
     expect(execFileSync(process.execPath, ['--version'], { encoding: 'utf8' })).toMatch(/^v(2[4-9]|[3-9]\d)\./);
   });
 
