@@ -87,6 +87,8 @@ export async function openSession(target: Target): Promise<Session> {
     if (fsync !== 'on') refuse('the server runs with fsync=off and would forget what was spent; set fsync=on');
     if (encoding !== 'UTF8') refuse(`the database is encoded as ${encoding}; make one with ENCODING 'UTF8'`);
     if (readonly !== 'off') refuse('the server is a standby, or read-only; give the URL of the primary');
+    // A machine that is gone must not hold the lock for the two hours that a server waits by default.
+    await client.query('SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3');
     await client.query(
       'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()',
       [target.session],
