@@ -15,7 +15,7 @@
 import { type Bound, boundProblem, CloisterError, limitOf, type Measure, spendOf } from '../../src/base/index.ts';
 import { adjacencyOf } from '../dp/accounting/adjacency.ts';
 import { gaussianDelta } from '../dp/accounting/gdp.ts';
-import { gdpLoss, rdpLoss, zcdpLoss } from '../dp/accounting/index.ts';
+import { epsilonOf, gdpLoss, rdpLoss, zcdpLoss } from '../dp/accounting/index.ts';
 import { type DpEvent, parseEvent, pureLoss } from '../dp/event.ts';
 import type { Adjacency } from '../dp/parameters.ts';
 import { deltaUnits, MOST_UNITS, PICO, picoDown, picoUp, type Ratio, ratioOf, unitsOf } from './units.ts';
@@ -136,7 +136,7 @@ function costOf(measure: Measure, event: DpEvent, delta: number | undefined): Am
 
 /**
  * Returns an amount in words, for people: the parameters of its measure with at most six significant digits, and at least one
- * unit where there is one. Of an `rdp` curve, its divergence at order 2.
+ * unit where there is one. Of an `rdp` curve, its divergence at one order: number `place` of {@link RDP_ORDERS}.
  *
  * @example
  * ```ts
@@ -145,8 +145,8 @@ function costOf(measure: Measure, event: DpEvent, delta: number | undefined): Am
  * formatAmount('gdp', 250000000000); // 'mu 0.5'
  * ```
  */
-export function formatAmount(measure: Measure, amount: Amount): string {
-  const main = scalarOf(measure, amount);
+export function formatAmount(measure: Measure, amount: Amount, place = 8): string {
+  const main = measure === 'rdp' ? (amount as readonly number[])[place]! : scalarOf(measure, amount);
   switch (measure) {
     case 'pure':
       return `epsilon ${main / 1e6}`;
@@ -157,7 +157,7 @@ export function formatAmount(measure: Measure, amount: Amount): string {
     case 'gdp':
       return `mu ${short(Math.sqrt(main / 1e12))}`;
     case 'rdp':
-      return main === MOST_UNITS ? 'beyond counting at order 2' : `${short(main / 1e12)} at order 2`;
+      return `${main === MOST_UNITS ? 'beyond counting' : short(main / 1e12)} at order ${RDP_ORDERS[place]}`;
     default:
       throw new CloisterError('INVALID_ARGUMENT', `no measure '${String(measure satisfies never)}'`);
   }
@@ -236,6 +236,13 @@ export function shareOf(measure: Measure, limit: Amount, spent: Amount, reserved
   return measure === 'rdp' ? Math.min(...shares) : Math.max(...shares);
 }
 
+/** Which of {@link RDP_ORDERS} is farthest from its limit: the one that an `rdp` curve is best shown at. 0 for other measures. */
+export function lastingOrder(limit: Amount, used: Amount): number {
+  if (typeof limit === 'number') return 0;
+  const shares = limit.map((most, i) => (most > 0 ? (used as readonly number[])[i]! / most : Number.POSITIVE_INFINITY));
+  return shares.indexOf(Math.min(...shares));
+}
+
 /**
  * Returns how often `cost` fits into what is left of `limit`, one after the other: with an `rdp` curve, at the order that lasts.
  *
@@ -303,7 +310,7 @@ function approxCost(event: DpEvent, delta: number | undefined): Amount {
   }
   if (delta === undefined) return Object.freeze([atLeastOne(pureLoss(event)) as number, 0]);
   const units = deltaUnits(inRange('delta', delta, 0.009), 'up');
-  const upper = Number.POSITIVE_INFINITY; // TODO
+  const { upper } = epsilonOf(event, { delta });
   if (!Number.isFinite(upper)) return unsound('approx', event);
   return Object.freeze([Math.max(1, spendOf(Math.max(upper, 1e-6))), units]);
 }

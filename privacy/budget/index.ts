@@ -8,6 +8,7 @@ export {
   type CostContext,
   costIn,
   formatAmount,
+  lastingOrder,
   limitIn,
   MEASURES,
   type Measure,

@@ -35,7 +35,17 @@ import {
   type Wanted,
   type Written,
 } from './book.ts';
-import { type Amount, add, costIn, formatAmount, type Measure, scalarOf, shareOf, subtract } from './currency.ts';
+import {
+  type Amount,
+  add,
+  costIn,
+  formatAmount,
+  lastingOrder,
+  type Measure,
+  scalarOf,
+  shareOf,
+  subtract,
+} from './currency.ts';
 import type { Account, AuditHead, LedgerEntry, Parties, ScopeLimits, ScopeTerms, Totals } from './entry.ts';
 import { type Liveness, processLiveness } from './liveness.ts';
 import { isName, show } from './names.ts';
@@ -608,9 +618,8 @@ class StoreLedger implements Ledger {
 
   #unknown(scope: unknown): CloisterError {
     const known = [...this.#budgets.keys()].sort();
-    return new CloisterError('UNKNOWN_SCOPE', `no scope ${show(scope)} in the policy; it names ${known.join(', ')}`, {
-      known,
-    });
+    const message = known.length > 0 ? `in the policy; it names ${known.join(', ')}` : 'in this ledger';
+    return new CloisterError('UNKNOWN_SCOPE', `no scope ${show(scope)} ${message}`, { known });
   }
 }
 
@@ -653,14 +662,17 @@ function viewOf(
 ): Pick<ScopeState, 'remaining' | 'usedShare' | 'shown'> {
   const used = add(spent, reserved);
   const remaining = subtract(limit, used); // a lowered limit may lie below what was spent: then 0
-  const words = (amount: Amount): string => formatAmount(measure, amount);
+  const place = lastingOrder(limit, used);
+  const words = (amount: Amount): string => formatAmount(measure, amount, place);
   const shown = { limit: words(limit), spent: words(spent), reserved: words(reserved), remaining: words(remaining) };
   return { remaining, usedShare: shareOf(measure, limit, spent, reserved), shown };
 }
 
-function refusalMessage(scope: string, measure: Measure, cost: Amount, { by, limit, remaining }: Shortage): string {
+function refusalMessage(scope: string, measure: Measure, cost: Amount, shortage: Shortage): string {
+  const { by, limit, remaining, spent, reserved } = shortage;
+  const place = lastingOrder(limit, add(add(spent, reserved), cost));
   const whose = by.kind === 'lifetime' ? `scope '${scope}'` : `${by.kind} '${by.name}' of scope '${scope}'`;
-  const [asked, left, most] = [cost, remaining, limit].map(amount => formatAmount(measure, amount));
+  const [asked, left, most] = [cost, remaining, limit].map(amount => formatAmount(measure, amount, place));
   return `${asked} was asked for, and ${whose} has ${left} left of ${most}`;
 }
 

@@ -4,7 +4,7 @@
  */
 import { CloisterError } from '../../src/base/index.ts';
 import { type Book, decode, newScope, record, type ScopeRow } from './book.ts';
-import { assertAmount, equal, exceeds, MEASURES } from './currency.ts';
+import { assertAmount, equal, exceeds, formatAmount, MEASURES } from './currency.ts';
 import type { ScopeLimits, ScopeTerms } from './entry.ts';
 import type { Budget } from './ledger.ts';
 import { isName, show } from './names.ts';
@@ -69,8 +69,8 @@ export async function applyBudget(book: Book, budget: Budget, raisable: readonly
   if (risen !== undefined && !raisable.includes(scope)) {
     const [before, after] = [row.limits[risen], limits[risen]];
     const message =
-      `scope '${scope}' has a ${risen} limit of ${String(before)} units of ${terms.measure}, the policy says ` +
-      `${after === undefined ? 'none' : String(after)}: name the scope in acknowledgeRaised to raise it`;
+      `scope '${scope}' has a ${risen} limit of ${formatAmount(terms.measure, before!)}, and would get ` +
+      `${after === undefined ? 'none' : formatAmount(terms.measure, after)}: a limit rises only where that is acknowledged`;
     throw new CloisterError('POLICY_REFUSED', message, { scope, before, limit: after });
   }
   const after = { ...row, terms: { ...row.terms, ...terms }, limits, limit: limits.lifetime };

@@ -84,8 +84,8 @@ export async function reportBudget(
 ): Promise<BudgetReport> {
   const { formatAmount, shareOf, verifyHistory, worstOver } = await import('../../privacy/budget/index.ts');
   await using opened = await openOffline(dir);
-  const history = await opened.ledger.history(name);
   const scope = await stateOf(opened.ledger, name);
+  const history = await opened.ledger.history(name);
   const accounts = await opened.ledger.accounts(name);
   const { measure, limits } = scope;
   const burnDown = history.map(entry => ({
@@ -144,16 +144,19 @@ export interface PlanAnswer {
  * ```
  */
 export async function planBudget(dir: string, name: string, question: PlanQuestion): Promise<PlanAnswer> {
-  const { costIn, formatAmount, timesIn } = await import('../../privacy/budget/index.ts');
+  const { costIn, formatAmount, lastingOrder, timesIn } = await import('../../privacy/budget/index.ts');
   await using opened = await openOffline(dir);
-  const { measure, adjacency, limit, spent, reserved, shown } = await stateOf(opened.ledger, name);
+  const { measure, adjacency, limit, spent, reserved, remaining } = await stateOf(opened.ledger, name);
   const { steps, delta } = question;
   const event: DpEvent =
     steps === undefined ? question.event : { kind: 'self-composition', event: question.event, count: steps };
   const cost = costIn(measure, event, { adjacency, delta });
+  // A curve is shown at the order at which this event lasts longest.
+  const place = lastingOrder(remaining, cost);
+  const words = (amount: typeof cost): string => formatAmount(measure, amount, place);
   return {
     ...{ scope: name, measure, cost },
-    shown: { cost: formatAmount(measure, cost), remaining: shown.remaining, limit: shown.limit },
+    shown: { cost: words(cost), remaining: words(remaining), limit: words(limit) },
     times: timesIn(measure, limit, spent, reserved, cost),
   };
 }

@@ -123,7 +123,8 @@ async function prepareFile(db: Database, path: string, deadline: number): Promis
     }
     return true;
   };
-  if (await whenFree(path, deadline, isReady)) return;
+  // In one transaction: another process may make the tables between two of the questions.
+  if (await whenFree(path, deadline, () => db.transaction(isReady)())) return;
   await whenFree(path, deadline, () =>
     db
       .transaction(() => {

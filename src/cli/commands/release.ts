@@ -14,7 +14,11 @@ interface Options {
   records: string;
   dim?: string[];
   classes: string;
-  epsilon: string;
+  epsilon?: string;
+  rho?: string;
+  delta?: string;
+  block?: string[];
+  dataset?: string;
   scope: string;
   key?: string;
   dir: string;
@@ -32,8 +36,15 @@ export function releaseCommand(): Command {
     .argument('<model>', 'an .onnx file; it is not trusted')
     .requiredOption('--records <file>', 'JSON lines: {"subject": "…", "inputs": {"name": [...]}} (required)')
     .requiredOption('--classes <n>', 'number of classes, the bins of the histogram (required)')
-    .requiredOption('--epsilon <e>', 'epsilon to spend (required)')
     .requiredOption('--scope <name>', 'budget scope to spend it from (required)')
+    .option('--epsilon <e>', 'epsilon to spend: Laplace noise. This or --rho')
+    .option('--rho <r>', 'zCDP rho to spend: Gaussian noise, for scopes that count in zcdp, rdp or approx')
+    .option('--delta <d>', 'in an approx scope: the delta at which --rho is charged')
+    .option('--block <name...>', 'blocks of data that the records are of, where the scope has limits by block')
+    .option(
+      '--dataset <version>',
+      'names these data as they are: the same question on them again gets the stored answer, free',
+    )
     .option('--key <key>', 'idempotency key: the same key gives the same answer and is charged once')
     .addOption(dimOption())
     .addOption(dirOption())
@@ -49,7 +60,12 @@ export function releaseCommand(): Command {
     .action(async (model: string, options: Options) => {
       const policy = await readPolicy(options.policy, {});
       const statistic = histogram({ of: 'argmax', classes: parseNumber('--classes', options.classes) });
-      const epsilon = parseNumber('--epsilon', options.epsilon);
+      const loss = Object.fromEntries(
+        (['epsilon', 'rho', 'delta'] as const).flatMap(name => {
+          const text = options[name];
+          return text === undefined ? [] : [[name, parseNumber(`--${name}`, text)]];
+        }),
+      );
       const dims = readDims(options.dim);
       await using records = await openRecords(options.records);
       await using cloister = await openCloister({ dir: options.dir, policy });
@@ -57,7 +73,9 @@ export function releaseCommand(): Command {
       const { timings: _, ...reply } = await loaded.release({
         records: records.records(),
         statistic,
-        epsilon,
+        ...loss,
+        ...(options.block && { blocks: options.block }),
+        ...(options.dataset !== undefined && { dataset: options.dataset }),
         scope: options.scope,
         actor: options.actor,
         purpose: options.purpose,
@@ -86,7 +104,7 @@ export function releaseCommand(): Command {
       say(
         paint(
           'dim',
-          `entry ${reply.receipt.index} in the audit log; epsilon ${epsilon} charged to ${options.scope}`,
+          `entry ${reply.receipt.index} in the audit log; ${reply.replayed ? 'the stored answer: nothing was' : `${options.epsilon ? `epsilon ${options.epsilon}` : `rho ${options.rho}`}`} charged to ${options.scope}`,
           process.stderr,
         ),
       );
