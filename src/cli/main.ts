@@ -9,6 +9,7 @@ import { CloisterError } from '../base/index.ts';
 import { auditCommand } from './commands/audit.ts';
 import { budgetCommand } from './commands/budget.ts';
 import { doctorCommand } from './commands/doctor.ts';
+import { dpCommand } from './commands/dp.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { pluginCommand } from './commands/plugin.ts';
 import { profileCommand } from './commands/profile.ts';
@@ -47,6 +48,7 @@ function buildProgram(): Command {
     inspectCommand(),
     profileCommand(),
     budgetCommand(),
+    dpCommand(),
     auditCommand(),
     sandboxCommand(),
     pluginCommand(),

@@ -122,4 +122,5 @@ export {
   verifyPlugins,
 } from './plugins.ts';
 export { type Policy, type PolicyInput, parsePolicy, policySchema } from './policy.ts';
+export { answerPrivacyQuestions, type PrivacyAnswer } from './privacy-questions.ts';
 export { CAPABILITY_NAMES, runScript, type ScriptOptions } from './scripts.ts';

@@ -118,7 +118,7 @@ function account(event: DpEvent, delta: number, tight: boolean, want: 'both' | '
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when epsilon is not a finite number from 0, or as {@link epsilonOf} does.
  * @example
  * ```ts
- * deltaOf({ kind: 'gaussian', noiseMultiplier: 1, neighboring: 'add-remove' }, { epsilon: 1 }).upper; // 0.1269367375066395
+ * deltaOf({ kind: 'gaussian', noiseMultiplier: 1, neighboring: 'add-remove' }, { epsilon: 1 }).upper.toFixed(12); // '0.126936737507'
  * ```
  */
 export function deltaOf(event: DpEvent, options: DeltaOptions): Account {

@@ -28,14 +28,16 @@ const TILT_ERROR = 256 * UNIT;
 
 function moments(loss: GridLoss, step: number, tilt: number): Moments {
   const { first, masses } = loss;
-  // Scaled by the largest term's exponent at whichever end it is.
   const rate = tilt * step;
-  const anchor = rate > 0 ? first + masses.length - 1 : first;
+  const last = masses.length - 1;
+  // From the end with the largest factor, which is taken out, towards the least: products shrink and cannot overflow.
+  const [anchor, stride] = rate > 0 ? [first + last, -1] : [first, 1];
   let [sum, linear, square] = [0, 0, 0];
-  const ratio = Math.exp(rate);
+  const ratio = Math.exp(rate * stride);
   let factor = 0;
-  for (let i = 0; i < masses.length; i++) {
-    factor = i % 64 === 0 ? Math.exp(rate * (first + i - anchor)) : factor * ratio;
+  for (let n = 0; n <= last; n++) {
+    const i = rate > 0 ? last - n : n;
+    factor = n % 64 === 0 ? Math.exp(rate * stride * n) : factor * ratio;
     const term = masses[i]! * factor;
     const at = i * step;
     sum += term;
@@ -130,6 +132,8 @@ export interface TiltedSum {
   readonly outside: number;
   /** Probability of an infinite loss. */
   readonly infinite: number;
+  /** The largest finite loss that the sum can have. */
+  readonly top: number;
   /** Relative error of the whole. */
   readonly relative: number;
 }
@@ -142,8 +146,8 @@ export function tiltedSum(parts: readonly Repeated[], step: number, tilt: number
   const first = Math.floor(low / step) - 1;
   const width = Math.ceil(high / step) + 2 - first;
   let bins = 16;
-  while (bins < width) bins *= 2;
-  if (!(bins <= MOST_BINS)) return undefined;
+  while (bins < width && bins <= MOST_BINS) bins *= 2;
+  if (!(bins <= MOST_BINS && Number.isFinite(at.log) && Number.isFinite(width))) return undefined;
   const count = parts.reduce((sum, part) => sum + part.count, 0);
   const half = bins / 2;
   const [productRe, productIm] = [new Float64Array(half + 1).fill(1), new Float64Array(half + 1)];
@@ -159,9 +163,11 @@ export function tiltedSum(parts: readonly Repeated[], step: number, tilt: number
     const own = moments(loss, step, tilt);
     const folded = new Float64Array(bins);
     let factor = 0;
-    const ratio = Math.exp(tilt * step);
-    for (let i = 0; i < loss.masses.length; i++) {
-      factor = i % 64 === 0 ? Math.exp(tilt * step * (loss.first + i) - own.log) : factor * ratio;
+    const ratio = Math.exp(-tilt * step);
+    const last = loss.masses.length - 1;
+    for (let n = 0; n <= last; n++) {
+      const i = last - n;
+      factor = n % 64 === 0 ? Math.exp(tilt * step * (loss.first + i) - own.log) : factor * ratio;
       folded[i % bins]! += loss.masses[i]! * factor;
     }
     offset = (offset + modulo(loss.first, bins) * (times % bins)) % bins;
@@ -188,8 +194,9 @@ export function tiltedSum(parts: readonly Repeated[], step: number, tilt: number
     entryError,
     outside: 2 * OUTSIDE,
     infinite: -Math.expm1(finite),
-    // The last term is the rounding of the two geometric sums that are subtracted.
-    relative: count * TILT_ERROR + 4 * UNIT * (Math.abs(at.log) + 1) + (8 * UNIT * (1 + 1 / tilt)) / step,
+    top: parts.reduce((sum, { loss, count: n }) => sum + n * (loss.first + loss.masses.length - 1) * step, 0),
+    // The last term is the rounding of the sums over the window, whose terms are positive.
+    relative: count * TILT_ERROR + 4 * UNIT * (Math.abs(at.log) + 1) + 8 * UNIT * bins,
   };
 }
 
@@ -294,28 +301,35 @@ function finish(sum: TiltedSum, epsilon: number, inner: number, side: Side): num
  * `upper`, never more for `lower`. `Infinity` when delta is below what the window's errors allow.
  */
 export function epsilonFor(sum: TiltedSum, delta: number, side: Side): number {
-  const { first, step, tilt, masses, entryError } = sum;
-  const [byTilt, byMore] = [Math.exp(-tilt * step), Math.exp(-(tilt + 1) * step)];
-  // Walks down the grid; both sums are scaled to the current point.
-  let [plain, heavier] = [0, 0];
-  let [plainAbove, heavierAbove] = [0, 0];
+  const { first, step, tilt, masses, entryError, infinite, relative } = sum;
+  // Above all finite losses nothing but the infinite one counts.
+  if (side === 'lower' && infinite * (1 - relative) > delta) return Number.POSITIVE_INFINITY;
+  const most =
+    side === 'upper' && infinite * (1 + relative) <= delta
+      ? Math.max(0, sum.top) * (1 + 4 * UNIT)
+      : Number.POSITIVE_INFINITY;
+  const byTilt = Math.exp(-tilt * step);
+  const [kept, gained] = [Math.exp(-step), -Math.expm1(-step)];
+  // Walks down the grid; scaled to the current point: the tilted masses above it, and what they are worth there. All terms are positive.
+  let [above, worth] = [0, 0];
+  let [here, aboveNext, worthNext] = [0, 0, 0];
   let i = masses.length - 1;
   for (; i >= 0; i--) {
-    const mass = side === 'upper' ? Math.max(0, masses[i]!) + entryError : Math.max(0, masses[i]! - entryError);
-    [plainAbove, heavierAbove] = [plain, heavier];
-    plain = mass + plain * byTilt;
-    heavier = mass + heavier * byMore;
+    [aboveNext, worthNext] = [above + here, worth];
+    worth = byTilt * (kept * worthNext + gained * aboveNext);
+    above = byTilt * aboveNext;
+    here = side === 'upper' ? Math.max(0, masses[i]!) + entryError : Math.max(0, masses[i]! - entryError);
     const epsilon = (first + i) * step;
-    if (epsilon <= 0 || finish(sum, epsilon, plain - heavier, side) > delta) break;
+    // A comparison with what is no number fails, and that must not pass for a small delta.
+    if (epsilon <= 0 || !(finish(sum, epsilon, worth, side) <= delta)) break;
   }
   const grid = (first + i) * step;
-  if (i === masses.length - 1) return side === 'upper' ? Number.POSITIVE_INFINITY : Math.max(0, grid);
-  // Within the cell no mass is passed: the sums change by their factors alone.
+  if (i === masses.length - 1) return side === 'upper' ? most : Math.max(0, grid);
+  // Within the cell no mass is passed: what is above the next point is worth more by the distance to it.
   const holds = (epsilon: number): boolean => {
     const y = grid + step - epsilon;
-    return (
-      finish(sum, epsilon, plainAbove * Math.exp(-tilt * y) - heavierAbove * Math.exp(-(tilt + 1) * y), side) <= delta
-    );
+    const inner = Math.exp(-tilt * y) * (Math.exp(-y) * worthNext - Math.expm1(-y) * aboveNext);
+    return finish(sum, epsilon, inner, side) <= delta;
   };
   let [bad, good] = [Math.max(0, grid), Math.max(0, grid + step)];
   if (holds(bad)) return bad;
@@ -324,5 +338,5 @@ export function epsilonFor(sum: TiltedSum, delta: number, side: Side): number {
     if (holds(middle)) good = middle;
     else bad = middle;
   }
-  return side === 'upper' ? good : bad;
+  return side === 'upper' ? Math.min(good, most) : bad;
 }

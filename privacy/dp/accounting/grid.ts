@@ -209,7 +209,7 @@ export function dominating(cells: Cells, direction: Direction): GridLoss {
     masses[i + 1]! += up;
   }
   masses[0]! += belowP;
-  return { first, masses, infinite: aboveP * (1 + TAIL_UNITS * UNIT) };
+  return trimmed({ first, masses, infinite: aboveP * (1 + TAIL_UNITS * UNIT) });
 }
 
 /**
@@ -275,5 +275,13 @@ export function dominated(cells: Cells, direction: Direction): GridLoss {
   masses[count]! += Math.max(0, aboveP - infiniteP);
   // Rounding: shares are a few units off, which a factor on everything covers.
   for (let i = 0; i <= count; i++) masses[i]! *= 1 - 16 * UNIT;
-  return { first, masses, infinite: infiniteP * (1 - 4 * UNIT) };
+  return trimmed({ first, masses, infinite: infiniteP * (1 - 4 * UNIT) });
+}
+
+/** Without empty ends: a tilt would magnify them past all others. */
+function trimmed({ first, masses, infinite }: GridLoss): GridLoss {
+  let [from, to] = [0, masses.length];
+  while (to > 1 && masses[to - 1] === 0) to--;
+  while (from < to - 1 && masses[from] === 0) from++;
+  return { first: first + from, masses: masses.subarray(from, to), infinite };
 }

@@ -147,6 +147,7 @@ function solve(parts: readonly Part[], question: Question): Bounds | undefined {
       );
       if (below !== undefined) lower = Math.max(lower, question.bound(below, 'lower', snapped));
     }
+    if (Number.isNaN(upper) || Number.isNaN(lower)) return undefined;
     return { upper: Math.min(upper, question.none), lower: Math.min(lower, upper) };
   }
 }
