@@ -173,7 +173,7 @@ export class BundleCheck {
   #judgeShort(index: number, tile: StoredTile | undefined, end: number): Bad {
     if (tile === undefined) {
       const bundle = Math.floor(index / TILE_WIDTH);
-      const last = (bundle + 1) * TILE_WIDTH >= this.#signed;
+      const last = !this.#hasBundleAfter(bundle);
       const what = `the bundle of record ${index} is gone, ${this.#signed} records are under the checkpoint`;
       return bad(last ? 'truncated' : 'missing', index, index, what);
     }
@@ -186,6 +186,13 @@ export class BundleCheck {
     }
     const what = `the bundle ends within or before record ${index}, ${this.#signed} are under the checkpoint`;
     return bad('truncated', index, index, what);
+  }
+
+  #hasBundleAfter(bundle: number): boolean {
+    for (let later = bundle + 1; later * TILE_WIDTH < this.#signed; later++) {
+      if (readTile(this.#directory, 'entries', later, 1) !== undefined) return true;
+    }
+    return false;
   }
 
   #hashesOf(bundle: number): Uint8Array[] {

@@ -7,6 +7,7 @@ export { ACTIONS, type AuditAction } from './actions.ts';
 export { type BundleVerdict, bundleSchema, type ProofBundle, verifyBundle } from './bundle.ts';
 export { type Checkpoint, type CheckpointVerdict, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 export { commit } from './commitment.ts';
+export { continueLog, type LogsVerdict, verifyLogs } from './continue.ts';
 export {
   addSignatures,
   type Cosignature,

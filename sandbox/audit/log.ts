@@ -16,7 +16,7 @@ import type { ErasedBy, PersonalData } from './personal.ts';
 import { PersonalLog } from './personal-log.ts';
 import { type RecordQuery, readDirectory } from './read.ts';
 import { type AuditEvent, type AuditRecord, encodeRecord } from './record.ts';
-import { changeKey, createSegment, type Started, startLog } from './start.ts';
+import { changeKey, continuation, createSegment, type Started, startLog } from './start.ts';
 import { TileReader, type TileWriter } from './tile-store.ts';
 import type { Receipt } from './verify.ts';
 import { FRAME_BYTES, GROUP_LIMIT_BYTES, GROUP_LIMIT_RECORDS, HEADER_BYTES, segmentName, writeFrame } from './wal.ts';
@@ -124,9 +124,11 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** An event for which there is no room yet. */
+/** An event that becomes a record when there is room. */
 interface Blocked {
   readonly event: AuditEvent;
+  /** Whether the log itself reports it. */
+  readonly own?: true;
   readonly resolve: (receipt: Receipt) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -231,11 +233,6 @@ export class AuditLog {
     if (options.personal !== undefined) return this.#personal.append(event, options.personal);
     return new Promise((resolve, reject) => {
       this.assertOpen();
-      if (announcedKey(event, this.origin) !== undefined)
-        throw new CloisterError(
-          'INVALID_ARGUMENT',
-          'a record that announces a key of the log is for rotateKey to make',
-        );
       if (this.#blocked.length === 0 && this.#waiting.length < this.#settings.waitingLimit) {
         this.#accept({ event, resolve, reject });
       } else if (this.#settings.overflow === 'block') {
@@ -307,20 +304,40 @@ export class AuditLog {
     return rotated;
   }
 
+  /** @internal Begins the log, empty as yet, as the continuation of another: see `continueLog`. */
+  begin(event: AuditEvent): Promise<Receipt> {
+    return new Promise((resolve, reject) => {
+      this.assertOpen();
+      this.#accept({ event, own: true, resolve, reject });
+    });
+  }
+
+  /** @internal Ends the log for good, for another one with key `vkey`: see `continueLog`. */
+  async closeFor(vkey: string): Promise<void> {
+    this.assertOpen();
+    const ended = new Promise<Receipt>((resolve, reject) => {
+      this.#accept({ event: continuation(vkey), own: true, resolve, reject });
+    });
+    this.#closing = this.#close(); // nothing comes after that record
+    await Promise.all([ended, this.#closing]);
+  }
+
   async #rotate(): Promise<string> {
     this.assertOpen();
     const nextKey = createSigner(this.#directory, keyFile(this.#keys.length), this.origin);
     await new Promise<Receipt>((resolve, reject) => {
-      this.#accept({ event: announcement(nextKey.vkey), resolve, reject }, nextKey);
+      this.#accept({ event: announcement(nextKey.vkey), own: true, resolve, reject }, nextKey);
     });
     return nextKey.vkey;
   }
 
-  #accept({ event, resolve, reject }: Blocked, nextKey?: LogSigner): void {
+  #accept({ event, own, resolve, reject }: Blocked, nextKey?: LogSigner): void {
     try {
       const time = Math.trunc(this.#settings.clock.now());
       const record: AuditRecord = { ...event, v: 1, seq: this.#nextSeq, time };
-      this.#waiting.push({ record, leaf: encodeRecord(record), nextKey, resolve, reject });
+      const leaf = encodeRecord(record);
+      if (own === undefined) assertOrdinary(record, this.origin);
+      this.#waiting.push({ record, leaf, nextKey, resolve, reject });
       this.#nextSeq++;
       this.#kick();
     } catch (error) {
@@ -550,6 +567,21 @@ export class AuditLog {
 
   readonly #node: NodeReader = (level, index) =>
     this.#nodes.get(nodeKey(level, index)) ?? this.#stored.node(level, index);
+}
+
+/** @throws {CloisterError} `INVALID_ARGUMENT` on a record that only the log itself may make: verification believes those. */
+function assertOrdinary(record: AuditRecord, origin: string): void {
+  const maker =
+    announcedKey(record, origin) !== undefined
+      ? 'rotateKey'
+      : record.predecessor !== undefined || (record.action === 'close' && record.object.kind === 'log')
+        ? 'continueLog'
+        : undefined;
+  if (maker !== undefined)
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `a record like this is for ${maker} to make, which makes true what it says`,
+    );
 }
 
 /** A number for a node: trees have fewer than 2^47 nodes of a level, and 53 levels. */

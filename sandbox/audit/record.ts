@@ -70,6 +70,8 @@ export interface AuditEvent {
         readonly calls?: number | undefined;
       }
     | undefined;
+  /** In the first record of a log that continues another, see `continueLog`: key and last checkpoint of that one. */
+  readonly predecessor?: { readonly vkey: string; readonly checkpoint: string } | undefined;
   /** Salted commitments to personal data, by name: `{ subject: commit(salt, name) }`. */
   readonly commitments?: Readonly<Record<string, string>> | undefined;
 }
@@ -150,6 +152,7 @@ const EVENT_SHAPE = {
       calls: count.optional(),
     })
     .optional(),
+  predecessor: z.strictObject({ vkey: text(512), checkpoint: text(8192) }).optional(),
   commitments: z
     .record(z.string().regex(/^[a-z][a-zA-Z0-9-]{0,31}$/), digest)
     .refine(all => Object.keys(all).length <= 16, 'at most 16 commitments')

@@ -12,7 +12,8 @@ import { createSigner, type LogSigner, loadSigner, publish } from './keys.ts';
 import { assertLayout, CHECKPOINT_FILE, headOf, UNSIGNED_LIMIT } from './layout.ts';
 import { compactRange, EMPTY_ROOT, TreeBuilder } from './merkle.ts';
 import { nodeEd25519, nodeHasher } from './node-crypto.ts';
-import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, sameKey } from './note.ts';
+import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey, sameKey } from './note.ts';
+import { type AuditEvent, decodeRecord } from './record.ts';
 import { readTail } from './tail.ts';
 import { partialWidths, TileReader, TileWriter } from './tile-store.ts';
 import { TILE_WIDTH, type TileLevel, tilePath, tilesAt } from './tiles.ts';
@@ -95,8 +96,8 @@ export async function startLog(
     }
     const said = tail.last && announcedIn(tail.last, first.name);
     const announced = said && sameKey(said, epochs.keys[epoch]!) ? undefined : said; // of an epoch that has begun
-    const next = loadSigner(directory, keyFile(epoch + 1));
-    if (announced !== undefined && next?.vkey !== formatVkey(announced.name, announced.publicKey)) {
+    const nextSigner = loadSigner(directory, keyFile(epoch + 1));
+    if (announced !== undefined && nextSigner?.vkey !== formatVkey(announced.name, announced.publicKey)) {
       const why = `the key that its last record announces (${keyFile(epoch + 1)}) is not there`;
       throw invalid(directory, 'malformed', builder.size - 1, `${why}. Put the file back, or start a log elsewhere`);
     }
@@ -111,17 +112,22 @@ export async function startLog(
       await directory.replace(CHECKPOINT_FILE, Buffer.from(note), 0o644);
       tiles.settle();
     }
-    const changed = announced !== undefined && next !== undefined;
+    const changed = announced !== undefined && nextSigner !== undefined;
     if (changed) {
       const seal = signCheckpoint(size, builder.root(), signer);
-      await changeKey(directory, epoch, seal, next, size, builder.root());
+      await changeKey(directory, epoch, seal, nextSigner, size, builder.root());
     }
     directory.remove(leftovers(directory, signedSize, size));
+    const next = continuedIn(tail.last);
+    if (next !== undefined) {
+      const message = `the audit log in ${directory.path} was closed for good; ${next.split('+')[0]} continues it`;
+      throw new CloisterError('CLOSED', message);
+    }
     const segment = await freshSegment(directory, segments, first.name, size);
     return {
       directory,
       keys: changed ? [...epochs.keys, announced] : epochs.keys,
-      signer: changed ? next : signer,
+      signer: changed ? nextSigner : signer,
       builder,
       tiles,
       segment,
@@ -150,6 +156,28 @@ export async function changeKey(
   await directory.replace(sealFile(epoch), Buffer.from(seal), 0o644);
   directory.erase(keyFile(epoch));
   await directory.replace(CHECKPOINT_FILE, Buffer.from(signCheckpoint(size, root, next)), 0o644);
+}
+
+/** The event that ends a log for good, for another one with key `vkey`. */
+export function continuation(vkey: string): AuditEvent {
+  return { actor: 'log', action: 'close', object: { kind: 'log', id: vkey }, decision: { outcome: 'allow' } };
+}
+
+/** The key of the log that continues one whose last record is `leaf`; undefined when none does. */
+export function continuedIn(leaf: Uint8Array | undefined): string | undefined {
+  if (leaf === undefined) return undefined;
+  try {
+    const { action, object } = decodeRecord(leaf);
+    return action === 'close' && object.kind === 'log' ? formatKey(object.id) : undefined;
+  } catch (error) {
+    if (isCloisterError(error)) return undefined;
+    throw error;
+  }
+}
+
+function formatKey(text: string): string {
+  const { name, publicKey } = parseVkey(text);
+  return formatVkey(name, publicKey);
 }
 
 /** Makes the segment that begins with record `first`, empty, and opens it. */

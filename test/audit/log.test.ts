@@ -329,6 +329,41 @@ describe('failures', () => {
     expect(await verifyLogIn(directory, log.vkey)).toMatchObject({ ok: true, size: 2 });
   });
 
+  test('when too many wait, `block` takes them later, in order, and `refuse` refuses and loses none', async () => {
+    for (const overflow of ['block', 'refuse'] as const) {
+      const { directory, log } = await memoryLog({ overflow, waitingLimit: 5 });
+      const results = await Promise.allSettled(Array.from({ length: 40 }, (_, i) => log.append(event(i))));
+      const accepted = results.filter(({ status }) => status === 'fulfilled');
+      expect(accepted).toHaveLength(overflow === 'block' ? 40 : 5);
+      for (const result of results)
+        if (result.status === 'rejected')
+          expect(result.reason).toMatchObject({ code: 'OVERLOADED', detail: { waitingLimit: 5 } });
+      expect((await collect(log.records())).map(({ request }) => request)).toEqual(accepted.map((_, i) => `r-${i}`));
+      expect((await log.append(event(99))).index).toBe(accepted.length); // there is room again
+      await log.close();
+      expect(await verifyLogIn(directory, log.vkey)).toMatchObject({ ok: true, size: accepted.length + 1 });
+    }
+  });
+
+  test('what is blocked is refused alone when it is bad, and is durable when the log is closed, or refused when it stops', async () => {
+    const { log } = await memoryLog({ waitingLimit: 2 });
+    const events = [event(0), event(1), event(2), { ...event(3), output: 'x' }, event(4)];
+    const results = Promise.allSettled(events.map(one => log.append(one)));
+    await log.close();
+    expect((await results).map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'fulfilled',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ]);
+    const { directory, log: stopped } = await memoryLog({ waitingLimit: 2 });
+    directory.failing = { operation: 'append', file: 'wal/', system: 'ENOSPC' };
+    const refused = await Promise.allSettled([0, 1, 2, 3, 4].map(i => stopped.append(event(i))));
+    for (const result of refused) expect(result).toMatchObject({ reason: { code: 'STORE_FAILED' } });
+    await stopped.close();
+  });
+
   test('closing makes what waits durable, once; afterwards the log is closed', async () => {
     const { directory, log } = await memoryLog();
     const waiting = Promise.all([0, 1, 2].map(i => log.append(event(i))));
@@ -347,6 +382,8 @@ describe('failures', () => {
       { checkpointEvery: 5000 },
       { unknown: 1 },
       { anchor: { size: -1, root: '' } },
+      { overflow: 'drop' },
+      { waitingLimit: 0 },
       { clock: {} },
     ]) {
       await expect(openDirectory(directory, options as object)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
@@ -373,6 +410,76 @@ test('a clock that jumps back is recorded as it is; order is by number', async (
   expect((await collect(log.records())).map(({ time }) => time)).toEqual([5000, 9000, 1000, -7, 1000, 9001]);
   await log.close();
   expect(await verifyLogIn(directory, log.vkey)).toMatchObject({ ok: true, size: 6 });
+});
+
+test('a segment that has become long is followed by a new one, and the checkpoint covers the old', async () => {
+  const { directory, log } = await memoryLog();
+  const purpose = 'x'.repeat(250);
+  const commitments = Object.fromEntries(
+    Array.from({ length: 16 }, (_, i) => [
+      `commitment-${'y'.repeat(19)}${i % 10}${i > 9 ? 'z' : ''}`,
+      `sha256:${'0'.repeat(64)}`,
+    ]),
+  );
+  const large = { ...event(0), purpose, commitments };
+  let segments = new Set<string>();
+  for (let round = 0; round < 6; round++) {
+    await Promise.all(Array.from({ length: 1024 }, () => log.append(large)));
+    await log.checkpoint();
+    expect(directory.names('wal/')).toHaveLength(1);
+    segments = segments.add(onlyFile(directory, 'wal'));
+  }
+  expect(segments.size).toBeGreaterThan(2);
+  expect(await verifyLogIn(directory, log.vkey)).toMatchObject({ ok: true, size: 6144 });
+  const again = directory.clone();
+  await log.append(event(1));
+  expect((await collect(log.records({ from: 6140 }))).map(({ seq }) => seq)).toEqual([6140, 6141, 6142, 6143, 6144]);
+  await log.close();
+  // A removal that was not durable brings a segment back that means nothing any more.
+  const [name] = [...segments];
+  again.set(name!, Uint8Array.of(1, 2, 3));
+  expect(await verifyLogIn(again, log.vkey)).toMatchObject({ ok: true, size: 6144 });
+  const reopened = await openDirectory(again);
+  expect(again.names('wal/')).toEqual(['wal/0000000000006144']);
+  await reopened.close();
+});
+
+test('a copy that was taken while the log was written verifies, or says that it ends too early', async () => {
+  const { directory, log } = await memoryLog();
+  const states: MemoryDirectory[] = [];
+  for (let i = 0; i < 7; i++) {
+    await appendGroups(log, [40], 40 * i);
+    states.push(directory.clone());
+    await log.checkpoint();
+    states.push(directory.clone());
+  }
+  await log.close();
+  const parts = ['checkpoint', 'tile/', 'wal/'];
+  let whole = 0;
+  for (const [at, early] of states.entries()) {
+    for (const late of states.slice(at)) {
+      for (const order of [
+        parts,
+        parts.toReversed(),
+        ['tile/', 'wal/', 'checkpoint'],
+        ['wal/', 'checkpoint', 'tile/'],
+      ]) {
+        // The first part from the early state, the last from the late one.
+        const middle = states[Math.floor((at + states.indexOf(late)) / 2)]!;
+        const copy = new MemoryDirectory();
+        for (const [i, prefix] of order.entries()) {
+          const state = [early, middle, late][i]!;
+          for (const name of state.names(prefix)) copy.set(name, state.bytes(name).slice());
+        }
+        for (const name of ['vkey', 'keys/0']) copy.set(name, early.bytes(name));
+        const verdict = await verifyLogIn(copy, log.vkey);
+        if (verdict.ok) whole++;
+        else expect(verdict).toMatchObject({ kind: 'truncated' });
+        if (order[0] === 'checkpoint') expect(verdict.ok, 'the checkpoint first').toBe(true);
+      }
+    }
+  }
+  expect(whole).toBeGreaterThan(100);
 });
 
 describe('reading', () => {
