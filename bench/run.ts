@@ -3,7 +3,7 @@
  *
  *     npm run bench -- [SUITE...] [--json FILE] [--markdown FILE]
  *
- * Suites: engine, kernels, memory, sandbox, ledger, reference, scheduler, import; all of them when none is named. `--json FILE` writes
+ * Suites: engine, kernels, memory, sandbox, ledger, audit, reference, scheduler, import; all of them when none is named. `--json FILE` writes
  * the rows as a JSON array; `--markdown FILE` rewrites the tables of these suites in a page, such as `bench/RESULTS.md`; the rows
  * together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are timed: the exit code
  * is 1 when a check failed, 2 for a usage error.
@@ -22,6 +22,7 @@ const SUITES: Readonly<Record<string, () => Promise<(report: Report) => Promise<
   memory: async () => (await import('./suites/memory.ts')).benchMemory,
   sandbox: async () => (await import('./suites/sandbox.ts')).benchSandbox,
   ledger: async () => (await import('./suites/ledger.ts')).benchLedger,
+  audit: async () => (await import('./suites/audit.ts')).benchAudit,
   reference: async () => (await import('./suites/reference.ts')).benchReference,
   scheduler: async () => (await import('./suites/scheduler.ts')).benchScheduler,
   import: async () => (await import('./suites/import.ts')).benchImport,

@@ -299,7 +299,7 @@ export class PersonalStore {
  * const object = { kind: 'session', id: 'triage' } as const;
  * const event = { actor: 'ward-3', action: 'run', object, decision: { outcome: 'allow' } } as const;
  * await log.append(event, { personal: { subject: 'patient 4711' } });
- * const records: AuditRecord[] = [];
+ * const records = [];
  * for await (const record of log.records()) records.push(record);
  * await revealPersonal('./cloister-data/audit', records); // [{ kind: 'opened', subject: 'patient 4711', fields: {} }]
  * ```

@@ -68,7 +68,7 @@ export interface RevealedRecord {
  * ```ts
  * const cloister = await openCloister({ dir: './cloister-data' });
  * await cloister.close();
- * const records: AuditRecord[] = [];
+ * const records = [];
  * for await (const record of readAudit('./cloister-data')) records.push(record);
  * const [first] = await revealAudit('./cloister-data', records);
  * first?.personal; // { kind: 'none' }
