@@ -1,4 +1,13 @@
 export {
+  type ClippedDecoderOptions,
+  clippedDecoder,
+  type DecodeOptions,
+  decodeTokens,
+  type MixtureDecoder,
+  type MixtureDecoderOptions,
+  mixtureDecoder,
+} from './decoding.ts';
+export {
   type GradientOptions,
   gradientSum,
   type PrefixSums,
@@ -6,6 +15,7 @@ export {
   prefixSums,
 } from './gradients.ts';
 export { type Example, type LinearModel, type LinearModelOptions, trainLinearModel } from './linear-model.ts';
+export { type LabelledPoint, type NeighbourVoteOptions, neighbourVote } from './neighbours.ts';
 export {
   type ConfidentAnswer,
   type ConfidentGnMaxOptions,
@@ -14,3 +24,9 @@ export {
   gnMax,
 } from './pate.ts';
 export { type TestVotesOptions, testVotes, type VotesVerdict } from './pate-test.ts';
+export {
+  type SubjectRecord,
+  type SubsampleAggregate,
+  type SubsampleOptions,
+  subsampleAndAggregate,
+} from './subsample-aggregate.ts';

@@ -18,7 +18,7 @@ import { type Adjacency, type LInfSensitivity, lInfSensitivity, type Neighboring
 export type SelectionOptions<A extends Adjacency = 'add-remove'> = NeighboringOption<A> & {
   /** The most that one step to a neighbour changes the score of any one candidate. */
   readonly sensitivity: LInfSensitivity<A>;
-  /** Number of candidates, 1 to 65,536: a public fact. */
+  /** Number of candidates, 1 to 2^20: a public fact. */
   readonly candidates: number;
   /** What one selection costs. */
   readonly cost: MicroEpsilon;
@@ -31,7 +31,7 @@ export type SelectionOptions<A extends Adjacency = 'add-remove'> = NeighboringOp
   readonly random?: RandomSource;
 };
 
-const MOST_CANDIDATES = 65_536;
+const MOST_CANDIDATES = 2 ** 20;
 
 /** The loss per unit of score. */
 export type Sharpness = Rational;
@@ -42,7 +42,7 @@ export function sharpnessOf<A extends Adjacency>(options: SelectionOptions<A>): 
   const cost = positiveCost(options.cost);
   const { candidates, monotonic = false } = options;
   if (!Number.isInteger(candidates) || candidates < 1 || candidates > MOST_CANDIDATES) {
-    throw new CloisterError('DP_INVALID_PARAMETER', `candidates are 1 to 65,536, got ${String(candidates)}`);
+    throw new CloisterError('DP_INVALID_PARAMETER', `candidates are 1 to 2^20, got ${String(candidates)}`);
   }
   if (typeof monotonic !== 'boolean') {
     throw new CloisterError('DP_INVALID_PARAMETER', `monotonic is true or false, got ${typeof monotonic}`);
