@@ -8,9 +8,10 @@ import { closeSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, rmSync, wri
 import { join } from 'node:path';
 import { type Amount, type Ledger, limitIn, type Measure, openFilter, openLedger } from '../../privacy/budget/index.ts';
 import { limitOf, systemClock } from '../../src/base/index.ts';
-import { openSqliteStore } from '../../src/store/index.ts';
+import { openPostgresStore, openSqliteStore } from '../../src/store/index.ts';
 import { compare } from '../measure.ts';
 import { type Report, rateRow } from '../rows.ts';
+import { dropSchema } from './audit-index.ts';
 
 const SCOPE = 'bench/ledger';
 // About what one charge adds to the store: the scope's row, the reservation's row, two entries.
@@ -32,6 +33,7 @@ export async function benchLedger(report: Report): Promise<void> {
     const ledger = await openLedger({ store, clock: systemClock, budgets: [{ scope: SCOPE, limit: limitOf(1e6) }] });
     await time(ledger, raw, report);
     await ledger.close();
+    await timePostgres(report);
   } finally {
     closeSync(raw);
     await store.close();
@@ -171,4 +173,40 @@ async function time(ledger: Ledger, raw: number, report: Report): Promise<void> 
     ok: state.spent === charged && state.reserved === 0,
     detail: `${charged} charged, ${state.spent} micro-epsilon spent`,
   });
+}
+
+/** The same scope on a PostgreSQL server, where the environment has one. */
+async function timePostgres(report: Report): Promise<void> {
+  const url = process.env['CLOISTER_POSTGRES_URL'];
+  if (!url) {
+    report.note('no rows on PostgreSQL: CLOISTER_POSTGRES_URL is not set');
+    return;
+  }
+  const schema = `bench_ledger_${process.pid}`;
+  await using store = await openPostgresStore({ url, schema });
+  await using ledger = await openLedger({
+    store,
+    clock: systemClock,
+    budgets: [{ scope: SCOPE, limit: limitOf(1e6) }],
+  });
+  const event = { kind: 'pure', epsilon: 1e-6, neighboring: 'add-remove' } as const;
+  const charge = async (): Promise<void> => {
+    const outcome = await ledger.spend({ scope: SCOPE, event, requestDigest: DIGEST });
+    if (outcome.kind !== 'charged') throw new Error(`expected a charge, got ${outcome.kind}`);
+  };
+  const batch = (): Promise<unknown> => Promise.all(Array.from({ length: BATCH }, charge));
+  const row = { suite: 'ledger', unit: 'charges/s', threads: 1, peerName: '–' };
+  report.row(
+    rateRow(
+      { ...row, case: 'PostgreSQL, spend, one at a time', workPerCall: 1 },
+      await compare({ run: charge, async: true }, undefined),
+    ),
+  );
+  report.row(
+    rateRow(
+      { ...row, case: `PostgreSQL, spend, ${BATCH} at once`, workPerCall: BATCH, holdTo: { atLeast: 1000 } },
+      await compare({ run: batch, async: true }, undefined),
+    ),
+  );
+  await dropSchema(url, schema);
 }
