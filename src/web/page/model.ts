@@ -69,8 +69,12 @@ export class Model {
     }, POLL_MS);
   }
 
-  /** Looks at the checkpoint as it is now. Another head than the one that is shown waits in `newer`, unless nothing is shown yet. */
-  async look(): Promise<void> {
+  /**
+   * Looks at the checkpoint as it is now. A head of another size than the one that is shown waits in `newer`, unless nothing is shown yet.
+   *
+   * @param anew - Whether to judge key and history by what is known now, and not by what was known when the visit began.
+   */
+  async look(anew = false): Promise<void> {
     try {
       const opened = await this.#ask('open', { base: document.baseURI, knowledge: knowledge() });
       const { head, failure } = opened;
@@ -79,9 +83,12 @@ export class Model {
         this.trouble = undefined;
         this.opened = opened;
         this.failure = failure;
-        if (this.head === undefined || failure !== undefined || head === undefined) this.head = head ?? this.head;
-        else if (head.size !== this.head.size) this.newer = head;
-        else this.head = { ...head, extends: this.head.extends };
+        if (head === undefined) return;
+        // What this visit itself has seen is no reason to call a key or a history known.
+        const { keyKnown, extends: last } = anew ? head : (this.head ?? head);
+        const found = { ...head, keyKnown, extends: last };
+        if (this.head === undefined || failure !== undefined || head.size === this.head.size) this.head = found;
+        else this.newer = found;
       });
     } catch (error) {
       this.#changed(() => (this.trouble = messageOf(error)));
@@ -121,14 +128,14 @@ export class Model {
   /** Takes a key or a checkpoint that the auditor kept, and looks again under it. */
   async give(text: string): Promise<string> {
     const taken = give(text, this.head === undefined ? [] : [this.head.vkey, this.head.signer]);
-    await this.look();
+    await this.look(true);
     return taken;
   }
 
   /** Forgets what is known of the log that is shown, and looks again as if for the first time. */
   async forget(): Promise<void> {
     if (this.head !== undefined) forget(this.head.origin);
-    await this.look();
+    await this.look(true);
   }
 
   /** A row that is there already. */
