@@ -38,7 +38,9 @@ describe('the packed package, installed into an empty folder', () => {
     expect(installed).toContain('cloister');
     expect(
       installed.filter(name =>
-        /^node-(linux|win|darwin|bin)|^node$|^typescript$|^vitest$|^esbuild$|^node-gyp$/.test(name),
+        /^node-(linux|win|darwin|bin)|^node$|^typescript$|^vitest$|^esbuild$|^node-gyp$|^vite$|^preact$|^uplot$|^playwright/.test(
+          name,
+        ),
       ),
     ).toEqual([]);
     expect(existsSync(join(folder, 'node_modules', '.bin', 'node'))).toBe(false);
@@ -53,6 +55,8 @@ describe('the packed package, installed into an empty folder', () => {
     ).toEqual([]);
     expect(files).toEqual(expect.arrayContaining(['dist', 'package.json', 'README.md', 'LICENSE']));
     expect(statSync(join(folder, 'node_modules', 'cloister', 'dist', 'guest.js')).size).toBeLessThan(1_000_000);
+    const page = readdirSync(join(folder, 'node_modules', 'cloister', 'dist', 'src', 'web', 'static'));
+    expect(page).toEqual(expect.arrayContaining(['assets', 'index.html', 'licences.txt']));
   });
 
   test('every subpath imports, and a deep path does not', () => {
@@ -68,6 +72,7 @@ describe('the packed package, installed into an empty folder', () => {
       '/audit',
       '/dp',
       '/budget',
+      '/web',
     ];
     const said =
       consumer(`for (const room of ${JSON.stringify(rooms)}) console.log(Object.keys(await import('cloister' + room)).length > 0);

@@ -46,5 +46,7 @@ await build({
 });
 const licences = [...packages]
   .sort()
-  .map(folder => `${folder.replace(/^.*node_modules\//, '')}\n\n${readFileSync(join(folder, 'LICENSE'), 'utf8').trim()}`);
+  .map(
+    folder => `${folder.replace(/^.*node_modules\//, '')}\n\n${readFileSync(join(folder, 'LICENSE'), 'utf8').trim()}`,
+  );
 writeFileSync(join(outDir, 'licences.txt'), `${licences.join('\n\n')}\n`);

@@ -26,8 +26,8 @@ const ARM_PX = 34;
 /** The drawing; what it shows is also said in words. */
 export function ProofDrawing({ index, size, leafHash, path, root }: Props): JSX.Element {
   const steps = proofSteps(index, size);
-  const height = (steps.length + 1) * STEP_PX + 26;
-  const y = (step: number): number => height - 14 - step * STEP_PX;
+  const height = (Math.max(1, steps.length) + 1) * STEP_PX + 26;
+  const y = (step: number): number => height - 24 - step * STEP_PX;
   return (
     <svg
       class="proof"
