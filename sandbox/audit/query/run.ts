@@ -8,8 +8,8 @@ import { type FilterTerm, isShortDigest, type RecordFilter, termTexts } from '..
 import type { AuditRecord } from '../record.ts';
 import { encodeTermTable, type TermTable } from './term-table.ts';
 
-/** A column of texts: of one key of a filter, or the scopes whose budget was spent or refused. */
-export type TermColumn = FilterTerm['key'] | 'spent' | 'denied';
+/** A column of texts: of one key of a filter; the digests among all texts; the scopes whose budget was spent or refused. */
+export type TermColumn = FilterTerm['key'] | 'digest' | 'spent' | 'denied';
 
 /** The columns that are term tables. */
 export const TERM_COLUMNS: readonly TermColumn[] = [
@@ -20,7 +20,8 @@ export const TERM_COLUMNS: readonly TermColumn[] = [
   'scope',
   'request',
   'model',
-  'text', // every text of a record, in lower case
+  'text', // every text of a record but its digests, in lower case
+  'digest', // they are most of the bytes, and few words can occur in one
   'spent',
   'denied',
 ];
@@ -91,8 +92,8 @@ export function decodeNumbers(bytes: Uint8Array, column: NumberColumn, records: 
 
 /** The columns that `filter` looks at. */
 export function columnsOf(filter: RecordFilter): readonly Column[] {
-  const keys: Column[] = filter.terms.map(term => term.key);
-  return filter.since === undefined && filter.until === undefined ? keys : ['times', ...keys];
+  const columns: Column[] = filter.terms.flatMap(columnsFor);
+  return filter.since === undefined && filter.until === undefined ? columns : ['times', ...columns];
 }
 
 /** Which records of a run `filter` asks for: 1 in the place of each. Undefined: none of them. */
@@ -130,13 +131,25 @@ function textLast(a: FilterTerm, b: FilterTerm): number {
   return Number(a.key === 'text') - Number(b.key === 'text');
 }
 
-/** Writes `value` where `term` holds. */
-async function mark(run: Run, { key, value }: FilterTerm, mask: Uint8Array, bit: 0 | 1): Promise<void> {
-  const table = await run.terms(key);
-  const match = key === 'text' ? 'has' : isShortDigest(key, value) ? 'begins' : 'is';
-  for (const index of table.find(match, key === 'text' ? value.toLowerCase() : value))
-    for (const place of table.places(index)) mask[place] = bit;
+/** Writes `bit` where `term` holds. */
+async function mark(run: Run, term: FilterTerm, mask: Uint8Array, bit: 0 | 1): Promise<void> {
+  const { key } = term;
+  const match = key === 'text' ? 'has' : isShortDigest(key, term.value) ? 'begins' : 'is';
+  const value = key === 'text' ? term.value.toLowerCase() : term.value;
+  for (const column of columnsFor(term)) {
+    const table = await run.terms(column);
+    for (const index of table.find(match, value)) for (const place of table.places(index)) mask[place] = bit;
+  }
 }
+
+/** The columns that can hold what `term` asks for. */
+function columnsFor({ key, value }: FilterTerm): readonly TermColumn[] {
+  return key === 'text' && OF_DIGEST.test(value.toLowerCase()) ? ['text', 'digest'] : [key];
+}
+
+const DIGEST = /^sha256:[0-9a-f]{64}$/;
+/** A word of the characters that a digest has. */
+const OF_DIGEST = /^[sh:0-9a-f]*$/;
 
 /** Takes out of `mask` what `other` has not. Returns whether anything is left. */
 function keep(mask: Uint8Array, other: Uint8Array): boolean {
@@ -149,7 +162,11 @@ function textsOf(record: AuditRecord, column: TermColumn): readonly string[] {
   const { budget, decision } = record;
   switch (column) {
     case 'text':
-      return termTexts(record, column).map(text => text.toLowerCase());
+      return termTexts(record, 'text')
+        .filter(text => !DIGEST.test(text))
+        .map(text => text.toLowerCase());
+    case 'digest':
+      return termTexts(record, 'text').filter(text => DIGEST.test(text));
     case 'spent':
       return decision.outcome === 'allow' && budget ? [budget.scope] : [];
     case 'denied':
