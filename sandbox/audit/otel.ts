@@ -112,6 +112,8 @@ function attributesOf(record: AuditRecord, logName: string): Record<string, Otel
     'cloister.isolation': record.isolation,
     'cloister.layers': record.layers && [...record.layers],
     'cloister.backend': record.backend,
+    'cloister.predecessor.vkey': record.predecessor?.vkey,
+    'cloister.predecessor.checkpoint': record.predecessor?.checkpoint,
   };
   for (const [name, value] of Object.entries(measures ?? {})) attributes[`cloister.measures.${name}`] = value;
   for (const [name, value] of Object.entries(commitments ?? {})) attributes[`cloister.commitments.${name}`] = value;

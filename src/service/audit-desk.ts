@@ -4,10 +4,12 @@
  * @module
  */
 import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type {
   AuditLog,
   AuditRecord,
   ErasedBy,
+  LogsVerdict,
   PersonalVerdict,
   Receipt,
   WitnessedLogVerdict,
@@ -50,6 +52,54 @@ export function eraseSubject(dir: string, subject: string, by: ErasedBy): Promis
  */
 export function rotateAuditKey(dir: string): Promise<string> {
   return withLog(dir, log => log.rotateKey());
+}
+
+/**
+ * Closes the log in `log` for good and begins its continuation in `to`, under a new name and with a new key, see `continueLog`. Of logs
+ * that stand by themselves: a cloister keeps its own going, and changes keys with {@link rotateAuditKey}.
+ *
+ * @param to - An empty directory, or none yet.
+ * @returns The public key of the new log.
+ * @throws {CloisterError} as `continueLog` of `cloister/audit`; `INVALID_ARGUMENT` when there is no log, or it is a cloister's.
+ * @example
+ * ```ts
+ * const log = await openLog('./audit-2026', { origin: 'clinic.example/2026' });
+ * await log.close();
+ * await continueAudit('./audit-2026', './audit-2027', 'clinic.example/2027');
+ * (await verifyAudits(['./audit-2026', './audit-2027'], { key: log.vkey })).ok; // true
+ * ```
+ */
+export async function continueAudit(log: string, to: string, origin: string): Promise<string> {
+  const { continueLog } = await import('../../sandbox/audit/index.ts');
+  if (!existsSync(join(log, 'checkpoint')))
+    throw new CloisterError('INVALID_ARGUMENT', `there is no audit log in ${log}`);
+  if (existsSync(paths(dirname(log)).ledgerFile))
+    throw new CloisterError(
+      'INVALID_ARGUMENT',
+      `${log} is the log of a cloister, which goes on with it: change its key instead`,
+    );
+  await using next = await continueLog(log, to, { origin });
+  return next.vkey;
+}
+
+/**
+ * Verifies logs that continue one another, the oldest first, see `verifyLogs`.
+ *
+ * @param logs - Their directories.
+ * @throws {CloisterError} `INVALID_ARGUMENT` when one has no log, or on a malformed key; `STORE_FAILED`.
+ */
+export async function verifyAudits(
+  logs: readonly string[],
+  options: { readonly key?: string; readonly onProgress?: (records: number, total: number) => void } = {},
+): Promise<LogsVerdict> {
+  const { verifyLogs } = await import('../../sandbox/audit/index.ts');
+  const missing = logs.find(log => !existsSync(log));
+  if (missing !== undefined) throw new CloisterError('INVALID_ARGUMENT', `there is no audit log in ${missing}`);
+  const { key: vkey, onProgress } = options;
+  return await verifyLogs(logs, {
+    vkey,
+    onProgress: onProgress && (({ records, total }) => onProgress(records, total)),
+  });
 }
 
 /** A record with the personal data that belong to it. */
@@ -135,6 +185,17 @@ export async function verifyAuditWitnesses(
  * Makes a witness in `dir`, or opens the one that is there, and returns its public key.
  *
  * @throws {CloisterError} as `openWitness` of `cloister/audit`.
+ * @example
+ * A round: a witness is made, the log asks, the witness answers, the answer is kept, and the log is held to it.
+ * ```ts
+ * const cloister = await openCloister({ dir: './cloister-data' });
+ * await cloister.close();
+ * const witness = await makeWitness('./witness', 'witness.example/w1');
+ * const request = await auditWitnessRequest('./cloister-data');
+ * const answer = await answerAsWitness('./witness', request, [cloister.auditKey]);
+ * if (answer.ok) await keepWitnessReply('./cloister-data', request, answer.body, [witness]);
+ * (await verifyAuditWitnesses('./cloister-data', [witness])).ok; // true
+ * ```
  */
 export async function makeWitness(dir: string, name?: string): Promise<string> {
   const { openWitness } = await import('../../sandbox/audit/index.ts');

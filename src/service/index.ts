@@ -19,6 +19,7 @@ export type {
   ExportFormat,
   ExtensionVerdict,
   LogComparison,
+  LogsVerdict,
   PersonalData,
   PersonalVerdict,
   ProofBundle,
@@ -44,12 +45,14 @@ export type {
 export {
   answerAsWitness,
   auditWitnessRequest,
+  continueAudit,
   eraseSubject,
   keepWitnessReply,
   makeWitness,
   type RevealedRecord,
   revealAudit,
   rotateAuditKey,
+  verifyAudits,
   verifyAuditWitnesses,
 } from './audit-desk.ts';
 export {

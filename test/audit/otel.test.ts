@@ -33,6 +33,7 @@ test('every field of a record is an attribute: none is left out, none is undefin
     backend: 'native',
     measures: { wallMicros: 21, cpuMicros: 22, memoryBytes: 23, outputBytes: 24, cutBytes: 25, calls: 26 },
     commitments: { subject: digest, name: digest },
+    predecessor: { vkey: 'vkey-value', checkpoint: 'checkpoint-value' },
   });
   const { attributes } = toLogRecord(record, ORIGIN);
   const leaves = (value: unknown): unknown[] =>

@@ -132,3 +132,22 @@ test('a copy of the log without its keys of persons still verifies', () => {
   expect(audit('verify', '--key', vkey, '--dir', copy)).toMatchObject({ status: 0 });
   expect(audit('show', 'action:run', '--personal', '--dir', copy)).toMatchObject({ status: 3 });
 });
+
+test('a log that stands by itself is continued by another, and the two are checked together', () => {
+  const first = join(folder, 'first');
+  cpSync(join(data, 'audit'), first, { recursive: true });
+  expect(audit('continue', join(data, 'audit'), 'second', '--origin', 'clinic.example/2')).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('is the log of a cloister'),
+  });
+  expect(audit('continue', 'first', 'second', '--origin', 'clinic.example/2')).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^clinic\.example\/2\+/),
+  });
+  expect(audit('chain', 'first', 'second', '--key', vkey)).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^✓ 2 logs continue one another: \d+ \+ 1 records/),
+  });
+  expect(audit('chain', 'second', 'first')).toMatchObject({ status: 3 });
+  expect(audit('chain', 'first', 'nowhere')).toMatchObject({ status: 2 });
+});

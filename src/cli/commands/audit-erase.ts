@@ -1,10 +1,10 @@
 /**
- * `cloister audit erase` and `cloister audit rotate`: what changes a log that no service has open.
+ * `cloister audit erase`, `rotate` and `continue`: what changes a log that no service has open.
  * @module
  */
 import { text } from 'node:stream/consumers';
 import { Command } from 'commander';
-import { eraseSubject, rotateAuditKey } from '../../service/index.ts';
+import { continueAudit, eraseSubject, rotateAuditKey } from '../../service/index.ts';
 import { dirOption, jsonOption } from '../options.ts';
 import { emit, paint } from '../output.ts';
 
@@ -41,5 +41,19 @@ export function rotateCommand(): Command {
         { vkey },
         () => `${vkey}\n${paint('dim', 'auditors keep the key that they have: it leads to this one')}`,
       );
+    });
+}
+
+/** `cloister audit continue LOG TO`. */
+export function continueCommand(): Command {
+  return new Command('continue')
+    .description('close a log that stands by itself for good, and begin another that continues it')
+    .argument('<log>', 'its directory, with `checkpoint` in it')
+    .argument('<to>', 'directory of the new log, empty as yet')
+    .requiredOption('--origin <name>', 'name of the new log, as clinic.example/2027')
+    .addOption(jsonOption())
+    .action(async (log: string, to: string, { origin, json }: { origin: string; json: boolean }) => {
+      const vkey = await continueAudit(log, to, origin);
+      emit(json, { vkey }, () => vkey);
     });
 }

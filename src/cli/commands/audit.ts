@@ -21,6 +21,7 @@ import {
   revealAudit,
   tailAudit,
   verifyAudit,
+  verifyAudits,
   verifyAuditWitnesses,
   verifyBundleFile,
   verifyReceiptFile,
@@ -31,7 +32,7 @@ import { filterOf, takesFilter } from '../filter.ts';
 import { readKey } from '../keys.ts';
 import { dirOption, jsonOption, parseNumber } from '../options.ts';
 import { emit, paint, printable, say, startProgress, table, toJsonLine } from '../output.ts';
-import { eraseCommand, rotateCommand } from './audit-erase.ts';
+import { continueCommand, eraseCommand, rotateCommand } from './audit-erase.ts';
 import { serveCommand } from './audit-serve.ts';
 import { demandedWitnesses, witnessCommand, witnessOption } from './audit-witness.ts';
 
@@ -57,7 +58,9 @@ export function auditCommand(): Command {
     .addCommand(serveCommand())
     .addCommand(witnessCommand())
     .addCommand(eraseCommand())
-    .addCommand(rotateCommand());
+    .addCommand(rotateCommand())
+    .addCommand(continueCommand())
+    .addCommand(chainCommand());
 }
 
 function verifyCommand(): Command {
@@ -277,6 +280,24 @@ function cellsOf(record: AuditRecord): string[] {
     record.decision.outcome === 'allow' ? 'allow' : paint('red', `refuse ${record.decision.reason ?? ''}`),
     printable(record.purpose ?? '–'),
   ];
+}
+
+function chainCommand(): Command {
+  return new Command('chain')
+    .description('check logs that continue one another: every record of each, and that nothing is missing between them')
+    .argument('<log...>', 'their directories, the oldest first')
+    .addOption(keyOption())
+    .addOption(jsonOption())
+    .action(async (logs: string[], options: { key?: string; json: boolean }) => {
+      const key = options.key === undefined ? {} : { key: await readKey('--key', options.key) };
+      const progress = startProgress('records');
+      const verdict = await verifyAudits(logs, { ...key, onProgress: progress.update });
+      progress.end();
+      const said = verdict.ok
+        ? `${logs.length} logs continue one another: ${verdict.logs.map(({ size }) => size.toLocaleString('en')).join(' + ')} records`
+        : `${logs[verdict.log]}: record ${verdict.index}: ${verdict.kind}: ${verdict.message}`;
+      judge(options.json, verdict, said);
+    });
 }
 
 function exportCommand(): Command {
