@@ -285,6 +285,45 @@ const privateValuesAreReadOnce: Check = room => {
   return 'structure: a private value was released twice';
 };
 
+const samplesAreUsedOnce: Check = (room, random) => {
+  const mechanism = room.laplaceMechanism({
+    sensitivity: room.l1Sensitivity(1),
+    cells: 1,
+    cost: room.spendOf(1),
+    random,
+  });
+  const sample = room.poissonSampling(0.5, { random }).draw([1, 2, 3, 4]);
+  const release = () => room.releaseSample(sample, mechanism, drawn => room.holdPrivate([drawn.length]));
+  release();
+  try {
+    release();
+  } catch {
+    return undefined;
+  }
+  return 'structure: two releases were amplified by one sample';
+};
+
+/** A partition with one subject is named with a probability of at most delta: the noised count 1 + Y reaches the threshold. */
+const thresholdsKeepTheirDelta: Check = room => {
+  const p = Math.exp(-0.5); // scale 2
+  for (const delta of [1e-3, 8e-7, 1e-9]) {
+    const options = { noise: 'laplace', partitions: 1, cost: room.spendOf(0.5), delta: room.delta(delta) } as const;
+    const { threshold } = room.thresholdSelection(options);
+    const named = p ** (threshold - 1) / (1 + p);
+    if (named > delta * (1 + 1e-9)) return `threshold: ${threshold} is passed with ${named}, claimed ${delta}`;
+  }
+  return undefined;
+};
+
+/** Between the sums after four and five empty steps lies the noise of one node, that of the fifth step. */
+const nodesAreNoisedOnce: Check = (room, random) => {
+  const sums = room.prefixSums({ dimensions: 2000, clip: 1, noiseMultiplier: 1, steps: 8, random });
+  const released = Array.from({ length: 5 }, () => sums.add(room.holdPrivate([])).value);
+  const variance = released[4]!.reduce((sum, value, i) => sum + (value - released[3]![i]!) ** 2, 0) / 2000;
+  // Null: 1. Chi-square with 2,000 degrees: 1.3 is nine standard deviations; fresh noise gives 3.
+  return variance > 1.3 ? `structure: the noise of a node was drawn anew, ${variance} for 1` : undefined;
+};
+
 const spendsRoundUp: Check = room => {
   for (const [epsilon, least] of [
     [5e-324, 1],
@@ -395,6 +434,9 @@ export const CHECKS = {
   laplaceMechanismKeepsItsClaim,
   gridHidesTheValue,
   privateValuesAreReadOnce,
+  samplesAreUsedOnce,
+  thresholdsKeepTheirDelta,
+  nodesAreNoisedOnce,
   spendsRoundUp,
   limitsRoundDown,
   oneSubjectMovesOne,

@@ -162,6 +162,27 @@ export const MUTANTS: readonly Mutant[] = [
     '',
   ),
   mutant(
+    'a sample that is released twice',
+    'samplesAreUsedOnce',
+    'privacy/dp/sample.ts',
+    'sample.#drawn = undefined;',
+    '',
+  ),
+  mutant(
+    'a threshold that is passed with >= and accounted with >',
+    'thresholdsKeepTheirDelta',
+    'privacy/dp/statistics/partition-selection.ts',
+    'const threshold = 1 + leastTail(',
+    'const threshold = leastTail(',
+  ),
+  mutant(
+    'a tree whose nodes get fresh noise for each sum',
+    'nodesAreNoisedOnce',
+    'privacy/dp/learning/gradients.ts',
+    'for (const part of noised) if (part) addTo(sum, part);',
+    'for (const part of exact) if (part) { const fresh = part.slice(); addNoise(fresh, bits); addTo(sum, fresh); }',
+  ),
+  mutant(
     'a subnormal spend that costs nothing',
     'spendsRoundUp',
     'src/base/amounts.ts',
