@@ -1,5 +1,5 @@
 /**
- * Durable state: the store seam, and its SQLite and memory implementations.
+ * Durable state: the store seam, and its implementations on SQLite, on PostgreSQL and in memory.
  * @module
  */
 export { makeDirectory, syncDirectory } from './directory.ts';

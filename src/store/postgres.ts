@@ -55,6 +55,15 @@ export interface PostgresOptions {
  * @throws {CloisterError} `MISSING_DEPENDENCY` without pg; `STORE_FAILED` when the server cannot be reached, is not fit, or holds a
  *   store of a newer version; `LOCKED` when another process holds it too long; `INVALID_ARGUMENT` on a URL or name of a schema that is
  *   none. No error repeats the URL, which may hold a password.
+ * @example
+ * ```ts
+ * const url = process.env['CLOISTER_STORE_URL']; // postgresql://cloister:…@db.example/budgets?sslmode=verify-full
+ * if (url) {
+ *   await using store = await openPostgresStore({ url, schema: 'example' });
+ *   await store.transaction(tx => tx.append('events', encodeUtf8('first')));
+ *   store.durable; // true
+ * }
+ * ```
  */
 export async function openPostgresStore(options: PostgresOptions): Promise<Store> {
   const { schema = 'cloister', lockWaitMs = 10_000 } = options;

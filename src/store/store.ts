@@ -49,11 +49,11 @@ export interface Transaction {
 }
 
 /**
- * Durable state. Implementations: SQLite (default) and memory; PostgreSQL takes the same shape. The contract suite in
+ * Durable state. Implementations: SQLite (default), PostgreSQL and memory. The contract suite in
  * `test/suites/store.ts` runs against each.
  */
 export interface Store {
-  /** `sqlite`, `memory` … for reports. */
+  /** `sqlite`, `postgresql`, `memory` … for reports. */
   readonly name: string;
   /** Whether a resolved transaction survives the loss of power. */
   readonly durable: boolean;
