@@ -4,7 +4,8 @@
  */
 import { CloisterError } from '../../src/base/errors.ts';
 import * as z from '../../src/base/zod.ts';
-import { parseVkey, sameKey } from './note.ts';
+import { announcedKey } from './announcement.ts';
+import { formatVkey, parseVkey, sameKey } from './note.ts';
 import type { AuditRecord } from './record.ts';
 import { type Receipt, receiptSchema, verifyReceipt } from './verify.ts';
 
@@ -14,6 +15,11 @@ export interface ProofBundle {
   readonly v: 1;
   /** Public key of the log, as it says itself; whoever checks the bundle should know it from elsewhere. */
   readonly vkey: string;
+  /**
+   * How that key leads to the one that signed the receipt, where the log has changed its key: for each epoch that ended the receipt of
+   * the record that announces the next key, under the seal of the epoch.
+   */
+  readonly epochs?: readonly (Receipt & { readonly record: AuditRecord })[] | undefined;
   /** Receipt of the record, with the record. */
   readonly receipt: Receipt & { readonly record: AuditRecord };
 }
@@ -30,11 +36,15 @@ export type BundleVerdict =
     }
   | { readonly ok: false; readonly reason: string };
 
+const EPOCH_LIMIT = 10_000;
+const withRecord = receiptSchema.refine(receipt => receipt.record !== undefined, 'the record is missing');
+
 /** Checks the form of a bundle; whether it holds is for {@link verifyBundle} to say. */
 export const bundleSchema: z.ZodType<ProofBundle> = z.strictObject({
   v: z.literal(1),
   vkey: z.string().max(1024),
-  receipt: receiptSchema.refine(receipt => receipt.record !== undefined, 'the record is missing'),
+  epochs: z.array(withRecord).max(EPOCH_LIMIT).optional(),
+  receipt: withRecord,
 }) as z.ZodType<ProofBundle>;
 
 /**
@@ -42,7 +52,7 @@ export const bundleSchema: z.ZodType<ProofBundle> = z.strictObject({
  * was changed since it was made, and not by whom it was made.
  *
  * @param bundle - As received: anything. It is refused, never thrown on.
- * @param vkey - The log's public key, from where you trust it.
+ * @param vkey - The log's public key, that of its first epoch, from where you trust it.
  * @throws {CloisterError} `INVALID_ARGUMENT` when `vkey` is not a vkey.
  * @example
  * ```ts
@@ -58,11 +68,20 @@ export function verifyBundle(bundle: unknown, vkey?: string): BundleVerdict {
   const trusted = vkey === undefined ? undefined : parseVkey(vkey);
   const parsed = bundleSchema.safeParse(bundle);
   if (!parsed.success) return { ok: false, reason: `not a proof bundle: ${z.prettifyError(parsed.error)}` };
-  const { receipt, vkey: carried } = parsed.data;
+  const { receipt, epochs = [], vkey: carried } = parsed.data;
   try {
     if (trusted !== undefined && !sameKey(trusted, parseVkey(carried)))
       return { ok: false, reason: 'the bundle is of a log with another key' };
-    const verdict = verifyReceipt(receipt, carried);
+    let key = carried;
+    for (const [epoch, step] of epochs.entries()) {
+      const sealed = verifyReceipt(step, key);
+      if (!sealed.ok) return { ok: false, reason: `the seal of epoch ${epoch} does not hold: ${sealed.reason}` };
+      const next = announcedKey(step.record, sealed.origin);
+      if (next === undefined || sealed.index + 1 !== sealed.size)
+        return { ok: false, reason: `epoch ${epoch} does not end with a record that announces a key` };
+      key = formatVkey(next.name, next.publicKey);
+    }
+    const verdict = verifyReceipt(receipt, key);
     return verdict.ok ? { ok: true, origin: verdict.origin, record: receipt.record, size: verdict.size } : verdict;
   } catch (error) {
     if (error instanceof CloisterError) return { ok: false, reason: `not a proof bundle: ${error.message}` };

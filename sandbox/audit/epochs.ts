@@ -12,14 +12,15 @@
  */
 import { decodeUtf8 } from '../../src/base/bytes.ts';
 import { CloisterError } from '../../src/base/errors.ts';
+import { announcedKey } from './announcement.ts';
 import { type Checkpoint, type CheckpointVerdict, verifyCheckpoint } from './checkpoint.ts';
-import type { LogDirectory } from './directory.ts';
+import { type LogDirectory, nodeDirectory } from './directory.ts';
 import { KEY_LIMIT_BYTES, VKEY_FILE } from './keys.ts';
 import { assertLayout, CHECKPOINT_FILE } from './layout.ts';
 import { inclusionProof, verifyInclusion } from './merkle.ts';
 import { nodeEd25519, nodeHasher } from './node-crypto.ts';
 import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey } from './note.ts';
-import { type AuditEvent, type AuditRecord, decodeRecord } from './record.ts';
+import { decodeRecord } from './record.ts';
 import { TileReader } from './tile-store.ts';
 
 /** Directory of the seals. */
@@ -29,6 +30,7 @@ export const SEAL_DIRECTORY = 'seal';
 export interface Seal {
   readonly key: NoteVerifier;
   readonly checkpoint: Checkpoint;
+  readonly note: Uint8Array;
 }
 
 /** The keys of a log, epoch by epoch; the last one signs now. */
@@ -55,22 +57,6 @@ export function readSeals(directory: LogDirectory): Uint8Array[] {
     const note = directory.read(sealFile(notes.length), NOTE_LIMIT_BYTES + 1);
     if (note === undefined) return notes;
     notes.push(note);
-  }
-}
-
-/** The event that announces the next key of a log. */
-export function announcement(vkey: string): AuditEvent {
-  return { actor: 'log', action: 'key', object: { kind: 'key', id: vkey }, decision: { outcome: 'allow' } };
-}
-
-/** The key that a record announces for a log; undefined when it is any other record. */
-export function announcedKey(record: Pick<AuditRecord, 'action' | 'object'>, origin: string): NoteVerifier | undefined {
-  if (record.action !== 'key' || record.object.kind !== 'key') return undefined;
-  try {
-    const key = parseVkey(record.object.id);
-    return key.name === origin ? key : undefined;
-  } catch {
-    return undefined;
   }
 }
 
@@ -114,7 +100,7 @@ export function followKeys(directory: LogDirectory, first: NoteVerifier, prove =
       return refuse(`record ${size - 1} is not under it`);
     const next = announcedIn(leaf, key.name);
     if (next === undefined) return refuse(`its last record announces no key`);
-    seals.push({ key, checkpoint: verdict.checkpoint });
+    seals.push({ key, checkpoint: verdict.checkpoint, note });
     keys.push(next);
   }
   return { keys, seals };
@@ -130,8 +116,7 @@ export interface SignedHead {
   readonly note: Uint8Array;
   readonly checkpoint: Checkpoint;
   readonly key: NoteVerifier;
-  /** Of all epochs. */
-  readonly keys: readonly NoteVerifier[];
+  readonly epochs: Epochs;
 }
 
 /**
@@ -144,18 +129,18 @@ export interface SignedHead {
 export function signedHead(directory: LogDirectory, vkey?: string): SignedHead {
   assertLayout(directory);
   const first = vkey === undefined ? publishedKey(directory) : parseVkey(vkey);
-  for (let epochs = -1; ; ) {
+  for (let tried = -1; ; ) {
     const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1);
     if (note === undefined) throw new CloisterError('AUDIT_INVALID', `there is no checkpoint in ${directory.path}`);
-    const { keys } = followKeys(directory, first);
-    const signed = verifyByAny(note, keys);
-    if (signed.ok) return { note, keys, key: signed.key, checkpoint: signed.checkpoint };
+    const epochs = followKeys(directory, first);
+    const signed = verifyByAny(note, epochs.keys);
+    if (signed.ok) return { note, epochs, key: signed.key, checkpoint: signed.checkpoint };
     // The key may have been changed between the two; then there is one more by now.
-    if (keys.length === epochs) {
+    if (epochs.keys.length === tried) {
       const message = `the checkpoint in ${directory.path} does not verify: ${signed.reason}`;
       throw new CloisterError('AUDIT_INVALID', message);
     }
-    epochs = keys.length;
+    tried = epochs.keys.length;
   }
 }
 
@@ -173,6 +158,25 @@ export function verifyByAny(
     if (key === keys.at(-1)) verdict = found;
   }
   return verdict as CheckpointVerdict & { readonly ok: false };
+}
+
+/**
+ * The public keys of all epochs of the log in `dir`, proved one from the other: what receipts of it verify with.
+ *
+ * @param vkey - Key of the first epoch; by default the one beside the log.
+ * @throws {CloisterError} `AUDIT_INVALID` when one does not follow from the one before; `INVALID_ARGUMENT` when `vkey` is not one;
+ *   `STORE_FAILED`.
+ * @example
+ * ```ts
+ * const log = await openLog('./cloister-data/audit');
+ * await log.rotateKey();
+ * await log.close();
+ * readKeys('./cloister-data/audit', log.vkey).length; // 2
+ * ```
+ */
+export function readKeys(dir: string, vkey?: string): string[] {
+  const directory = nodeDirectory(dir, false);
+  return vkeysOf(followKeys(directory, vkey === undefined ? publishedKey(directory) : parseVkey(vkey)).keys);
 }
 
 /** The key that is published beside a log: that of epoch 0. */

@@ -25,6 +25,7 @@ export {
 export { keepCosignatures, verifyWitnesses, type WitnessedLogVerdict, witnessRequest } from './cosigned.ts';
 export { createCosigner, nodeCosignature, parseCosignSigner } from './cosigner.ts';
 export { compareLogs, type LogComparison } from './diff.ts';
+export { readKeys } from './epochs.ts';
 export {
   CSV_HEADER,
   csvRow,

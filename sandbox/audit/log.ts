@@ -5,9 +5,10 @@
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { CloisterError, isCloisterError } from '../../src/base/errors.ts';
 import * as z from '../../src/base/zod.ts';
+import { announcedKey, announcement } from './announcement.ts';
 import { signCheckpoint } from './checkpoint.ts';
 import { type LogDirectory, type LogFile, nodeDirectory } from './directory.ts';
-import { announcedKey, announcement, keyFile, vkeysOf } from './epochs.ts';
+import { keyFile, vkeysOf } from './epochs.ts';
 import { createSigner, type LogSigner } from './keys.ts';
 import { CHECKPOINT_FILE, type Head, headOf, LOCK_FILE, parseHead } from './layout.ts';
 import { compactRange, consistencyProof, inclusionProof, type NodeReader, type TreeBuilder } from './merkle.ts';

@@ -6,14 +6,16 @@ import { CloisterError } from '../../src/base/errors.ts';
 import type { ProofBundle } from './bundle.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
-import { signedHead, verifyByAny } from './epochs.ts';
+import { type Seal, signedHead, verifyByAny } from './epochs.ts';
 import { headOf } from './layout.ts';
 import { consistencyProof, inclusionProof, verifyConsistency, verifyInclusion } from './merkle.ts';
 import { nodeHasher } from './node-crypto.ts';
 import { formatVkey } from './note.ts';
+import { decodeRecordAt } from './read.ts';
 import { type AuditRecord, encodeRecord } from './record.ts';
 import { TileReader } from './tile-store.ts';
 import type { TamperKind } from './verdict.ts';
+import type { Receipt } from './verify.ts';
 import { verifyDirectory } from './verify-directory.ts';
 
 /** Whether a log extends an earlier checkpoint. */
@@ -77,11 +79,14 @@ export function openProver(dir: string, vkey?: string): Prover {
 
 /** {@link openProver} behind the directory seam. */
 export function directoryProver(directory: LogDirectory, vkey?: string): Prover {
-  const { note, key, keys, checkpoint } = signedHead(directory, vkey);
+  const { note, key, epochs, checkpoint } = signedHead(directory, vkey);
+  const { keys } = epochs;
   const { size, root } = checkpoint;
   const text = new TextDecoder().decode(note);
   const { node } = new TileReader(directory, size);
   const spine = new Map<number, Uint8Array>();
+  const first = formatVkey(keys[0]!.name, keys[0]!.publicKey);
+  const steps = epochs.seals.slice(0, keys.indexOf(key)).map(seal => stepOf(directory, seal));
 
   return {
     checkpoint,
@@ -107,7 +112,7 @@ export function directoryProver(directory: LogDirectory, vkey?: string): Prover 
       const { origin } = checkpoint;
       const hashes = { leafHash: base64(leaf), proof: proof.map(base64) };
       const receipt = { v: 1, origin, index: seq, ...hashes, checkpoint: text, record } as const;
-      return { v: 1, vkey: formatVkey(key.name, key.publicKey), receipt };
+      return { v: 1, vkey: first, ...(steps.length > 0 && { epochs: steps }), receipt };
     },
     async extends(earlier) {
       const from = verifyByAny(earlier, keys);
@@ -124,12 +129,24 @@ export function directoryProver(directory: LogDirectory, vkey?: string): Prover 
         return { ok: true, from: size1, size, extension: { checkpoint: text, proof: proof.map(base64) } };
       // Only the records can tell a forked log from a damaged tile.
       const anchor = headOf(size1, root1);
-      const verdict = await verifyDirectory(directory, { vkey: formatVkey(keys[0]!.name, keys[0]!.publicKey), anchor });
+      const verdict = await verifyDirectory(directory, { vkey: first, anchor });
       if (verdict.ok) return { ok: true, from: size1, size: verdict.size };
       return { ok: false, kind: verdict.kind, message: verdict.message };
     },
     [Symbol.dispose]: () => undefined,
   };
+}
+
+/** The receipt of the record with which an epoch ended, under its seal. */
+function stepOf(directory: LogDirectory, { checkpoint, note }: Seal): Receipt & { readonly record: AuditRecord } {
+  const { origin, size } = checkpoint;
+  const tiles = new TileReader(directory, size);
+  const index = size - 1;
+  const leaf = tiles.leaf(index);
+  const hashes = inclusionProof(index, size, tiles.node, nodeHasher).map(base64);
+  const record = decodeRecordAt(leaf, index);
+  const text = new TextDecoder().decode(note);
+  return { v: 1, origin, index, leafHash: base64(nodeHasher.leaf(leaf)), proof: hashes, checkpoint: text, record };
 }
 
 /** What `body` returns; undefined where a tile is missing or too short for it. */

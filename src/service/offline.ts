@@ -15,7 +15,7 @@ import type {
   RecordQuery,
 } from '../../sandbox/audit/index.ts';
 import type { FixedDims, ModelSummary, Optimisation, SandboxedModel, ShownForm } from '../../sandbox/index.ts';
-import { CloisterError, systemClock } from '../base/index.ts';
+import { CloisterError, isCloisterError, systemClock } from '../base/index.ts';
 import { paths, readAnchor } from './directory.ts';
 import { hasLedger, openExistingStore } from './ledger-store.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
@@ -91,7 +91,7 @@ export async function verifyReceiptFile(
   file: string,
   { dir, key }: { readonly dir: string; readonly key?: string },
 ): Promise<ReceiptFileVerdict> {
-  const { verifyReceipt } = await import('../../sandbox/audit/index.ts');
+  const { readKeys, verifyReceipt } = await import('../../sandbox/audit/index.ts');
   let receipt: unknown;
   let vkey: string;
   try {
@@ -105,7 +105,14 @@ export async function verifyReceiptFile(
       { cause },
     );
   }
-  const verdict = verifyReceipt(receipt, vkey);
+  // Where the log is at hand, the key leads to those of its later epochs.
+  let keys = [vkey];
+  try {
+    keys = readKeys(paths(dir).auditDir, vkey);
+  } catch (error) {
+    if (!isCloisterError(error, 'AUDIT_INVALID')) throw error;
+  }
+  const verdict = verifyReceipt(receipt, keys);
   return verdict.ok ? { ok: true, index: verdict.index } : { ok: false, message: verdict.reason };
 }
 

@@ -3,18 +3,22 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { announcement } from '../../sandbox/audit/announcement.ts';
+import { type ProofBundle, verifyBundle } from '../../sandbox/audit/bundle.ts';
 import { signCheckpoint } from '../../sandbox/audit/checkpoint.ts';
-import { announcedIn, announcement, followKeys, keyFile, sealFile, signedHead } from '../../sandbox/audit/epochs.ts';
+import { announcedIn, followKeys, keyFile, sealFile, signedHead } from '../../sandbox/audit/epochs.ts';
 import { createSigner, loadSigner } from '../../sandbox/audit/keys.ts';
 import { openDirectory } from '../../sandbox/audit/log.ts';
 import { TreeBuilder } from '../../sandbox/audit/merkle.ts';
 import { nodeHasher } from '../../sandbox/audit/node-crypto.ts';
 import { parseVkey } from '../../sandbox/audit/note.ts';
 import { directoryProver } from '../../sandbox/audit/prove.ts';
+import { readDirectory } from '../../sandbox/audit/read.ts';
 import { encodeRecord } from '../../sandbox/audit/record.ts';
 import { TileReader, TileWriter } from '../../sandbox/audit/tile-store.ts';
 import { verifyReceipt } from '../../sandbox/audit/verify.ts';
 import { verifyDirectory } from '../../sandbox/audit/verify-directory.ts';
+import { toBase64 } from '../../src/base/bytes.ts';
 import { appendGroups, event, memoryLog, ORIGIN } from './events.ts';
 import { MemoryDirectory } from './memory-directory.ts';
 
@@ -142,6 +146,42 @@ describe('a key that is changed', () => {
     const other = createSigner(new MemoryDirectory(), 'key', 'another.example').vkey;
     expect((await log.append(announcement(other))).index).toBe(0);
     await log.close();
+  });
+});
+
+describe('a proof bundle of a log with several epochs', () => {
+  test('leads from the first key to the one that signed, and verifies with the first alone', async () => {
+    const { directory, vkey, keys } = await threeEpochs();
+    using prover = directoryProver(directory, vkey);
+    for await (const record of readDirectory(directory)) {
+      const bundle = JSON.parse(JSON.stringify(prover.prove(record))) as ProofBundle;
+      expect(bundle.epochs).toHaveLength(2);
+      expect(verifyBundle(bundle, vkey)).toMatchObject({ ok: true, record, size: 12 });
+      expect(verifyBundle(bundle, keys[2])).toMatchObject({ ok: false });
+      const [first, second] = bundle.epochs!;
+      for (const epochs of [[], [first], [second], [second, first], [first, first], [first, second, second], undefined])
+        expect(verifyBundle({ ...bundle, epochs }, vkey)).toMatchObject({ ok: false });
+      expect(verifyBundle({ ...bundle, epochs: [bundle.receipt, second] }, vkey)).toMatchObject({ ok: false });
+    }
+  });
+
+  test('cannot go by a record of the log that announces nothing, nor by one that is not the last of an epoch', async () => {
+    const { directory, log } = await memoryLog();
+    const receipt = await log.append(event(0));
+    const mine = createSigner(new MemoryDirectory(), 'key', ORIGIN);
+    const record = { ...event(1), v: 1, seq: 0, time: 0 } as const;
+    const leaf = nodeHasher.leaf(encodeRecord(record));
+    const forgedReceipt = { ...receipt, index: 0, leafHash: toBase64(leaf), record, proof: [] };
+    const checkpoint = signCheckpoint(1, leaf, mine);
+    const bundle = { v: 1, vkey: log.vkey, epochs: [receipt], receipt: { ...forgedReceipt, checkpoint } };
+    expect(verifyBundle(bundle, log.vkey)).toMatchObject({ ok: false, reason: expect.stringContaining('announces') });
+    await log.rotateKey();
+    await log.close();
+    using prover = directoryProver(directory);
+    for await (const one of readDirectory(directory)) {
+      const honest = prover.prove(one);
+      expect(verifyBundle({ ...bundle, epochs: honest.epochs }, log.vkey)).toMatchObject({ ok: false });
+    }
   });
 });
 
