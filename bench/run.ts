@@ -3,7 +3,7 @@
  *
  *     npm run bench -- [SUITE...] [--json FILE] [--markdown FILE]
  *
- * Suites: engine, kernels, memory, sandbox, ledger, audit, index, reference, scheduler, import; all of them when none is named. `--json FILE`
+ * Suites: engine, kernels, memory, sandbox, ledger, audit, index, reference, scheduler, dp, import; all of them when none is named. `--json FILE`
  * writes the rows as a JSON array; `--markdown FILE` rewrites the tables of these suites in a page, such as `bench/RESULTS.md`; the rows
  * together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are timed: the exit code
  * is 1 when a check failed, 2 for a usage error.
@@ -26,6 +26,7 @@ const SUITES: Readonly<Record<string, () => Promise<(report: Report) => Promise<
   index: async () => (await import('./suites/audit-index.ts')).benchIndex,
   reference: async () => (await import('./suites/reference.ts')).benchReference,
   scheduler: async () => (await import('./suites/scheduler.ts')).benchScheduler,
+  dp: async () => (await import('./suites/dp.ts')).benchDp,
   import: async () => (await import('./suites/import.ts')).benchImport,
 };
 

@@ -49,7 +49,7 @@ export {
   quantise,
 } from './noise/grid.ts';
 export { type LaplaceMechanism, type LaplaceOptions, laplaceMechanism } from './noise/laplace-mechanism.ts';
-export { obliviousGaussian, obliviousLaplace } from './noise/oblivious.ts';
+export { type ObliviousSampler, obliviousGaussian, obliviousLaplace } from './noise/oblivious.ts';
 export {
   type Adjacency,
   type Delta,

@@ -10,6 +10,7 @@ import { type Noised, type Private, takePrivate } from '../private.ts';
 import { randomBits } from './bits.ts';
 import type { Sampler } from './discrete-gaussian.ts';
 import { type Grid, quantise } from './grid.ts';
+import type { ObliviousSampler } from './oblivious.ts';
 
 /** What a mechanism is told about the answer. A `Statistic` holds all of it. */
 export interface AnswerOptions {
@@ -48,11 +49,11 @@ export interface AdditiveNoise<A extends Adjacency> {
   readonly event: DpEvent;
   /** Half-width of the 95% error bar of the noise, in steps. */
   readonly bar: bigint;
-  readonly draw: Sampler;
+  readonly draw: Sampler | ObliviousSampler;
   readonly cost?: MicroEpsilon;
 }
 
-const LARGEST = BigInt(Number.MAX_SAFE_INTEGER);
+const LARGEST = Number.MAX_SAFE_INTEGER;
 
 /** @throws {CloisterError} `DP_INVALID_PARAMETER` when the number of cells is out of range. */
 export function checkCells(cells: unknown): number {
@@ -72,7 +73,7 @@ export function additive<A extends Adjacency>(
   const wholeOf = grid
     ? (cell: unknown) => quantise(grid, cell)
     : (cell: unknown) => (Number.isSafeInteger(cell) ? (cell as number) : 0);
-  const least = nonNegative ? 0n : -LARGEST;
+  const least = nonNegative ? 0 : -LARGEST;
   // A value between two points of the grid may lie half a step from the one that was noised.
   const errorBar = (Number(bar) + (grid ? 0.5 : 0)) * step;
   return Object.freeze({
@@ -83,8 +84,7 @@ export function additive<A extends Adjacency>(
       const answer = takePrivate(held);
       const bits = randomBits(random);
       const value = Array.from({ length: cells }, (_, i) => {
-        const noised = BigInt(wholeOf(answer[i])) + draw(bits);
-        return Number(noised < least ? least : noised > LARGEST ? LARGEST : noised) * step;
+        return Math.min(LARGEST, Math.max(least, plus(wholeOf(answer[i]), draw(bits)))) * step;
       });
       return Object.freeze({
         kind: 'released',
@@ -96,4 +96,10 @@ export function additive<A extends Adjacency>(
       });
     },
   });
+}
+
+/** The sum of a safe integer and noise: exact, or beyond the safe integers where the exact one is. */
+function plus(cell: number, noise: bigint | number): number {
+  // Two numbers of this size are added exactly below 2^53, and not rounded to below it above.
+  return typeof noise === 'number' ? cell + noise : Number(BigInt(cell) + noise);
 }

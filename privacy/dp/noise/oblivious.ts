@@ -10,9 +10,11 @@
  * @module
  */
 import type { Bits } from './bits.ts';
-import type { Sampler } from './discrete-gaussian.ts';
 import { exactly, expOf, type Interval, multiply } from './interval.ts';
 import type { Rational } from './rational.ts';
+
+/** Draws one sample, an integer of at most four digits: small integers alone are handled alike whatever they are. */
+export type ObliviousSampler = (bits: Bits) => number;
 
 /** The weight of 0 is 1; that of k + 1 is that of k times `exp(first) * exp(growth)^k`. Exponents are rational, `first` below 0. */
 interface Weights {
@@ -32,10 +34,10 @@ const LIMB_BITS = 24;
  * @example
  * ```ts
  * const draw = obliviousGaussian({ numerator: 100n, denominator: 1n });
- * typeof draw?.(randomBits(osRandom)); // 'bigint'
+ * Number.isInteger(draw?.(randomBits(osRandom))); // true
  * ```
  */
-export function obliviousGaussian(sigmaSquared: Rational): Sampler | undefined {
+export function obliviousGaussian(sigmaSquared: Rational): ObliviousSampler | undefined {
   const { numerator: n, denominator: d } = sigmaSquared;
   return n > 1024n * d || n << 20n < d ? undefined : tableSampler(gaussianWeights(sigmaSquared), LIMBS);
 }
@@ -50,7 +52,7 @@ export function obliviousGaussian(sigmaSquared: Rational): Sampler | undefined {
  * typeof obliviousLaplace({ numerator: 9n, denominator: 1n }); // 'undefined'
  * ```
  */
-export function obliviousLaplace(scale: Rational): Sampler | undefined {
+export function obliviousLaplace(scale: Rational): ObliviousSampler | undefined {
   const { numerator: t, denominator: s } = scale;
   return t > 8n * s || t << 20n < s ? undefined : tableSampler(laplaceWeights(scale), LIMBS);
 }
@@ -66,7 +68,7 @@ export function laplaceWeights({ numerator: t, denominator: s }: Rational): Weig
 }
 
 /** A sampler with limbs of one's choice: with one or two, a test can go through all bit strings, and ties are common. */
-export function tableSampler(weights: Weights, limbs: number): Sampler {
+export function tableSampler(weights: Weights, limbs: number): ObliviousSampler {
   const places = limbs * LIMB_BITS;
   const digits = cumulative(weights, places);
   const table = new Int32Array(LIMBS * digits.length);
@@ -99,7 +101,7 @@ export function tableSampler(weights: Weights, limbs: number): Sampler {
       const u = (BigInt(u3) << 72n) | (BigInt(u2) << 48n) | (BigInt(u1) << 24n) | BigInt(u0);
       magnitude = settle(weights, u >> BigInt(96 - places), places, bits);
     }
-    return BigInt((magnitude ^ -negative) + negative);
+    return (magnitude ^ -negative) + negative;
   };
 }
 

@@ -17,7 +17,7 @@ import { sampleDiscreteLaplace } from '../noise/discrete-laplace.ts';
 import { gaussianMechanism } from '../noise/gaussian-mechanism.ts';
 import { expOf } from '../noise/interval.ts';
 import { laplaceMechanism } from '../noise/laplace-mechanism.ts';
-import { obliviousGaussian, obliviousLaplace } from '../noise/oblivious.ts';
+import { type ObliviousSampler, obliviousGaussian, obliviousLaplace } from '../noise/oblivious.ts';
 import { ceilRoot, type Rational, rational, rationalOf } from '../noise/rational.ts';
 import {
   delta as checkDelta,
@@ -149,7 +149,7 @@ export function thresholdSelection(options: ThresholdSelectionOptions): Threshol
       const bits = randomBits(random);
       const value: NamedPartition[] = [];
       for (const [key, exact] of inOrder(counts)) {
-        const count = Number(BigInt(exact) + noise.draw(bits));
+        const count = Number(BigInt(exact) + BigInt(noise.draw(bits)));
         if (count >= threshold) value.push(Object.freeze({ key, count }));
       }
       return Object.freeze({ kind: 'released', value: Object.freeze(value), event });
@@ -161,7 +161,7 @@ export function thresholdSelection(options: ThresholdSelectionOptions): Threshol
 interface ThresholdNoise {
   readonly event: DpEvent;
   readonly errorBar: number;
-  readonly draw: Sampler;
+  readonly draw: Sampler | ObliviousSampler;
   exceeds(limit: Rational): (m: bigint) => boolean;
 }
 

@@ -63,7 +63,7 @@ describe('discrete Gaussian mechanism', () => {
           const draw = obliviousGaussian(mechanism.sigmaSquared) ?? discreteGaussian(mechanism.sigmaSquared);
           const most = BigInt(Number.MAX_SAFE_INTEGER);
           const expected = cells
-            .map(cell => BigInt(cell) + draw(bits))
+            .map(cell => BigInt(cell) + BigInt(draw(bits)))
             .map(cell => Number(cell > most ? most : cell < -most ? -most : cell));
           expect(mechanism.release(held(...cells)).value).toEqual(expected);
         },

@@ -43,7 +43,7 @@ describe('discrete Laplace mechanism', () => {
           const mechanism = laplaceMechanism({ sensitivity, cells: cells.length, cost, random: seededRandom(seed) });
           const bits = randomBits(seededRandom(seed));
           const draw = obliviousLaplace(mechanism.scale) ?? (from => sampleDiscreteLaplace(mechanism.scale, from));
-          const expected = cells.map(cell => Number(BigInt(cell) + draw(bits)));
+          const expected = cells.map(cell => Number(BigInt(cell) + BigInt(draw(bits))));
           expect(mechanism.release(held(...cells)).value).toEqual(expected);
         },
       ),
