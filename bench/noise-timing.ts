@@ -3,7 +3,7 @@
  * order, and Welch's t between their times.
  * @module
  */
-import type { Bits, ObliviousSampler, Sampler } from '../privacy/dp/index.ts';
+import type { Bits, Sampler } from '../privacy/dp/index.ts';
 
 /** What came of it. */
 export interface TimingVerdict {
@@ -20,13 +20,7 @@ const DRAWS = 32;
  * Times `draw` on bits that make noise of at most `small` in size, and on bits that make it at least `large`: `trials` groups of 32 draws,
  * of either class at random. The slowest tenth of all groups, when something else had the machine, is left out.
  */
-export function noiseTiming(
-  draw: Sampler | ObliviousSampler,
-  fresh: Bits,
-  small: number,
-  large: number,
-  trials: number,
-): TimingVerdict {
+export function noiseTiming(draw: Sampler, fresh: Bits, small: number, large: number, trials: number): TimingVerdict {
   const classes = [
     record(draw, fresh, y => y <= small && y >= -small),
     record(draw, fresh, y => y >= large || y <= -large),
@@ -65,11 +59,7 @@ export function noiseTiming(
 }
 
 /** The answers that `fresh` gave for draws that `wanted` takes, 32 of them on each tape. */
-function record(
-  draw: Sampler | ObliviousSampler,
-  fresh: Bits,
-  wanted: (y: number) => boolean,
-): readonly (readonly number[])[] {
+function record(draw: Sampler, fresh: Bits, wanted: (y: number) => boolean): readonly (readonly number[])[] {
   return Array.from({ length: TAPES }, () => {
     const tape: number[] = [];
     for (let found = 0; found < DRAWS; ) {

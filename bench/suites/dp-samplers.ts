@@ -8,7 +8,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   discreteGaussian,
-  type ObliviousSampler,
   obliviousGaussian,
   obliviousLaplace,
   randomBits,
@@ -58,13 +57,7 @@ export async function benchSamplers(report: Report): Promise<void> {
 }
 
 /** Rounds of both sides in turn, in CPU time of one thread; the rival times itself, in a process of its own. */
-function row(
-  report: Report,
-  name: string,
-  draw: Sampler | ObliviousSampler,
-  holdTo?: Target,
-  rival?: () => number,
-): void {
+function row(report: Report, name: string, draw: Sampler, holdTo?: Target, rival?: () => number): void {
   const bits = randomBits(osRandom);
   const ourMs = (): number => {
     const from = process.threadCpuUsage();

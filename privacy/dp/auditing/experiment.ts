@@ -99,7 +99,8 @@ export function auditByExperiment<In>(experiment: Experiment<In>): ExperimentRep
   check(Number.isInteger(samples) && samples >= 100 && samples <= 2 ** 26, 'samples is 100 to 2^26', samples);
   check(falseAlarm > 0 && falseAlarm < 0.5, 'falseAlarm lies between 0 and 1/2', falseAlarm);
   // One reader for all runs: a block of random bytes for each would cost more than most mechanisms.
-  const source = { fill: random.fill.bind(random), take: randomBits(random).take };
+  const bits = randomBits(random);
+  const source = { fill: random.fill.bind(random), take: (count: number) => bits.take(count) };
   const outcomes = inputs.map(input => Array.from({ length: samples }, () => run(input, source))) as [
     unknown[],
     unknown[],

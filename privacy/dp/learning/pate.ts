@@ -95,7 +95,7 @@ export function confidentGnMax(
       const counts = countVotes(takePrivate(held), teachers, classes);
       const bits = randomBits(random);
       const most = counts.reduce((best, count) => Math.max(best, count), 0);
-      if (BigInt(most) + comparison.draw(bits) < BigInt(threshold))
+      if (BigInt(most) + BigInt(comparison.draw(bits)) < BigInt(threshold))
         return Object.freeze({ kind: 'released', value: Object.freeze({ answered: false }), event: comparison.event });
       const label = noisyPlurality(counts, vote.draw, bits);
       return Object.freeze({ kind: 'released', value: Object.freeze({ answered: true, label }), event });

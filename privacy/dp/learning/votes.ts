@@ -63,7 +63,7 @@ export function noisyPlurality(counts: readonly number[], draw: Sampler, bits: B
   let winner = 0;
   let most: bigint | undefined;
   for (const [i, count] of counts.entries()) {
-    const noised = BigInt(count) + draw(bits);
+    const noised = BigInt(count) + BigInt(draw(bits));
     if (most === undefined || noised > most) [winner, most] = [i, noised];
   }
   return winner;

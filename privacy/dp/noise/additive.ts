@@ -10,7 +10,6 @@ import { type Noised, type Private, takePrivate } from '../private.ts';
 import { randomBits } from './bits.ts';
 import type { Sampler } from './discrete-gaussian.ts';
 import { type Grid, quantise } from './grid.ts';
-import type { ObliviousSampler } from './oblivious.ts';
 
 /** What a mechanism is told about the answer. A `Statistic` holds all of it. */
 export interface AnswerOptions {
@@ -49,7 +48,7 @@ export interface AdditiveNoise<A extends Adjacency> {
   readonly event: DpEvent;
   /** Half-width of the 95% error bar of the noise, in steps. */
   readonly bar: bigint;
-  readonly draw: Sampler | ObliviousSampler;
+  readonly draw: Sampler;
   readonly cost?: MicroEpsilon;
 }
 

@@ -9,14 +9,25 @@ import type { Bits } from './bits.ts';
 
 /** A uniform integer from 0 to n - 1, by rejection: as many bits as n - 1 has, in pieces of 24, the highest first. */
 export function uniform(n: number, bits: Bits): number {
-  const high = Math.floor((n - 1) / 2 ** 24); // a power of two divides exactly
-  const count = high > 0 ? 56 - Math.clz32(high) : 32 - Math.clz32(n - 1);
+  if (n > PIECE) return wideUniform(n, bits);
+  const count = 32 - Math.clz32(n - 1);
   for (;;) {
-    let value = 0;
-    for (let left = count; left > 0; left -= 24) {
-      const piece = Math.min(left, 24);
-      value = value * 2 ** piece + bits.take(piece);
-    }
+    const value = bits.take(count);
+    if (value < n) return value;
+  }
+}
+
+const PIECE = 2 ** 24;
+
+/** {@link uniform} where more than 24 bits are needed: two pieces, or three. */
+function wideUniform(n: number, bits: Bits): number {
+  const rest = 32 - Math.clz32(Math.floor((n - 1) / PIECE)); // bits beyond 24; a power of two divides exactly
+  for (;;) {
+    const first = bits.take(24);
+    const value =
+      rest <= 24
+        ? first * (1 << rest) + bits.take(rest)
+        : (first * PIECE + bits.take(24)) * (1 << (rest - 24)) + bits.take(rest - 24);
     if (value < n) return value;
   }
 }
@@ -35,6 +46,11 @@ export function bigUniform(n: bigint, bits: Bits): bigint {
 
 /** True with probability exp(-n/d), for n >= 0 and d >= 1, both below 2^53 (CKS20 Algorithm 1, its second half). */
 export function bernoulliExpOf(n: number, d: number, bits: Bits): boolean {
+  return n < d ? bernoulliExp(n, d, bits) : bernoulliExpAbove(n, d, bits);
+}
+
+/** {@link bernoulliExpOf} for n >= d: apart, so that the common case is small enough to be compiled into its callers. */
+function bernoulliExpAbove(n: number, d: number, bits: Bits): boolean {
   const rest = n % d;
   for (let whole = (n - rest) / d; whole > 0; whole--) if (!bernoulliExpOne(bits)) return false;
   return bernoulliExp(rest, d, bits);
@@ -47,10 +63,9 @@ export function bigBernoulliExpOf(n: bigint, d: bigint, bits: Bits): boolean {
 
 /** True with probability exp(-u/t), for 0 <= u <= t (CKS20 Algorithm 1, its first half). */
 export function bernoulliExp(u: number, t: number, bits: Bits): boolean {
-  let k = 1;
-  // Bernoulli(u / (t k)) as Bernoulli(1/k) and Bernoulli(u/t): no product, so nothing can overflow.
-  while (uniform(k, bits) === 0 && uniform(t, bits) < u) k++;
-  return k % 2 === 1;
+  // Bernoulli(u / (t k)) as Bernoulli(1/k) and Bernoulli(u/t): no product, so nothing can overflow. The first 1/k is certain.
+  if (uniform(t, bits) >= u) return true;
+  for (let k = 2; ; k++) if (uniform(k, bits) !== 0 || uniform(t, bits) >= u) return (k & 1) === 1;
 }
 
 export function bigBernoulliExp(u: bigint, t: bigint, bits: Bits): boolean {
@@ -68,7 +83,6 @@ export function geometric(bits: Bits): number {
 
 /** True with probability exp(-1). */
 function bernoulliExpOne(bits: Bits): boolean {
-  let k = 1;
-  while (uniform(k, bits) === 0) k++;
-  return k % 2 === 1;
+  if (bits.take(1) === 1) return false; // the most likely end, told apart for its speed
+  for (let k = 3; ; k++) if (uniform(k, bits) !== 0) return (k & 1) === 1;
 }

@@ -18,8 +18,8 @@ import {
 import type { Bits } from './bits.ts';
 import { ceilRoot, floorRoot, type Rational } from './rational.ts';
 
-/** Draws one sample. */
-export type Sampler = (bits: Bits) => bigint;
+/** Draws one sample: an integer, a bigint where it may be beyond 2^53. */
+export type Sampler = (bits: Bits) => number | bigint;
 
 /**
  * Returns a sampler of the discrete Gaussian distribution with parameter `sigmaSquared`, exactly. Its variance is at most
@@ -35,22 +35,22 @@ export type Sampler = (bits: Bits) => bigint;
  * @example
  * ```ts
  * const draw = discreteGaussian({ numerator: 100n, denominator: 1n });
- * typeof draw(randomBits(osRandom)); // 'bigint'
+ * Number.isInteger(draw(randomBits(osRandom))); // true
  * ```
  */
 export function discreteGaussian(sigmaSquared: Rational): Sampler {
   const { numerator: n, denominator: d } = checkSigma(sigmaSquared);
   const t = floorRoot(n / d) + 1n;
-  return 2n * n * d * t * t <= Number.MAX_SAFE_INTEGER
-    ? bits => gaussianInNumbers(Number(n), Number(d), Number(t), bits)
-    : bits => gaussianInBigInts(n, d, t, bits);
+  if (2n * n * d * t * t > Number.MAX_SAFE_INTEGER) return bits => gaussianInBigInts(n, d, t, bits);
+  const [small, divisor, proposal] = [Number(n), Number(d), Number(t)];
+  return bits => gaussianInNumbers(small, divisor, proposal, bits);
 }
 
 /** The largest integer whose square is below 2^53. */
 const MOST_ROOT = 94_906_265;
 
 /** The sampler for `2 n d t^2 <= 2^53 - 1`. Takes the same bits to the same sample as {@link gaussianInBigInts}. */
-export function gaussianInNumbers(n: number, d: number, t: number, bits: Bits): bigint {
+export function gaussianInNumbers(n: number, d: number, t: number, bits: Bits): number {
   const scale = 2 * n * d * t * t;
   const step = d * t;
   for (;;) {
@@ -62,11 +62,14 @@ export function gaussianInNumbers(n: number, d: number, t: number, bits: Bits): 
     if (negative && y === 0) continue;
     const a = y * step - n; // exact when below 2^53; a larger value does not round below MOST_ROOT
     const kept =
-      a <= MOST_ROOT && a >= -MOST_ROOT
-        ? bernoulliExpOf(a * a, scale, bits)
-        : bigBernoulliExpOf((BigInt(y) * BigInt(step) - BigInt(n)) ** 2n, BigInt(scale), bits);
-    if (kept) return BigInt(negative ? -y : y);
+      a <= MOST_ROOT && a >= -MOST_ROOT ? bernoulliExpOf(a * a, scale, bits) : keepsInBigInts(y, step, n, scale, bits);
+    if (kept) return negative ? -y : y;
   }
+}
+
+/** The last trial of {@link gaussianInNumbers}, for proposals whose square is over 2^53: some 50 sigma away. */
+function keepsInBigInts(y: number, step: number, n: number, scale: number, bits: Bits): boolean {
+  return bigBernoulliExpOf((BigInt(y) * BigInt(step) - BigInt(n)) ** 2n, BigInt(scale), bits);
 }
 
 /** The sampler for any positive rational `n/d`, with proposals of scale `t`. */

@@ -17,7 +17,7 @@ import { sampleDiscreteLaplace } from '../noise/discrete-laplace.ts';
 import { gaussianMechanism } from '../noise/gaussian-mechanism.ts';
 import { expOf } from '../noise/interval.ts';
 import { laplaceMechanism } from '../noise/laplace-mechanism.ts';
-import { type ObliviousSampler, obliviousGaussian, obliviousLaplace } from '../noise/oblivious.ts';
+import { obliviousGaussian, obliviousLaplace } from '../noise/oblivious.ts';
 import { ceilRoot, type Rational, rational, rationalOf } from '../noise/rational.ts';
 import {
   delta as checkDelta,
@@ -161,7 +161,7 @@ export function thresholdSelection(options: ThresholdSelectionOptions): Threshol
 interface ThresholdNoise {
   readonly event: DpEvent;
   readonly errorBar: number;
-  readonly draw: Sampler | ObliviousSampler;
+  readonly draw: Sampler;
   exceeds(limit: Rational): (m: bigint) => boolean;
 }
 

@@ -151,8 +151,8 @@ export const MUTANTS: readonly Mutant[] = [
     'noise added to the float, not to its place on the grid',
     'gridHidesTheValue',
     'privacy/dp/noise/additive.ts',
-    'LARGEST : noised) * step;',
-    'LARGEST : noised) * step + (grid ? (answer[i] as number) - (wholeOf(answer[i]) as number) * step : 0);',
+    'draw(bits)))) * step;',
+    'draw(bits)))) * step + (grid ? (answer[i] as number) - (wholeOf(answer[i]) as number) * step : 0);',
   ),
   mutant(
     'an answer that is released twice for one charge',
