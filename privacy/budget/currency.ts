@@ -36,6 +36,9 @@ export const RDP_ORDERS: readonly number[] = Object.freeze([
   1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128,
 ]);
 
+/** Place of order 32, which has a limit above 0 for most targets: what one number says of a curve. Fixed, so that it only grows. */
+const RECORDED_PLACE = 11;
+
 /**
  * Returns the limit that `bound` allows in `measure`, rounded down. A target of epsilon and delta becomes the largest loss that
  * is found to keep it, by a conversion that holds for adaptive choices.
@@ -145,7 +148,7 @@ function costOf(measure: Measure, event: DpEvent, delta: number | undefined): Am
  * formatAmount('gdp', 250000000000); // 'mu 0.5'
  * ```
  */
-export function formatAmount(measure: Measure, amount: Amount, place = 8): string {
+export function formatAmount(measure: Measure, amount: Amount, place: number = RECORDED_PLACE): string {
   const main = measure === 'rdp' ? (amount as readonly number[])[place]! : scalarOf(measure, amount);
   switch (measure) {
     case 'pure':
@@ -274,11 +277,11 @@ export function worstOver(lifetime: Amount, perPeriod: Amount, periods: number):
 
 /**
  * Returns one number that says how much of a measure an amount is: what the audit log records. Grows with each spend.
- * Micro-epsilon for `pure` and `approx`, 1e-12 rho or mu squared, and for `rdp` 1e-12 of the divergence at order 2.
+ * Micro-epsilon for `pure` and `approx`, 1e-12 rho or mu squared, and for `rdp` 1e-12 of the divergence at order 32.
  */
 export function scalarOf(measure: Measure, amount: Amount): number {
   if (typeof amount === 'number') return amount;
-  return measure === 'rdp' ? amount[RDP_ORDERS.indexOf(2)]! : amount[0]!;
+  return measure === 'rdp' ? amount[RECORDED_PLACE]! : amount[0]!;
 }
 
 /**

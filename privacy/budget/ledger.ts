@@ -143,6 +143,8 @@ interface Step {
   /** What the scope had spent before and after the step, as the audit log records it: one number, see `scalarOf`. */
   readonly spentBefore: number;
   readonly spentAfter: number;
+  /** The limit of the lifetime, as one number in the same way. */
+  readonly limitScalar: number;
 }
 
 /** A promise of budget: nothing may be read for it yet. */
@@ -171,6 +173,8 @@ export interface Refusal extends Totals {
   readonly remaining: Amount;
   /** What the scope has spent over its life, as the audit log records it. */
   readonly spentAfter: number;
+  /** The limit of the lifetime, as one number in the same way. */
+  readonly limitScalar: number;
   /** Position of the REFUSE entry in the scope's history. */
   readonly seq: number;
   readonly entryDigest: string;
@@ -513,7 +517,12 @@ class StoreLedger implements Ledger {
           const refusal: Refusal = Object.freeze({
             ...{ kind: 'refused', message: refusalMessage(scope, measure, wanted.cost, verdict.shortage) },
             ...{ scope, measure, requested: wanted.cost, ...verdict.shortage },
-            ...{ spentAfter: scalarOf(measure, row.spent), seq, entryDigest: row.head },
+            ...{
+              spentAfter: scalarOf(measure, row.spent),
+              limitScalar: scalarOf(measure, row.limit),
+              seq,
+              entryDigest: row.head,
+            },
           });
           await within?.(book.tx, refusal);
           return refusal;
@@ -627,7 +636,11 @@ function stepOf({ id, scope, cost }: HeldRow, { row, seq, spentBefore }: Written
   const { limit, spent, reserved, terms, head } = row;
   const { measure } = terms;
   const totals = Object.freeze({ limit, spent, reserved });
-  const recorded = { spentBefore: scalarOf(measure, spentBefore), spentAfter: scalarOf(measure, spent) };
+  const recorded = {
+    spentBefore: scalarOf(measure, spentBefore),
+    spentAfter: scalarOf(measure, spent),
+    limitScalar: scalarOf(measure, limit),
+  };
   return { id, scope, measure, cost, seq, entryDigest: head, totals, ...recorded };
 }
 

@@ -24,7 +24,6 @@ import type {
   ServeOptionsInput,
 } from '../engine/scheduler/index.ts';
 import type { PostgresOptions } from '../store/index.ts';
-import { ledgerBudgets } from './budgets.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
 import type { InputValues } from './inputs.ts';
 import { type LedgerStore, openLedgerStore } from './ledger-store.ts';
@@ -173,6 +172,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
     const message = `${auditDir} holds ${log.head().size} records, and the ledger ${place} has never seen any: restore the ledger from backup, or start a new directory`;
     throw new CloisterError('STORE_FAILED', message, { records: log.head().size });
   }
+  const { ledgerBudgets } = await import('./budgets.ts');
   const raised = Object.entries(policy.budgets).filter(([, budget]) => budget.acknowledgeRaise);
   const ledger = opened.use(
     await openLedger({

@@ -20,6 +20,7 @@ import {
   decodeUtf8,
   encodeUtf8,
   type Json,
+  type Measure,
   type MicroEpsilon,
   osRandom,
   spendOf,
@@ -355,7 +356,7 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
       action: 'refuse',
       object: { kind: 'scope', id: hold.scope },
       decision: { outcome: 'refuse', reason: 'SCOPE_EXHAUSTED' },
-      budget: { scope: hold.scope, before: hold.spentAfter, after: hold.spentAfter },
+      budget: { ...budgetOf(hold), before: hold.spentAfter, after: hold.spentAfter },
       commitments: { ledger: `sha256:${hold.entryDigest}` },
     });
     return { receipt, outcome: { kind: 'refused', refusal: hold } } as unknown as Recorded;
@@ -368,7 +369,7 @@ export async function reserve(context: PipelineContext, planned: Planned): Promi
         action: 'charge',
         object: { kind: 'scope', id: hold.scope },
         decision: { outcome: 'allow' },
-        budget: { scope: hold.scope, before: hold.spentBefore, after: hold.spentAfter },
+        budget: { ...budgetOf(hold), before: hold.spentBefore, after: hold.spentAfter },
         commitments: { ledger: `sha256:${hold.entryDigest}` },
       });
     } catch (error) {
@@ -547,6 +548,15 @@ function checkOutputs(model: SandboxedModel, statistic: Statistic): void {
   if (classes % fixed === 0 && (classes === fixed || shape.some(dim => typeof dim === 'string'))) return;
   const message = `the statistic is over ${classes} ${'classes' in statistic.schema ? 'classes' : 'elements'}, and the model's output ${names[0]} is [${shape.join(',')}]`;
   throw new CloisterError('SHAPE_MISMATCH', message, { classes, shape });
+}
+
+/** What a record says of a scope, whatever was done to it. */
+function budgetOf({ scope, limitScalar, measure }: Charge | Refusal): {
+  scope: string;
+  limit: number;
+  measure: Measure;
+} {
+  return { scope, limit: limitScalar, measure };
 }
 
 /**

@@ -137,6 +137,8 @@ export interface PolicyInput {
   readonly rawOutputs?: Policy['rawOutputs'] | undefined;
   readonly budgets?: Readonly<Record<string, BudgetInput>> | undefined;
   readonly plugins?: PluginPolicyInput | undefined;
+  /** Where an editor finds the JSON schema of policies. */
+  readonly $schema?: string | undefined;
 }
 
 /** The schema of a policy. Unknown keys are refused: a misspelt protection is worse than none. */
@@ -160,7 +162,7 @@ export const policySchema: z.ZodType<Policy, PolicyInput> = z.strictObject({
  * ```
  */
 export function parsePolicy(input: unknown): Policy {
-  const result = policySchema.safeParse(input);
+  const result = policySchema.safeParse(withoutSchema(input));
   const budgets = (input as PolicyInput | undefined)?.budgets;
   // zod skips this one key of a record, and would drop the budget without a word.
   const strays = budgets && Object.hasOwn(budgets, '__proto__') ? ['budgets.__proto__: not the name of a scope'] : [];
@@ -171,6 +173,13 @@ export function parsePolicy(input: unknown): Policy {
   });
   issues.push(...strays);
   throw new CloisterError('INVALID_POLICY', `the policy does not fit its schema: ${issues.join('; ')}`, { issues });
+}
+
+/** `input` without the key by which editors find the schema. */
+function withoutSchema(input: unknown): unknown {
+  if (typeof input !== 'object' || input === null || !Object.hasOwn(input, '$schema')) return input;
+  const { $schema: _, ...rest } = input as Record<string, unknown>;
+  return rest;
 }
 
 /** The canonical spelling of a policy, whose digest names it in the audit log. */

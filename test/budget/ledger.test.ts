@@ -118,6 +118,7 @@ describe('ledger', () => {
       by: { kind: 'lifetime', name: '' },
       message: "epsilon 0.200001 was asked for, and scope 'clinic-a' has epsilon 0.2 left of epsilon 1",
       spentAfter: 500_000,
+      limitScalar: 1_000_000,
       seq: 3,
       entryDigest: digestOfEntry((await ledger.history('clinic-a'))[3]!),
     });

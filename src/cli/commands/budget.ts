@@ -115,7 +115,7 @@ async function history(scope: string, { dir, json }: Common): Promise<void> {
   function amount(value: number | readonly number[]): string {
     if (typeof value === 'number') return formatEpsilon(state.measure === 'pure' ? value : value / 1e6);
     if (state.measure === 'approx') return `${formatEpsilon(value[0]!)}, ${Number((value[1]! / 1e18).toPrecision(3))}`;
-    return formatEpsilon(value[2]! / 1e6);
+    return formatEpsilon(value[11]! / 1e6);
   }
 }
 
@@ -125,7 +125,7 @@ function unitOf(measure: BudgetReport['scope']['measure']): string {
     approx: 'amounts in epsilon, delta',
     zcdp: 'amounts in rho',
     gdp: 'amounts in mu squared',
-    rdp: 'amounts are Rényi divergences at order 2',
+    rdp: 'amounts are Rényi divergences at order 32',
   }[measure];
 }
 
