@@ -157,7 +157,7 @@ export function neighboringOf<A extends Adjacency>(options: NeighboringOption<A>
 }
 
 /** @throws {CloisterError} `DP_INVALID_PARAMETER` when `value` is given and no {@link Adjacency}. */
-function checkAdjacency(value: unknown): void {
+export function checkAdjacency(value: unknown): void {
   if (value !== undefined && value !== 'add-remove' && value !== 'replace-one' && value !== 'replace-special') {
     throw refusal('neighboring', `'add-remove', 'replace-one' or 'replace-special'`, value);
   }

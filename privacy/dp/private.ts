@@ -4,7 +4,7 @@
  */
 import { CloisterError, type MicroEpsilon } from '../../src/base/index.ts';
 import type { DpEvent } from './event.ts';
-import type { Adjacency } from './parameters.ts';
+import { type Adjacency, checkAdjacency } from './parameters.ts';
 
 /** Reads a private value, once: for mechanisms in this room, and not exported from it. */
 export let takePrivate: <T>(held: Private<T, Adjacency>) => T;
@@ -57,13 +57,15 @@ export class Private<T, A extends Adjacency = 'add-remove'> {
  * prove theirs.
  *
  * @param neighboring - The relation between neighbours; `add-remove` unless said otherwise.
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` when it is none.
  * @example
  * ```ts
  * const scores = holdPrivate([12, 40, 7]);
  * permuteAndFlip({ sensitivity: lInfSensitivity(1), candidates: 3, cost: spendOf(100) }).release(scores).value; // 1
  * ```
  */
-export function holdPrivate<T, A extends Adjacency = 'add-remove'>(value: T, _neighboring?: A): Private<T, A> {
+export function holdPrivate<T, A extends Adjacency = 'add-remove'>(value: T, neighboring?: A): Private<T, A> {
+  checkAdjacency(neighboring);
   return new Private<T, A>(value);
 }
 

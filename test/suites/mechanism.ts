@@ -50,8 +50,8 @@ export interface MechanismVerdict {
  * - enumeration of all strings of `depth` bits does not refute the claim: whatever this calls a fault is one;
  * - an experiment does not refute it, at the stated false-alarm rate.
  *
- * No fault is no proof: what is rarer than the experiments can see, needs other neighbours, or shows in the time a release takes
- * stays unseen.
+ * No fault is no proof: what is rarer than the experiments can see, needs other neighbours, or shows in the time a release
+ * takes stays unseen.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when a number is out of range.
  * @example

@@ -14,8 +14,9 @@ export interface ProbabilityBounds {
  * Returns the Clopper-Pearson bounds of a probability of which `successes` were seen in `trials` independent trials: the true
  * one lies below `lower` with probability at most `error`, and above `upper` with probability at most `error`, whatever it is.
  *
- * `lower` is the p at which so many successes or more have probability `error`, `upper` the p at which so many or fewer have it;
- * both found by bisection on the incomplete beta function in floats, and moved outwards by a relative 1e-9 for its rounding.
+ * `lower` is the p at which so many successes or more have probability `error`, `upper` the p at which so many or fewer have
+ * it; both found by bisection on the incomplete beta function in floats, and moved outwards by a relative 1e-9 for its
+ * rounding.
  *
  * @param successes - An integer from 0 to `trials`.
  * @param trials - An integer from 1 to 2^30.

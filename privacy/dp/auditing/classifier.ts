@@ -21,8 +21,9 @@ export function numericFeatures(outcome: unknown): number[] {
 }
 
 /**
- * A logistic regression by gradient descent on standardised features, each also as its distance from the middle, so that a change
- * of spread shows as well as one of place. What it learns is used to order outcomes only: a bad fit costs power, not soundness.
+ * A logistic regression by gradient descent on standardised features, each also as its distance from the middle, so that a
+ * change of spread shows as well as one of place. What it learns is used to order outcomes only: a bad fit costs power, not
+ * soundness.
  */
 export function learnDirection(
   samples: readonly [readonly (readonly number[])[], readonly (readonly number[])[]],

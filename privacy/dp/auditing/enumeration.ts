@@ -112,11 +112,11 @@ export interface DeltaBracket {
 }
 
 /**
- * Returns a bracket of the hockey-stick divergence of order `e^epsilon` from `p` to `q`: certain but for a relative 2^-48, which
- * the bracket includes.
+ * Returns a bracket of the hockey-stick divergence of order `e^epsilon` from `p` to `q`: certain but for a relative 2^-48,
+ * which the bracket includes.
  *
- * With masses `p_o <= P[o]` and `q_o <= Q[o]`, `sum max(0, p_o - e^epsilon q_o)` is at most `open(p)` below the divergence and at
- * most `e^epsilon open(q)` above it.
+ * With masses `p_o <= P[o]` and `q_o <= Q[o]`, `sum max(0, p_o - e^epsilon q_o)` is at most `open(p)` below the divergence
+ * and at most `e^epsilon open(q)` above it.
  *
  * @throws {CloisterError} `INVALID_ARGUMENT` when epsilon is negative or no number.
  * @example

@@ -42,7 +42,10 @@ export interface Finding {
 
 /** What an experiment shows. */
 export interface ExperimentReport {
-  /** `violated`: the claim is refuted, at the stated false-alarm rate. `not refuted`: nothing larger than `smallestEffect` was seen. */
+  /**
+   * `violated`: the claim is refuted, at the stated false-alarm rate. `not refuted`: nothing larger than `smallestEffect` was
+   * seen.
+   */
   readonly verdict: 'violated' | 'not refuted';
   /** The hypothesis that is put to the test. */
   readonly null: string;
@@ -67,13 +70,14 @@ const VIEWS = 4;
 const EVENTS = 2; // chosen for each view and direction
 
 /**
- * Puts a claim of privacy to the test: runs the mechanism on two neighbours, chooses on half of the runs the events that speak most
- * against the claim, and counts them on the other half, with exact (Clopper-Pearson) bounds shared out over all events tested.
+ * Puts a claim of privacy to the test: runs the mechanism on two neighbours, chooses on half of the runs the events that
+ * speak most against the claim, and counts them on the other half, with exact (Clopper-Pearson) bounds shared out over all
+ * events tested.
  *
- * Outcomes are seen in four ways: as they are; their numbers in bins; the powers of two that their numbers are multiples of, which
- * tell floating-point noise; and the score of a logistic classifier that was taught to tell the two inputs apart. For each, the set
- * of labels with the largest excess `P - e^epsilon Q` is one event (hockey-stick), and the set with the best bound on the loss
- * the other (after DP-Sniper).
+ * Outcomes are seen in four ways: as they are; their numbers in bins; the powers of two that their numbers are multiples of,
+ * which tell floating-point noise; and the score of a logistic classifier that was taught to tell the two inputs apart. For
+ * each, the set of labels with the largest excess `P - e^epsilon Q` is one event (hockey-stick), and the set with the best
+ * bound on the loss the other (after DP-Sniper).
  *
  * A claim that is not refuted is not proved. Events rarer than some `ln(1/falseAlarm) / samples` cannot be seen at all, and
  * neither can anything that needs other inputs.

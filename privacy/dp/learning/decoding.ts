@@ -28,12 +28,13 @@ export interface ClippedDecoderOptions {
 const STEPS = 2 ** 20;
 
 /**
- * Returns the clipped exponential mechanism for one token: the logits that the model gives for each subject's prompt are centred, clipped to
- * `[-clip, clip]` and summed, and a token is drawn with odds `exp(e sum / (2 clip))`, where `e = cost / 10^6` (`decoding.proof.md`). With s
- * prompts that is sampling from their mean logits at temperature `2 clip / (s e)`. Neighbours have one prompt more or less.
+ * Returns the clipped exponential mechanism for one token: the logits that the model gives for each subject's prompt are
+ * centred, clipped to `[-clip, clip]` and summed, and a token is drawn with odds `exp(e sum / (2 clip))`, where `e = cost /
+ * 10^6` (`decoding.proof.md`). With s prompts that is sampling from their mean logits at temperature `2 clip / (s e)`.
+ * Neighbours have one prompt more or less.
  *
- * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its argument
- *   was released before; never because of logits: NaN counts as the least, a list of another length as nothing.
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its
+ *   argument was released before; never because of logits: NaN counts as the least, a list of another length as nothing.
  * @see Amin et al. 2024, https://arxiv.org/abs/2407.12108
  * @example
  * ```ts
@@ -111,9 +112,10 @@ export interface MixtureDecoder {
 const WEIGHT = 2 ** 32;
 
 /**
- * Returns PMixED in its pure form: each of the tuned models is mixed with the public model, as much of it as keeps every token within a factor
- * `exp(beta)` of the public probability; the mixtures are averaged, and a token is drawn from the average, in exact integer weights
- * (`decoding.proof.md`). Each subject's data tuned one model; neighbours differ in one model (`replace-one`).
+ * Returns PMixED in its pure form: each of the tuned models is mixed with the public model, as much of it as keeps every
+ * token within a factor `exp(beta)` of the public probability; the mixtures are averaged, and a token is drawn from the
+ * average, in exact integer weights (`decoding.proof.md`). Each subject's data tuned one model; neighbours differ in one
+ * model (`replace-one`).
  *
  * The paper bounds a Rényi divergence where this bounds every ratio, which costs accuracy on rare tokens and needs no order.
  *
@@ -184,7 +186,10 @@ function publicWeights(probabilities: ArrayLike<number>, tokens: number): Float6
   return weights;
 }
 
-/** As much of `row` mixed into `base` as keeps each weight within `exp(+-beta)`, in whole weights of the same sum; `base` itself if nothing fits. */
+/**
+ * As much of `row` mixed into `base` as keeps each weight within `exp(+-beta)`, in whole weights of the same sum; `base`
+ * itself if nothing fits.
+ */
 export function mixedWeights(row: ArrayLike<number> | undefined, base: Float64Array, beta: number): Float64Array {
   if (row === null || typeof row !== 'object' || row.length !== base.length) return base;
   let sum = 0;
@@ -226,11 +231,11 @@ export interface DecodeOptions {
 }
 
 /**
- * Draws tokens one after the other: `next` is given the tokens so far, which are public, and returns the mechanism of the next token and what it
- * reads. Any model will do that gives logits or probabilities for a prefix.
+ * Draws tokens one after the other: `next` is given the tokens so far, which are public, and returns the mechanism of the
+ * next token and what it reads. Any model will do that gives logits or probabilities for a prefix.
  *
- * To be charged beforehand: `most` times the event of the mechanism, which must be the same for each token. The event of the release counts
- * the tokens that were drawn.
+ * To be charged beforehand: `most` times the event of the mechanism, which must be the same for each token. The event of the
+ * release counts the tokens that were drawn.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when `most` is out of range; whatever `next` throws.
  * @example

@@ -26,15 +26,15 @@ export interface GradientOptions {
 const SHIFT = 20;
 
 /**
- * Returns the mechanism that scales each gradient down to the norm `clip`, rounds it to a grid, sums all, and adds Gaussian noise of deviation
- * `noiseMultiplier * clip` that is rounded to the grid exactly (`gradients.proof.md`). One gradient for each subject; neighbours have one more
- * or one less. The sum is in the unit of the gradients.
+ * Returns the mechanism that scales each gradient down to the norm `clip`, rounds it to a grid, sums all, and adds Gaussian
+ * noise of deviation `noiseMultiplier * clip` that is rounded to the grid exactly (`gradients.proof.md`). One gradient for
+ * each subject; neighbours have one more or one less. The sum is in the unit of the gradients.
  *
- * With Poisson sampling it is the step of DP-SGD: `poissonSampling(rate).amplify(mechanism.event)`, once for each step, is what it costs.
- * {@link trainLinearModel} does all of it.
+ * With Poisson sampling it is the step of DP-SGD: `poissonSampling(rate).amplify(mechanism.event)`, once for each step, is
+ * what it costs. {@link trainLinearModel} does all of it.
  *
- * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its argument
- *   was released before; never because of gradients: one that is of another length or not finite adds nothing.
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its
+ *   argument was released before; never because of gradients: one that is of another length or not finite adds nothing.
  * @see Abadi et al. 2016, https://arxiv.org/abs/1607.00133
  * @example
  * ```ts
@@ -87,8 +87,9 @@ export interface PrefixSums {
 }
 
 /**
- * Returns running sums of clipped gradients by the binary tree of DP-FTRL: each node of the tree gets its noise once, and a sum has
- * the noise of at most `log2(steps) + 1` nodes, so many sums cost little more than one and no sampling is needed (`gradients.proof.md`).
+ * Returns running sums of clipped gradients by the binary tree of DP-FTRL: each node of the tree gets its noise once, and a
+ * sum has the noise of at most `log2(steps) + 1` nodes, so many sums cost little more than one and no sampling is needed
+ * (`gradients.proof.md`).
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range.
  * @see Kairouz et al. 2021, https://arxiv.org/abs/2103.00039; Chan, Shi & Song 2011; Dwork et al. 2010
@@ -148,7 +149,9 @@ export interface GradientGrid {
   readonly clip: number;
   /** One step of the grid, in the unit of gradients. */
   readonly step: number;
-  /** The squared length that no rounded gradient may pass, in squared steps: the deviation is `noiseMultiplier` times its root. */
+  /**
+   * The squared length that no rounded gradient may pass, in squared steps: the deviation is `noiseMultiplier` times its root.
+   */
   readonly mostSquared: number;
 }
 

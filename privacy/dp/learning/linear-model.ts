@@ -12,7 +12,10 @@ import { wholeParameter } from './votes.ts';
 
 /** What {@link trainLinearModel} is told. */
 export interface LinearModelOptions {
-  /** `logistic`: a score for each of `outputs` classes, by softmax and cross-entropy. `linear`: `outputs` numbers, by squared error. */
+  /**
+   * `logistic`: a score for each of `outputs` classes, by softmax and cross-entropy. `linear`: `outputs` numbers, by squared
+   * error.
+   */
   readonly kind: 'logistic' | 'linear';
   /** Length of an example's features, 1 to 65,536. */
   readonly features: number;
@@ -45,13 +48,16 @@ export interface LinearModel {
 }
 
 /**
- * Returns the mechanism that teaches a linear head by DP-SGD, starting from nought: in each step a Poisson sample, the gradient of each example,
- * {@link gradientSum}, and a step against it. One example for each subject; neighbours have one more or one less.
+ * Returns the mechanism that teaches a linear head by DP-SGD, starting from nought: in each step a Poisson sample, the
+ * gradient of each example, {@link gradientSum}, and a step against it. One example for each subject; neighbours have one
+ * more or one less.
  *
- * Its event is `steps` times Gaussian noise on a Poisson sample: `epsilonOf` and `calibrate` take it, before anything is charged or read.
+ * Its event is `steps` times Gaussian noise on a Poisson sample: `epsilonOf` and `calibrate` take it, before anything is
+ * charged or read.
  *
- * @throws {CloisterError} `DP_INVALID_PARAMETER` or `INVALID_ARGUMENT` when an option is out of range. `release` throws `INVALID_ARGUMENT` when
- *   its argument was released before; never because of examples: one that does not fit has no gradient.
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` or `INVALID_ARGUMENT` when an option is out of range. `release` throws
+ *   `INVALID_ARGUMENT` when its argument was released before; never because of examples: one that does not fit has no
+ *   gradient.
  * @see Abadi et al. 2016, Algorithm 1, https://arxiv.org/abs/1607.00133
  * @example
  * ```ts
@@ -109,7 +115,10 @@ export function trainLinearModel(
 
 type Shape = Pick<LinearModelOptions, 'kind' | 'features' | 'outputs'>;
 
-/** The gradient of one example's loss by all parameters; one that {@link gradientSum} leaves out where the example does not fit. */
+/**
+ * The gradient of one example's loss by all parameters; one that {@link gradientSum} leaves out where the example does not
+ * fit.
+ */
 export function gradientOf(example: Example, parameters: Float64Array, shape: Shape): Float64Array {
   const { features, outputs } = shape;
   const nothing = new Float64Array(0);

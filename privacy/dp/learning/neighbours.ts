@@ -34,12 +34,14 @@ export interface LabelledPoint {
 const SHIFT = 20;
 
 /**
- * Returns the mechanism that lets the `neighbours` examples nearest to the query (Euclidean distance) vote on its label, with Gaussian noise on
- * each count (`neighbours.proof.md`). One example for each subject; neighbours in the sense of privacy have one more or one less, which exchanges
- * one voter at most. On a Poisson sample (`poissonSampling`, `releaseSample`) each query costs far less.
+ * Returns the mechanism that lets the `neighbours` examples nearest to the query (Euclidean distance) vote on its label, with
+ * Gaussian noise on each count (`neighbours.proof.md`). One example for each subject; neighbours in the sense of privacy have
+ * one more or one less, which exchanges one voter at most. On a Poisson sample (`poissonSampling`, `releaseSample`) each
+ * query costs far less.
  *
- * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its argument
- *   was released before; never because of examples: a point that does not fit is no neighbour, a label that is none counts for label 0.
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its
+ *   argument was released before; never because of examples: a point that does not fit is no neighbour, a label that is none
+ *   counts for label 0.
  * @see Zhu et al. 2020, Private-kNN, https://doi.org/10.1109/CVPR42600.2020.01187
  * @example
  * ```ts
@@ -83,7 +85,10 @@ export function neighbourVote(
   });
 }
 
-/** The labels of the nearest examples, by distance and then by place: an order in which one example more moves one out at most. */
+/**
+ * The labels of the nearest examples, by distance and then by place: an order in which one example more moves one out at
+ * most.
+ */
 export function nearestLabels(
   examples: readonly LabelledPoint[],
   query: readonly number[],

@@ -40,16 +40,17 @@ export interface VotesVerdict {
 }
 
 /**
- * Returns a test whether `queries` votes by {@link gnMax} cost at most (`epsilon`, `delta`) on the data they were taken on. Where teachers agree, a
- * vote costs far less than `1 / sigma^2`; but how much less depends on the votes, and so must not be shown as it is. The test asks how many
- * teachers would have to change their minds before the proposal became false, a number that one teacher moves by one, adds noise
- * to it, and passes if it is still far from nought (`pate-test.proof.md`).
+ * Returns a test whether `queries` votes by {@link gnMax} cost at most (`epsilon`, `delta`) on the data they were taken on.
+ * Where teachers agree, a vote costs far less than `1 / sigma^2`; but how much less depends on the votes, and so must not be
+ * shown as it is. The test asks how many teachers would have to change their minds before the proposal became false, a number
+ * that one teacher moves by one, adds noise to it, and passes if it is still far from nought (`pate-test.proof.md`).
  *
- * Takes the labels of every query: a list of `queries` lists of one label for each teacher, in the order of the teachers. A pass holds
- * for these data and their neighbours, with probability `1 - failure`; it is a data-dependent guarantee, and no event for a filter.
+ * Takes the labels of every query: a list of `queries` lists of one label for each teacher, in the order of the teachers. A
+ * pass holds between these data and every neighbour, with probability `1 - failure`, if the queries were chosen without
+ * looking at the votes; it is a data-dependent guarantee, and no event for a filter.
  *
- * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its argument
- *   was released before; never because of votes.
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its
+ *   argument was released before; never because of votes.
  * @see Papernot et al. 2018, Theorem 6, https://arxiv.org/abs/1802.08908; Dwork & Lei 2009 for propose, test, release
  * @example
  * ```ts
@@ -74,7 +75,7 @@ export function testVotes(
   const failure = checkDelta(options.failure);
   const { random = osRandom } = options;
   const scale = rational(1_000_000n, BigInt(cost));
-  // P[noise >= needed] <= exp(-needed cost) <= failure.
+  // P[noise >= needed - 1] <= failure: with a distance of 0 or less it hardly ever passes.
   const needed = Math.ceil(-Math.log(failure) / toEpsilon(cost)) + 1;
   if (needed > 2 ** 40) {
     throw new CloisterError('DP_INVALID_PARAMETER', 'at this cost and failure no number of teachers would pass');
@@ -96,7 +97,10 @@ export function testVotes(
   });
 }
 
-/** The most teachers that may change their minds, in any way, with epsilon still known to be at most `proposed`; -1 where it is not now. */
+/**
+ * The most teachers that may change their minds, in any way, with epsilon still known to be at most `proposed`; -1 where it
+ * is not now.
+ */
 export function changesUntil(epsilonAfter: (changed: number) => number, proposed: number, teachers: number): number {
   let [low, high] = [-1, teachers + 1];
   while (high - low > 1) {
@@ -132,8 +136,8 @@ export function voteCosts(sigma: number, classes: number): VoteCosts {
 }
 
 /**
- * The Rényi divergence at `order` of a vote whose outcome is another than the plurality with probability at most `exp(log)`: Papernot et al. 2018,
- * Theorem 6, for a mechanism that is (mu, mu / sigma^2)-Rényi private at every order mu.
+ * The Rényi divergence at `order` of a vote whose outcome is another than the plurality with probability at most `exp(log)`:
+ * Papernot et al. 2018, Theorem 6, for a mechanism that is (mu, mu / sigma^2)-Rényi private at every order mu.
  */
 function dependentLoss(order: number, sigma: number, log: number): number {
   const variance = sigma * sigma;
@@ -171,8 +175,9 @@ export function totalEpsilon(
 }
 
 /**
- * log of a bound on the probability that noise makes another label win, when every lead is smaller by `2 changed`. The difference of
- * two discrete Gaussians is at least g with probability at most `sum over d >= g of exp(-d^2 / (4 sigma^2)) / (2 sqrt(pi) sigma) (1 + tiny)`.
+ * log of a bound on the probability that noise makes another label win, when every lead is smaller by `2 changed`. The
+ * difference of two discrete Gaussians is at least g with probability at most `sum over d >= g of exp(-d^2 / (4 sigma^2)) /
+ * (2 sqrt(pi) sigma) (1 + tiny)`.
  */
 function logOutvoted(votes: readonly number[], changed: number, sigma: number): number {
   const most = votes.reduce((best, count) => Math.max(best, count), 0);

@@ -33,12 +33,12 @@ export interface ConfidentGnMaxOptions extends GnMaxOptions {
 export type ConfidentAnswer = { readonly answered: false } | { readonly answered: true; readonly label: number };
 
 /**
- * Returns GNMax: the label with the most votes after discrete Gaussian noise on each count (`pate.proof.md`). Takes the teachers'
- * labels, one each, and counts them itself, so one teacher moves two counts by one at most. Neighbours differ in one teacher's votes
- * (`replace-one`); if each subject's data went to one teacher, that covers a subject.
+ * Returns GNMax: the label with the most votes after discrete Gaussian noise on each count (`pate.proof.md`). Takes the
+ * teachers' labels, one each, and counts them itself, so one teacher moves two counts by one at most. Neighbours differ in
+ * one teacher's votes (`replace-one`); if each subject's data went to one teacher, that covers a subject.
  *
- * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its argument
- *   was released before; never because of votes: one that is missing or names no label counts for label 0.
+ * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its
+ *   argument was released before; never because of votes: one that is missing or names no label counts for label 0.
  * @see Papernot et al. 2018, https://arxiv.org/abs/1802.08908
  * @example
  * ```ts
@@ -64,9 +64,9 @@ export function gnMax(options: GnMaxOptions): Mechanism<readonly number[], numbe
 }
 
 /**
- * Returns Confident-GNMax: compares the largest count, after noise, with a threshold, and only above it answers as {@link gnMax} does,
- * with fresh noise (`pate.proof.md`). Its event is the cost of an answer, which is to be charged before a vote is read; the event of
- * a release without an answer is that of the comparison alone.
+ * Returns Confident-GNMax: compares the largest count, after noise, with a threshold, and only above it answers as {@link
+ * gnMax} does, with fresh noise (`pate.proof.md`). Its event is the cost of an answer, which is to be charged before a vote
+ * is read; the event of a release without an answer is that of the comparison alone.
  *
  * @throws {CloisterError} as {@link gnMax}.
  * @see Papernot et al. 2018, Algorithm 1, https://arxiv.org/abs/1802.08908

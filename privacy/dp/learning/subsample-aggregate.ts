@@ -12,7 +12,10 @@ import { wholeParameter } from './votes.ts';
 export interface SubsampleOptions {
   /** Number of parts, 1 to 65,536. More parts, less noise; fewer, better answers on each. */
   readonly blocks: number;
-  /** Range and resolution of the answer on one part; its `impute` stands in for an answer that is none. At most 2^26 steps wide. */
+  /**
+   * Range and resolution of the answer on one part; its `impute` stands in for an answer that is none. At most 2^26 steps
+   * wide.
+   */
   readonly grid: Grid;
   /** Default the operating system's generator. Tests alone give another. */
   readonly random?: RandomSource;
@@ -30,8 +33,8 @@ export interface SubsampleAggregate {
   readonly squaredL2Sensitivity: SquaredL2Sensitivity;
   readonly cells: 1;
   /**
-   * Runs `answer` on the records of each part, in their order, and holds the sum of the answers, for a mechanism. What `answer` throws is
-   * not shown; the imputed value takes its place.
+   * Runs `answer` on the records of each part, in their order, and holds the sum of the answers, for a mechanism. What
+   * `answer` throws is not shown; the imputed value takes its place.
    */
   aggregate<T>(
     records: Iterable<SubjectRecord<T>>,
@@ -42,9 +45,10 @@ export interface SubsampleAggregate {
 }
 
 /**
- * Returns the aggregate that splits subjects at random into `blocks` parts, asks the same question of each part, and sums the answers.
- * A subject's records all lie in one part, so adding or removing a subject changes one answer, by the width of the grid at most
- * (`subsample-aggregate.proof.md`): the question may be anything, a median, a fitted model's error, code that nobody has analysed.
+ * Returns the aggregate that splits subjects at random into `blocks` parts, asks the same question of each part, and sums the
+ * answers. A subject's records all lie in one part, so adding or removing a subject changes one answer, by the width of the
+ * grid at most (`subsample-aggregate.proof.md`): the question may be anything, a median, a fitted model's error, code that
+ * nobody has analysed.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range.
  * @see Nissim, Raskhodnikova & Smith 2007, https://doi.org/10.1145/1250790.1250803
@@ -81,7 +85,10 @@ export function subsampleAndAggregate(options: SubsampleOptions): SubsampleAggre
   });
 }
 
-/** Which part a subject's records go to: by a hash under a key that is drawn for each aggregate, so no subject decides for another. */
+/**
+ * Which part a subject's records go to: by a hash under a key that is drawn for each aggregate, so no subject decides for
+ * another.
+ */
 function partition(blocks: number, random: RandomSource): (subject: string) => number {
   const { createHmac } = process.getBuiltinModule('node:crypto');
   const key = new Uint8Array(32);

@@ -15,9 +15,10 @@ import {
 } from './local-mechanism.ts';
 
 /**
- * Returns Hadamard response: category v stands for the columns in which row `v + 1` of the Hadamard matrix of size K is positive, K being
- * the least power of two above the number of categories; the report is a column, each of these with a probability exactly
- * `exp(e)` times that of each other column, `e = cost / 10^6` (`local.proof.md`). A report is an integer below K.
+ * Returns Hadamard response: category v stands for the columns in which row `v + 1` of the Hadamard matrix of size K is
+ * positive, K being the least power of two above the number of categories; the report is a column, each of these with a
+ * probability exactly `exp(e)` times that of each other column, `e = cost / 10^6` (`local.proof.md`). A report is an integer
+ * below K.
  *
  * About as accurate as the optimised unary encoding for small `e`, in `log2 K` bits; estimates take `n + K log K` steps.
  *
@@ -72,7 +73,9 @@ function isPositive(row: number, column: number): boolean {
   return even;
 }
 
-/** The product with Sylvester's Hadamard matrix, in place; exact for integers whose absolute values add up to less than 2^53. */
+/**
+ * The product with Sylvester's Hadamard matrix, in place; exact for integers whose absolute values add up to less than 2^53.
+ */
 function walshHadamard(values: Float64Array): void {
   for (let half = 1; half < values.length; half *= 2) {
     for (let start = 0; start < values.length; start += 2 * half) {

@@ -32,13 +32,16 @@ export interface LocalEstimate {
   readonly reports: number;
   /** How many subjects hold each category: unbiased, so some may be negative, and no integers. */
   readonly counts: readonly number[];
-  /** The true count lies within this of the estimate, about 19 times in 20 (normal approximation: some hundred reports or more). */
+  /**
+   * The true count lies within this of the estimate, about 19 times in 20 (normal approximation: some hundred reports or
+   * more).
+   */
   readonly errorBars: readonly number[];
 }
 
 /**
- * A mechanism that each subject runs on its own category, 0 to `categories - 1`. Neighbours are any two categories, so the relation
- * is `replace-one`. A category that is none counts as 0: `release` never throws because of it.
+ * A mechanism that each subject runs on its own category, 0 to `categories - 1`. Neighbours are any two categories, so the
+ * relation is `replace-one`. A category that is none counts as 0: `release` never throws because of it.
  */
 export interface LocalMechanism<Report> extends Mechanism<number, Report, 'replace-one'> {
   readonly categories: number;

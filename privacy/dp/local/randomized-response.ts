@@ -15,11 +15,12 @@ import {
 } from './local-mechanism.ts';
 
 /**
- * Returns k-ary randomised response: reports the true category with probability exactly `exp(e) / (exp(e) + k - 1)`, and each other one
- * with probability `1 / (exp(e) + k - 1)`, where `e = cost / 10^6` (`local.proof.md`). A report is a category.
+ * Returns k-ary randomised response: reports the true category with probability exactly `exp(e) / (exp(e) + k - 1)`, and each
+ * other one with probability `1 / (exp(e) + k - 1)`, where `e = cost / 10^6` (`local.proof.md`). A report is a category.
  *
- * The best of the local mechanisms here while `k < 3 exp(e) + 2`; beyond, take {@link hadamardResponse} or {@link unaryEncoding}. Its event states the
- * share of uniform answers as a float rounded against the spender, so its loss may be counted one micro-epsilon above the cost.
+ * The best of the local mechanisms here while `k < 3 exp(e) + 2`; beyond, take {@link hadamardResponse} or {@link
+ * unaryEncoding}. Its event states the share of uniform answers as a float rounded against the spender, so its loss may be
+ * counted one micro-epsilon above the cost.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range.
  * @see Kairouz, Oh & Viswanath 2016, https://arxiv.org/abs/1407.1338

@@ -18,17 +18,19 @@ import {
 export interface UnaryEncodingOptions extends LocalOptions {
   /**
    * `optimised`: a set bit stays set with probability 1/2, an unset one becomes set with probability `1 / (exp(e) + 1)`: the
-   * least variance. `symmetric`: every bit is flipped with probability `1 / (exp(e / 2) + 1)`: the permanent response of RAPPOR.
+   * least variance. `symmetric`: every bit is flipped with probability `1 / (exp(e / 2) + 1)`: the permanent response of
+   * RAPPOR.
    */
   readonly scheme: 'optimised' | 'symmetric';
 }
 
 /**
- * Returns the mechanism that writes a category as one set bit among `categories` and randomises each bit, with probabilities that are exactly
- * those of the scheme at `e = cost / 10^6` (`local.proof.md`). A report is a list of 0 and 1.
+ * Returns the mechanism that writes a category as one set bit among `categories` and randomises each bit, with probabilities
+ * that are exactly those of the scheme at `e = cost / 10^6` (`local.proof.md`). A report is a list of 0 and 1.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range.
- * @see Wang, Blocki, Li & Jha 2017, https://arxiv.org/abs/1705.04421; Erlingsson, Pihur & Korolova 2014, https://arxiv.org/abs/1407.6981
+ * @see Wang, Blocki, Li & Jha 2017, https://arxiv.org/abs/1705.04421; Erlingsson, Pihur & Korolova 2014,
+ *   https://arxiv.org/abs/1407.6981
  * @example
  * ```ts
  * const poll = unaryEncoding({ categories: 3, cost: spendOf(1), scheme: 'optimised' });

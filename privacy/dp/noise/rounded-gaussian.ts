@@ -1,8 +1,9 @@
 /**
  * Exact samples of the normal distribution, rounded down to integers.
  *
- * What adds them to an integer vector is the Gaussian mechanism followed by rounding down, so whatever holds for Gaussian noise holds
- * for it: subsampling, trees, filters of Gaussian differential privacy. Of the discrete Gaussian much of that is not known.
+ * What adds them to an integer vector is the Gaussian mechanism followed by rounding down, so whatever holds for Gaussian
+ * noise holds for it: subsampling, trees, filters of Gaussian differential privacy. Of the discrete Gaussian much of that is
+ * not known.
  * @module
  */
 import { bernoulliExp, uniform } from './bernoulli.ts';

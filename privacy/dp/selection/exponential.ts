@@ -12,13 +12,13 @@ import { type Private, takePrivate } from '../private.ts';
 import { acceptScore, largest, readScores, type SelectionOptions, type Sharpness, sharpnessOf } from './scores.ts';
 
 /**
- * Returns the exponential mechanism: candidate i with probability exactly proportional to `exp(e u_i / (2 s))`, or `exp(e u_i / s)`
- * for monotonic scores, where `u` are integer scores of sensitivity `s` and `e = cost / 10^6`. No float is used
+ * Returns the exponential mechanism: candidate i with probability exactly proportional to `exp(e u_i / (2 s))`, or `exp(e u_i
+ * / s)` for monotonic scores, where `u` are integer scores of sensitivity `s` and `e = cost / 10^6`. No float is used
  * (`exponential.proof.md`). The answer is the candidate's index.
  *
  * Its losses lie in a range of width `e`, and its event says so: it composes better than what is merely `e`-private. Where
- * one selection is all there is, {@link permuteAndFlip} is at least as good at the same cost. The time of a release depends on the
- * scores: up to some tens of milliseconds at 65,536 candidates.
+ * one selection is all there is, {@link permuteAndFlip} is at least as good at the same cost. The time of a release depends
+ * on the scores: up to some tens of milliseconds at 65,536 candidates.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its
  *   argument was released before; never because of scores: one that is missing or no safe integer counts as 0.
@@ -46,7 +46,10 @@ export function exponentialMechanism<A extends Adjacency = 'add-remove'>(
   });
 }
 
-/** An index with probability proportional to `exp(score * sharpness)`: uniform candidates, each kept with its odds beside the best. */
+/**
+ * An index with probability proportional to `exp(score * sharpness)`: uniform candidates, each kept with its odds beside the
+ * best.
+ */
 export function drawExponential(scores: readonly number[], sharpness: Sharpness, bits: Bits): number {
   const best = largest(scores);
   for (;;) {

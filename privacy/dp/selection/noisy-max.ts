@@ -12,8 +12,8 @@ import { type Private, takePrivate } from '../private.ts';
 import { readScores, type SelectionOptions, sharpnessOf } from './scores.ts';
 
 /**
- * Returns the mechanism that adds discrete Laplace noise of scale `2 s / e` (`s / e` for monotonic scores) to each integer score and
- * answers the index of the largest sum, the first of equals; `s` is the sensitivity and `e = cost / 10^6`
+ * Returns the mechanism that adds discrete Laplace noise of scale `2 s / e` (`s / e` for monotonic scores) to each integer
+ * score and answers the index of the largest sum, the first of equals; `s` is the sensitivity and `e = cost / 10^6`
  * (`noisy-max.proof.md`). The noised scores stay inside: the cost covers the index alone.
  *
  * {@link permuteAndFlip} is more accurate at the same cost; this one takes a time that depends less on the scores.

@@ -13,12 +13,13 @@ import { acceptScore, largest, readScores, type SelectionOptions, type Sharpness
 
 /**
  * Returns the mechanism that goes through the candidates in uniformly random order and answers the first whose coin, with
- * probability `exp(-e (best - u_i) / (2 s))`, falls on its side (`exp(-e (best - u_i) / s)` for monotonic scores), where `u` are
- * integer scores of sensitivity `s` and `e = cost / 10^6` (`permute-and-flip.proof.md`). The answer is the candidate's index.
+ * probability `exp(-e (best - u_i) / (2 s))`, falls on its side (`exp(-e (best - u_i) / s)` for monotonic scores), where `u`
+ * are integer scores of sensitivity `s` and `e = cost / 10^6` (`permute-and-flip.proof.md`). The answer is the candidate's
+ * index.
  *
- * It is `e`-differentially private and never worse than the exponential mechanism at the same cost; but its losses do not lie in a
- * range of width `e`, so it is accounted as what it is, a pure loss, and composes worse. It is also report-noisy-max with
- * exponential noise.
+ * It is `e`-differentially private and never worse than the exponential mechanism at the same cost; but its losses do not lie
+ * in a range of width `e`, so it is accounted as what it is, a pure loss, and composes worse. It is also report-noisy-max
+ * with exponential noise.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range. `release` throws `INVALID_ARGUMENT` when its
  *   argument was released before; never because of scores: one that is missing or no safe integer counts as 0.

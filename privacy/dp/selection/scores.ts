@@ -23,8 +23,8 @@ export type SelectionOptions<A extends Adjacency = 'add-remove'> = NeighboringOp
   /** What one selection costs. */
   readonly cost: MicroEpsilon;
   /**
-   * Whether one step to a neighbour never raises one score and lowers another, as with counts of subjects under `add-remove`. Twice
-   * as sharp at the same cost. Default false.
+   * Whether one step to a neighbour never raises one score and lowers another, as with counts of subjects under `add-remove`.
+   * Twice as sharp at the same cost. Default false.
    */
   readonly monotonic?: boolean;
   /** Default the operating system's generator. Tests alone give another. */

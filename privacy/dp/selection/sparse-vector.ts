@@ -35,7 +35,9 @@ export type SparseVectorOptions<A extends Adjacency = 'add-remove'> = Neighborin
   readonly cost: MicroEpsilon;
   /** What each number costs that comes with an «above»; left out, no numbers come. */
   readonly numericCost?: MicroEpsilon;
-  /** Whether one step to a neighbour moves all answers in the same direction, as with counts under `add-remove`. Default false. */
+  /**
+   * Whether one step to a neighbour moves all answers in the same direction, as with counts under `add-remove`. Default false.
+   */
   readonly monotonic?: boolean;
   /** Default the operating system's generator. Tests alone give another. */
   readonly random?: RandomSource;
@@ -52,8 +54,8 @@ export interface SparseVector<A extends Adjacency = 'add-remove'> {
   /** How many more questions may be answered «above». */
   readonly remaining: number;
   /**
-   * Whether the private answer, after noise, reaches `threshold` after noise. Never throws because of the private value: one that
-   * is no safe integer counts as 0.
+   * Whether the private answer, after noise, reaches `threshold` after noise. Never throws because of the private value: one
+   * that is no safe integer counts as 0.
    *
    * @param threshold - A public safe integer, chosen freely for each question.
    * @throws {CloisterError} `DP_INVALID_PARAMETER` when the threshold is none, `POLICY_REFUSED` when no positive remains; both
@@ -63,12 +65,13 @@ export interface SparseVector<A extends Adjacency = 'add-remove'> {
 }
 
 /**
- * Returns the sparse vector technique in the variant that is private: noise on the threshold drawn once and never shown, fresh
- * noise on every answer scaled by the number of positives, an end after that many, and numbers that are paid for and noised apart
- * (`sparse-vector.proof.md`). Five variants in the literature miss one of these and are not.
+ * Returns the sparse vector technique in the variant that is private: noise on the threshold drawn once and never shown,
+ * fresh noise on every answer scaled by the number of positives, an end after that many, and numbers that are paid for and
+ * noised apart (`sparse-vector.proof.md`). Five variants in the literature miss one of these and are not.
  *
- * The cost is split between threshold and answers as `1 : (2c)^(2/3)` (`c^(2/3)` if monotonic), c being the positives, which makes the
- * comparison most accurate; both parts are whole micro-epsilons, so nothing is rounded between the charge and the noise.
+ * The cost is split between threshold and answers as `1 : (2c)^(2/3)` (`c^(2/3)` if monotonic), c being the positives, which
+ * makes the comparison most accurate; both parts are whole micro-epsilons, so nothing is rounded between the charge and the
+ * noise.
  *
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when an option is out of range (a cost of at least two micro-epsilons).
  * @see Lyu, Su & Li 2017, Algorithm 7 and Section 4.2, https://arxiv.org/abs/1603.01699

@@ -18,8 +18,9 @@ export type TopKOptions<A extends Adjacency = 'add-remove'> = SelectionOptions<A
 };
 
 /**
- * Returns the mechanism that selects k candidates without replacement, each by the exponential mechanism among those that are left;
- * the answer is their indices in the order of selection. The same law as adding Gumbel noise once and taking the k largest.
+ * Returns the mechanism that selects k candidates without replacement, each by the exponential mechanism among those that are
+ * left; the answer is their indices in the order of selection. The same law as adding Gumbel noise once and taking the k
+ * largest.
  *
  * Each selection costs `cost`; the event is k selections of bounded range, whose zCDP loss is `k e^2 / 8` and not `k e^2 / 2`
  * (`top-k.proof.md`).
