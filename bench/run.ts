@@ -3,10 +3,10 @@
  *
  *     npm run bench -- [SUITE...] [--json FILE] [--markdown FILE]
  *
- * Suites: engine, kernels, memory, sandbox, ledger, audit, index, reference, scheduler, dp, import; all of them when none is named. `--json FILE`
- * writes the rows as a JSON array; `--markdown FILE` rewrites the tables of these suites in a page, such as `bench/RESULTS.md`; the rows
- * together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before they are timed: the exit code
- * is 1 when a check failed, 2 for a usage error.
+ * Suites: engine, kernels, memory, sandbox, ledger, audit, index, page, reference, scheduler, dp, import; all when none is named.
+ * `--json FILE` writes the rows as a JSON array; `--markdown FILE` rewrites the tables of these suites in a page, such as
+ * `bench/RESULTS.md`; the rows together with the machine are kept in `bench/results/COMMIT.json` as well. Results are checked before
+ * they are timed: the exit code is 1 when a check failed, 2 for a usage error.
  * @module
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -24,6 +24,7 @@ const SUITES: Readonly<Record<string, () => Promise<(report: Report) => Promise<
   ledger: async () => (await import('./suites/ledger.ts')).benchLedger,
   audit: async () => (await import('./suites/audit.ts')).benchAudit,
   index: async () => (await import('./suites/audit-index.ts')).benchIndex,
+  page: async () => (await import('./suites/page.ts')).benchPage,
   reference: async () => (await import('./suites/reference.ts')).benchReference,
   scheduler: async () => (await import('./suites/scheduler.ts')).benchScheduler,
   dp: async () => (await import('./suites/dp.ts')).benchDp,

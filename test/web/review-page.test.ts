@@ -50,6 +50,8 @@ async function visit(dir: string, { port = 0, context, hash = '', ...options }: 
     "addEventListener('securitypolicyviolation', event => console.error('Content Security: ' + event.violatedDirective))",
   );
   await page.goto(server.url + hash);
+  await page.locator('.page').waitFor();
+  await page.evaluate('new Promise(done => requestAnimationFrame(() => setTimeout(done)))'); // its keys are listened to
   return {
     page,
     port: server.port,
