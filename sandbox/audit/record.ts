@@ -93,22 +93,29 @@ const text = (limit: number) => z.string().min(1).max(limit);
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'expected sha256: and 64 hexadecimal digits');
 
+/**
+ * A strict object whose output has its keys in canonical order, whatever the order of the input: `JSON.stringify` then spells it as RFC 8785
+ * does, in a third of the time. A test holds the two to each other.
+ */
+const inOrder: typeof z.strictObject = (shape, ...more) => {
+  const sorted = Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1));
+  return z.strictObject(Object.fromEntries(sorted) as typeof shape, ...more);
+};
+
 const EVENT_SHAPE = {
   actor: text(256),
   action: z.enum(ACTIONS),
-  object: z.strictObject({
+  object: inOrder({
     kind: z.enum(['model', 'plugin', 'scope', 'session', 'policy', 'worker', 'log', 'key', 'subject']),
     id: text(512),
   }),
-  decision: z
-    .strictObject({
-      outcome: z.enum(['allow', 'refuse']),
-      reason: z
-        .string()
-        .regex(/^[A-Z][A-Z0-9_]{0,63}$/)
-        .optional(),
-    })
-    .refine(decision => decision.outcome === 'allow' || decision.reason !== undefined, 'a refusal needs a reason'),
+  decision: inOrder({
+    outcome: z.enum(['allow', 'refuse']),
+    reason: z
+      .string()
+      .regex(/^[A-Z][A-Z0-9_]{0,63}$/)
+      .optional(),
+  }).refine(decision => decision.outcome === 'allow' || decision.reason !== undefined, 'a refusal needs a reason'),
   purpose: text(256).optional(),
   request: text(128).optional(),
   trace: z
@@ -126,15 +133,13 @@ const EVENT_SHAPE = {
     .optional(),
   program: digest.optional(),
   output: digest.optional(),
-  budget: z
-    .strictObject({
-      scope: text(512),
-      before: count,
-      after: count,
-      limit: count.optional(),
-      measure: z.enum(['pure', 'approx', 'zcdp', 'rdp', 'gdp']).optional(),
-    })
-    .optional(),
+  budget: inOrder({
+    scope: text(512),
+    before: count,
+    after: count,
+    limit: count.optional(),
+    measure: z.enum(['pure', 'approx', 'zcdp', 'rdp', 'gdp']).optional(),
+  }).optional(),
   mechanism: text(64).optional(),
   isolation: z.enum(['none', 'isolate', 'process']).optional(),
   layers: z
@@ -142,17 +147,15 @@ const EVENT_SHAPE = {
     .max(32)
     .optional(),
   backend: text(64).optional(),
-  measures: z
-    .strictObject({
-      wallMicros: count.optional(),
-      cpuMicros: count.optional(),
-      memoryBytes: count.optional(),
-      outputBytes: count.optional(),
-      cutBytes: count.optional(),
-      calls: count.optional(),
-    })
-    .optional(),
-  predecessor: z.strictObject({ vkey: text(512), checkpoint: text(8192) }).optional(),
+  measures: inOrder({
+    wallMicros: count.optional(),
+    cpuMicros: count.optional(),
+    memoryBytes: count.optional(),
+    outputBytes: count.optional(),
+    cutBytes: count.optional(),
+    calls: count.optional(),
+  }).optional(),
+  predecessor: inOrder({ vkey: text(512), checkpoint: text(8192) }).optional(),
   commitments: z
     .record(z.string().regex(/^[a-z][a-zA-Z0-9-]{0,31}$/), digest)
     .refine(all => Object.keys(all).length <= 16, 'at most 16 commitments')
@@ -160,10 +163,10 @@ const EVENT_SHAPE = {
 };
 
 /** Checks an event at the boundary. Unknown keys are refused. */
-export const auditEventSchema: z.ZodType<AuditEvent> = z.strictObject(EVENT_SHAPE);
+export const auditEventSchema: z.ZodType<AuditEvent> = inOrder(EVENT_SHAPE);
 
 /** Checks a whole record. Unknown keys are refused. */
-export const auditRecordSchema: z.ZodType<AuditRecord> = z.strictObject({
+export const auditRecordSchema: z.ZodType<AuditRecord> = inOrder({
   ...EVENT_SHAPE,
   v: z.literal(1),
   seq: count,
@@ -183,7 +186,7 @@ export function encodeRecord(record: AuditRecord): Uint8Array {
       `an audit record does not fit its schema: ${z.prettifyError(checked.error)}`,
     );
   }
-  const bytes = encoder.encode(canonicalJson(checked.data as unknown as Json));
+  const bytes = encoder.encode(spell(checked.data));
   if (bytes.length > RECORD_LIMIT_BYTES) {
     throw new CloisterError(
       'INVALID_ARGUMENT',
@@ -207,8 +210,7 @@ export function decodeRecord(bytes: Uint8Array): AuditRecord {
     if (bytes.length > RECORD_LIMIT_BYTES) throw new CloisterError('AUDIT_INVALID', `over ${RECORD_LIMIT_BYTES} bytes`);
     const spelt = decoder.decode(bytes);
     const record = auditRecordSchema.parse(JSON.parse(spelt));
-    if (canonicalJson(record as unknown as Json) !== spelt)
-      throw new CloisterError('AUDIT_INVALID', 'not in canonical form');
+    if (spell(record) !== spelt) throw new CloisterError('AUDIT_INVALID', 'not in canonical form');
     return record;
   } catch (cause) {
     throw new CloisterError(
@@ -218,4 +220,13 @@ export function decodeRecord(bytes: Uint8Array): AuditRecord {
       { cause },
     );
   }
+}
+
+/** Canonical JSON of what the schema gave. */
+function spell(record: AuditRecord): string {
+  // Names of commitments are in no order of a schema.
+  if (record.commitments !== undefined) return canonicalJson(record as unknown as Json);
+  const spelt = JSON.stringify(record);
+  // How a lone surrogate is spelt, which canonical JSON refuses; a text may also say so itself.
+  return spelt.includes('\\ud') ? canonicalJson(record as unknown as Json) : spelt;
 }

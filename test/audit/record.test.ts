@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ACTIONS } from '../../sandbox/audit/actions.ts';
 import { commit } from '../../sandbox/audit/commitment.ts';
 import { type AuditRecord, decodeRecord, encodeRecord, RECORD_LIMIT_BYTES } from '../../sandbox/audit/record.ts';
+import { canonicalJson, type Json } from '../../src/base/canonical.ts';
 import { event } from './events.ts';
 
 const record = (number = 0): AuditRecord => ({ ...event(number), v: 1, seq: number, time: 1_767_225_600_000 });
@@ -21,8 +22,18 @@ const recordArb: fc.Arbitrary<AuditRecord> = fc.record(
     action: fc.constantFrom(...ACTIONS),
     object: fc.record({ kind: fc.constantFrom('model' as const, 'scope' as const), id: textArb(512) }),
     decision: fc.constantFrom({ outcome: 'allow' as const }, { outcome: 'refuse' as const, reason: 'SCOPE_EXHAUSTED' }),
-    purpose: textArb(256),
+    purpose: fc.oneof(textArb(256), fc.constantFrom('\\ud800', '\\\\ud800', '\u2028', '\u0000', '\u007f')),
+    request: textArb(128),
+    policy: digestArb,
     model: digestArb,
+    plugin: digestArb,
+    program: digestArb,
+    output: digestArb,
+    mechanism: textArb(64),
+    isolation: fc.constantFrom('none' as const, 'process' as const),
+    layers: fc.array(fc.stringMatching(/^[a-z]{1,8}$/), { maxLength: 3 }),
+    backend: textArb(64),
+    predecessor: fc.record({ vkey: textArb(512), checkpoint: textArb(512) }),
     trace: fc.stringMatching(/^[0-9a-f]{31}[1-9a-f]$/),
     plugins: fc.uniqueArray(digestArb, { minLength: 1, maxLength: 3 }),
     budget: fc.record(
@@ -46,8 +57,16 @@ test('a record survives encoding, in canonical form whatever the order of its ke
     fc.property(recordArb, original => {
       const bytes = encodeRecord(original);
       expect(decodeRecord(bytes)).toEqual(original);
-      const reversed = Object.fromEntries(Object.entries(original).reverse()) as unknown as AuditRecord;
-      expect(encodeRecord(reversed)).toEqual(bytes);
+      const reversed = (value: unknown): unknown =>
+        typeof value === 'object' && value !== null && !Array.isArray(value)
+          ? Object.fromEntries(
+              Object.entries(value)
+                .map(([key, inner]) => [key, reversed(inner)])
+                .reverse(),
+            )
+          : value;
+      expect(encodeRecord(reversed(original) as AuditRecord)).toEqual(bytes);
+      expect(Buffer.from(bytes).toString()).toBe(canonicalJson(original as unknown as Json));
     }),
   );
 });
