@@ -10,7 +10,6 @@ export {
   histogram,
 } from '../../privacy/dp/statistics/histogram.ts';
 export type { Statistic } from '../../privacy/dp/statistics/statistic.ts';
-export { mean, type SumOptions, sum, type ValueOptions, variance } from '../../privacy/dp/statistics/sums.ts';
 export { ACTIONS as AUDIT_ACTIONS } from '../../sandbox/audit/actions.ts';
 export type {
   AuditAction,
