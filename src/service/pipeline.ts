@@ -581,9 +581,10 @@ function lossOf({ epsilon, rho }: ReleaseRequest): Loss {
 async function mechanismOf(statistic: Statistic, loss: Loss): Promise<AdditiveMechanism> {
   const { gaussianMechanism, laplaceMechanism } = await import('../../privacy/dp/index.ts');
   const { sensitivity, squaredL2Sensitivity, cells, grid } = statistic;
-  return 'epsilon' in loss
-    ? laplaceMechanism({ sensitivity, cells, grid, cost: loss.epsilon })
-    : gaussianMechanism({ squaredL2Sensitivity, cells, grid, rho: loss.rho });
+  if ('epsilon' in loss) return laplaceMechanism({ sensitivity, cells, grid, cost: loss.epsilon });
+  // A float is up to half an ulp above the decimal that it was written as; by an ulp less, it costs what was written and no unit more.
+  const rho = Math.max(2 ** -60, loss.rho * (1 - 2 ** -52)) as Rho;
+  return gaussianMechanism({ squaredL2Sensitivity, cells, grid, rho });
 }
 
 /**

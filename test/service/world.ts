@@ -7,10 +7,12 @@ import { type AuditLog, openDirectory } from '../../sandbox/audit/log.ts';
 import { readDirectory } from '../../sandbox/audit/read.ts';
 import type { AuditRecord } from '../../sandbox/audit/record.ts';
 import type { SandboxedModel } from '../../sandbox/index.ts';
-import { limitOf, systemClock } from '../../src/base/index.ts';
+import { systemClock } from '../../src/base/index.ts';
+import { ledgerBudgets } from '../../src/service/budgets.ts';
 import { Model } from '../../src/service/cloister.ts';
 import { readAnchor, writeAnchor } from '../../src/service/directory.ts';
 import { count, parsePolicy, type ReleaseRecord, type ReleaseRequest } from '../../src/service/index.ts';
+import type { BudgetInput } from '../../src/service/policy.ts';
 import { memoryStore, type Store } from '../../src/store/index.ts';
 import { MemoryDirectory } from '../audit/memory-directory.ts';
 import { FaultyStore, Holders } from '../budget/faults.ts';
@@ -36,20 +38,29 @@ export class World {
   directory: MemoryDirectory = new MemoryDirectory();
 
   /** Starts the service on what is left, as `openCloister` does. */
-  async start({ run = echo, digest = DIGEST }: { run?: SandboxedModel['run']; digest?: string } = {}): Promise<Life> {
+  async start({
+    run = echo,
+    digest = DIGEST,
+    budget = { epsilon: 2 },
+  }: {
+    run?: SandboxedModel['run'];
+    digest?: string;
+    budget?: BudgetInput;
+  } = {}): Promise<Life> {
+    const policy = parsePolicy({ rawOutputs: 'refuse', budgets: { [SCOPE]: budget } });
     const { store, directory } = this;
     const faulty = new FaultyStore(store);
     const log = await openDirectory(directory, { anchor: await readAnchor(store), checkpointMs: 3_600_000 });
     const ledger = await openLedger({
       store: faulty,
       clock: systemClock,
-      budgets: [{ scope: SCOPE, limit: limitOf(2) }],
+      budgets: await ledgerBudgets(policy),
       liveness: this.holders.next(),
       duplicateWaitMs: 100,
     });
     await store.transaction(tx => writeAnchor(tx, log.head()));
     const model = new Model({
-      policy: parsePolicy({ rawOutputs: 'refuse', budgets: { [SCOPE]: { epsilon: 2 } } }),
+      policy,
       policyDigest: DIGEST,
       layers: [],
       ledger,
