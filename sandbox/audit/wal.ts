@@ -27,6 +27,7 @@
  * @module
  */
 import { encodeUtf8, equalBytes } from '../../src/base/bytes.ts';
+import { CloisterError } from '../../src/base/errors.ts';
 import { sha256 } from '../../src/base/sha256.ts';
 import { crc32c } from './crc32c.ts';
 import type { LogDirectory, LogFile } from './directory.ts';
@@ -95,7 +96,7 @@ export function hasHeader({ file, first }: WalSegment, origin: string): boolean 
  * @throws {CloisterError} `STORE_FAILED`; `AUDIT_INVALID` when something else lies where a segment should.
  */
 export function openSegments(directory: LogDirectory): WalSegment[] {
-  for (;;) {
+  for (let attempt = 0; attempt < 100; attempt++) {
     const firsts = directory
       .list(WAL_DIRECTORY)
       .filter(name => /^[0-9]{16}$/.test(name))
@@ -111,6 +112,7 @@ export function openSegments(directory: LogDirectory): WalSegment[] {
     if (segments.length === firsts.length) return segments;
     closeSegments(segments);
   }
+  throw new CloisterError('AUDIT_INVALID', `${directory.path}/${WAL_DIRECTORY} lists files that are not there`);
 }
 
 /** Closes what {@link openSegments} opened. */

@@ -13,7 +13,7 @@ import { readDirectory } from '../../sandbox/audit/read.ts';
 import type { AuditRecord } from '../../sandbox/audit/record.ts';
 import { verifyDirectory } from '../../sandbox/audit/verify-directory.ts';
 import { segmentName } from '../../sandbox/audit/wal.ts';
-import { event, ORIGIN, onlyFile, SLOW } from './events.ts';
+import { appendGroups, event, ORIGIN, onlyFile, SLOW } from './events.ts';
 import { type Loss, MemoryDirectory } from './memory-directory.ts';
 
 const GROUPS = [1, 3, 1, 2, 4, 1];
@@ -98,6 +98,29 @@ test('a positive control: a disk that loses synced bytes is noticed', async () =
   directory.set(bundle, directory.bytes(bundle).slice(0, -1));
   expect(await verifyDirectory(directory, { anchor })).toMatchObject({ ok: false, kind: 'truncated' });
 });
+
+test.each([
+  ['bytes', 'rolled-back'],
+  ['names', 'missing'],
+] as const)(
+  'a positive control: a disk that does not sync %s when it says so loses what was acknowledged, and that is noticed',
+  async (lying, kind) => {
+    const directory = new MemoryDirectory();
+    const log = await openDirectory(directory, { origin: ORIGIN, checkpointMs: 3_600_000 });
+    directory.lying = lying;
+    await appendGroups(log, [lying === 'names' ? 256 : 3]);
+    if (lying === 'names') {
+      await log.checkpoint();
+      directory.lying = undefined;
+      await log.append(event(256));
+      await log.checkpoint(); // this one is durable, and the full tiles before it are not
+    }
+    const after = directory.afterPowerLoss('lost');
+    const verdict = await verifyDirectory(after, { vkey: log.vkey, anchor: log.head() });
+    expect(verdict).toMatchObject({ ok: false, kind, index: 0 });
+    await expect(openDirectory(after, { anchor: log.head() })).rejects.toMatchObject({ code: 'AUDIT_INVALID' });
+  },
+);
 
 test('a writer killed with SIGKILL, again and again: all that it acknowledged is there', {
   timeout: 900_000,

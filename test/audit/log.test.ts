@@ -144,6 +144,20 @@ describe('a log on disk', () => {
     expect(await verifyLog(dir, { vkey: log.vkey })).toMatchObject({ ok: true });
   });
 
+  test.skipIf(process.platform === 'win32')('links that lead nowhere are refused without hanging', async () => {
+    const log = await openLog(dir, { origin: ORIGIN });
+    await log.append(event(0));
+    await log.close();
+    const link = path.join(dir, 'wal', '0000000000000001');
+    fs.symlinkSync(path.join(dir, 'nowhere'), link);
+    expect(await verifyLog(dir, { vkey: log.vkey })).toMatchObject({ ok: false, kind: 'malformed' });
+    await expect(openLog(dir)).rejects.toMatchObject({ code: 'AUDIT_INVALID' });
+    fs.rmSync(link);
+    fs.rmSync(path.join(dir, 'tile/entries/000.p/1'));
+    fs.symlinkSync(path.join(dir, 'nowhere'), path.join(dir, 'tile/entries/000.p/2'));
+    expect(await verifyLog(dir, { vkey: log.vkey })).toMatchObject({ ok: false, kind: 'truncated', index: 0 });
+  });
+
   test('when somebody else has written to the segment, the log stops instead of mixing', async () => {
     const log = await openLog(dir, { origin: ORIGIN });
     await log.append(event(0));

@@ -37,6 +37,8 @@ export class MemoryDirectory implements LogDirectory {
   readonly boundaries: Set<number> = new Set();
   /** When set, the named operation on files whose names begin so fails as a full or broken disk would. */
   failing: { operation: Operation; file: string; system: string } | undefined;
+  /** When set, syncs of that kind do nothing and say that they did: what a broken disk does, for controls. */
+  lying: 'bytes' | 'names' | undefined;
   #locked = false;
 
   /** A copy of the bytes of all files, power on, nobody holding the lock. */
@@ -158,6 +160,7 @@ export class MemoryDirectory implements LogDirectory {
       this.files.set(name, { bytes: Uint8Array.from(bytes), synced: bytes.length, mode });
     }
     this.#step();
+    if (this.lying === 'names') return;
     for (const { name } of files) this.#durable.set(name, this.#content(name));
   }
 
@@ -183,7 +186,7 @@ export class MemoryDirectory implements LogDirectory {
       sync: async () => {
         this.#breakIf('sync', name);
         this.#step();
-        content.synced = content.bytes.length;
+        if (this.lying !== 'bytes') content.synced = content.bytes.length;
       },
       close: () => undefined,
     };
