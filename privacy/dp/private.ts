@@ -64,9 +64,11 @@ export class Private<T, A extends Adjacency = 'add-remove'> {
  * permuteAndFlip({ sensitivity: lInfSensitivity(1), candidates: 3, cost: spendOf(100) }).release(scores).value; // 1
  * ```
  */
-export function holdPrivate<T, A extends Adjacency = 'add-remove'>(value: T, neighboring?: A): Private<T, A> {
+export function holdPrivate<T>(value: T): Private<T>;
+export function holdPrivate<T, A extends Adjacency>(value: T, neighboring: A): Private<T, A>;
+export function holdPrivate(value: unknown, neighboring?: Adjacency): Private<unknown, Adjacency> {
   checkAdjacency(neighboring);
-  return new Private<T, A>(value);
+  return new Private(value);
 }
 
 /** An answer that may leave, and all that is public about how it came about. Plain JSON, frozen. */
