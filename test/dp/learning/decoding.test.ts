@@ -275,6 +275,8 @@ describe('subsample and aggregate', () => {
       12,
       1,
     );
+    const strange = [null, undefined, 5, {}, { subject: 7, record: 1 }] as unknown as typeof records;
+    expect(takePrivate(aggregate.aggregate(strange, values => values.length))).toEqual([20 * 40]); // nothing, 40 steps above -10
     const failed = aggregate.aggregate(records, () => {
       throw new Error('no');
     });
