@@ -73,7 +73,8 @@ const optionsSchema = z.strictObject({
  *
  * @param dir - Its directory; made (mode 0700) when it does not exist.
  * @throws {CloisterError} `LOCKED` when it is open already; `AUDIT_INVALID` when it does not verify or does not extend the
- *   anchor, with `detail.kind` and `detail.index` as in `LogVerdict`; `STORE_FAILED`; `INVALID_ARGUMENT` on bad options.
+ *   anchor, with `detail.kind` and `detail.index` as in `LogVerdict`; `CLOSED` when another log continues it; `STORE_FAILED`;
+ *   `INVALID_ARGUMENT` on bad options.
  * @example
  * ```ts
  * await using log = await openLog('./cloister-data/audit', { origin: 'clinic.example/audit' });
