@@ -56,11 +56,11 @@ function editBundle(dir: string, size: number, number: number, change: (records:
   edit(dir, tilePath('entries', number, width), bytes => encodeBundle(change([...decodeBundle(bytes, width).records])));
 }
 
-const SIZE = 70_000; // three levels of tiles
+const SIZE = 65_800; // three levels of tiles
 const whole = honestLog(SIZE);
 
 describe('a log that is checked from its files', () => {
-  test.each([0, 1, 2, 255, 256, 257, 511, 512, 65_536, 65_537, SIZE])('of %d records verifies', async size => {
+  test.each([0, 1, 2, 255, 256, 257, 511, 512, 65_536, SIZE])('of %d records verifies', async size => {
     const dir = size === SIZE ? whole : honestLog(size);
     expect(await verdictOn(dir)).toMatchObject({ ok: true, size });
   });
@@ -71,10 +71,10 @@ describe('a log that is checked from its files', () => {
     await log!.checkAll(done => told.push(done));
     expect(told.at(-1)).toBe(SIZE);
     expect(told).toHaveLength(Math.ceil(SIZE / 256));
-    const rows = await log!.records(273, [69_888, 69_999]);
+    const rows = await log!.records(256, [65_536, 65_791]);
     expect(rows).toMatchObject([
-      { seq: 69_888, state: 'verified', record: clinicRecord(69_888, SIZE) },
-      { seq: 69_999, state: 'verified' },
+      { seq: 65_536, state: 'verified', record: clinicRecord(65_536, SIZE) },
+      { seq: 65_791, state: 'verified' },
     ]);
     expect(await log!.proof(12)).toHaveLength(17);
     expect(head).toMatchObject({ origin: 'clinic.example/audit', size: SIZE, keyKnown: false });
@@ -120,6 +120,8 @@ describe('a log whose key was changed', () => {
     expect(head).toMatchObject({ size: 702, keyKnown: true, vkey });
     expect(head!.signer).not.toBe(vkey);
     expect(await log!.checkAll(() => {})).toMatchObject({ ok: true, size: 702 });
+    const stranger = testSigner(head!.origin).vkey;
+    expect(await verdictOn(dir, { vkeys: [stranger] })).toMatchObject({ ok: false, kind: 'resealed' });
   });
 
   test('a seal that is changed, gone, or of another log is noticed', async () => {
@@ -157,7 +159,7 @@ describe('tampering is found, at the first bad record, with its kind', () => {
         expect(row).toMatchObject({ state: 'failed' });
         rmSync(dir, { recursive: true });
       }),
-      { numRuns: 25 },
+      { numRuns: 20 },
     );
   });
 

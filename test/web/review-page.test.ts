@@ -318,6 +318,11 @@ describe.skipIf(CHROMIUM === undefined)('the review page on a log that was tampe
     await eventually(() => page.locator('.newer').innerText()).toBe('50 new');
     await page.keyboard.press('r');
     await eventually(() => found(page).innerText()).toBe('950 records');
+    await page.keyboard.press('t');
+    const panel = page.getByRole('dialog', { name: 'What this log is worth' });
+    // What this visit saw vouches for nothing: the key is still one that was never compared.
+    expect(await panel.innerText()).toContain('seen for the first time');
+    await page.keyboard.press('Escape');
     grow(910);
     await eventually(() => badge(page).innerText()).toContain('Failed: rolled-back');
   });
