@@ -30,8 +30,8 @@ export interface Calibration {
  * @throws {CloisterError} `DP_INVALID_PARAMETER` when the target is out of range, or not reached between the bounds of the search.
  * @example
  * ```ts
- * const noise = (x: number): DpEvent => ({ kind: 'gaussian', noiseMultiplier: x, neighboring: 'add-remove' });
- * calibrate(noise, { epsilon: 1, delta: 1e-5 }).value.toFixed(6); // '3.730632'
+ * const { value } = calibrate(x => ({ kind: 'gaussian', noiseMultiplier: x, neighboring: 'add-remove' }), { epsilon: 1, delta: 1e-5 });
+ * value.toFixed(6); // '3.730632'
  * ```
  */
 export function calibrate(make: (parameter: number) => DpEvent, options: CalibrationOptions): Calibration {
