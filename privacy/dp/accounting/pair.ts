@@ -1,6 +1,6 @@
 /**
- * Dominating pairs: two distributions that are told apart at least as easily as the outputs of a mechanism on any two neighbours, seen through
- * their privacy loss log(dP/dQ) (Zhu, Dong & Wang 2022).
+ * Dominating pairs: two distributions that are told apart at least as easily as the outputs of a mechanism on any two neighbours, seen
+ * through their privacy loss log(dP/dQ) (Zhu, Dong & Wang 2022).
  * @module
  */
 import { CloisterError } from '../../../src/base/index.ts';
