@@ -406,6 +406,7 @@ export class AuditLog {
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
     try {
+      await this.#personal.settled();
       await this.#running;
       if (this.#failure === undefined) await this.#persist();
     } finally {

@@ -11,10 +11,12 @@
  * A crash before step 1 leaves everything as it was.
  * @module
  */
+import { CloisterError } from '../../src/base/errors.ts';
+import * as z from '../../src/base/zod.ts';
 import type { LogDirectory } from './directory.ts';
 import { type ErasedBy, type Erasure, type PersonalData, PersonalStore } from './personal.ts';
 import type { RecordQuery } from './read.ts';
-import type { AuditEvent, AuditRecord } from './record.ts';
+import { type AuditEvent, type AuditRecord, auditEventSchema } from './record.ts';
 import type { Receipt } from './verify.ts';
 
 /** What an erasure needs of its log. */
@@ -54,11 +56,20 @@ export class PersonalLog {
     const before = [...this.#active];
     const erased = this.#erasing.then(async () => {
       await Promise.all(before);
+      // What the log would refuse later must be refused now: nothing that was decided may be stopped.
+      const checked = auditEventSchema.safeParse(eventOf({ ...by, commitment: `sha256:${'0'.repeat(64)}` }));
+      if (!checked.success)
+        throw new CloisterError('INVALID_ARGUMENT', `who erases, and why: ${z.prettifyError(checked.error)}`);
       const erasure = this.#store.decide(subject, by, this.#log.head().size);
-      return erasure && this.#finish(erasure);
+      return erasure && (await this.#finish(erasure));
     });
     this.#erasing = erased.catch(() => undefined);
     return erased;
+  }
+
+  /** Resolves when what is under way has ended. */
+  async settled(): Promise<void> {
+    await Promise.all([this.#erasing, ...this.#active]);
   }
 
   /** Finishes the erasures that a crash interrupted. */
@@ -70,26 +81,26 @@ export class PersonalLog {
     this.#store.close();
   }
 
-  async #finish(erasure: Erasure): Promise<Receipt>;
-  async #finish(erasure: Erasure, recorded: boolean): Promise<Receipt | undefined>;
   async #finish(erasure: Erasure, recorded = false): Promise<Receipt | undefined> {
-    const { actor, purpose, commitment: id } = erasure;
-    this.#store.destroy(erasure);
-    const object = { kind: 'subject', id } as const;
-    const event = {
-      actor,
-      action: 'erase',
-      object,
-      decision: { outcome: 'allow' },
-      ...(purpose && { purpose }),
-    } as const;
-    const receipt = recorded ? undefined : await this.#log.append(event);
-    this.#store.settle(erasure);
-    return receipt;
+    try {
+      this.#store.destroy(erasure);
+      const receipt = recorded ? undefined : await this.#log.append(eventOf(erasure));
+      this.#store.settle(erasure);
+      return receipt;
+    } catch (error) {
+      this.#store.stop(error); // the next start finishes it; until then nothing may be kept under a key that goes
+      throw error;
+    }
   }
 
   async #isRecorded({ from, commitment }: Erasure): Promise<boolean> {
     for await (const _ of this.#log.records({ from, action: 'erase', object: commitment, limit: 1 })) return true;
     return false;
   }
+}
+
+function eventOf({ actor, purpose, commitment: id }: ErasedBy & { readonly commitment: string }): AuditEvent {
+  const object = { kind: 'subject', id } as const;
+  const event = { actor, action: 'erase', object, decision: { outcome: 'allow' } } as const;
+  return purpose === undefined ? event : { ...event, purpose };
 }

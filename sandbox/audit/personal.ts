@@ -197,7 +197,8 @@ export class PersonalStore {
     const id = readId(this.#directory, name);
     if (id === undefined) return undefined;
     const commitment = commit(randomBytes(32), subject); // the salt is kept nowhere: the log says that somebody was erased, not who
-    const erasure = { name, ...by, commitment, from };
+    const { actor, purpose } = by;
+    const erasure = { name, actor, ...(purpose !== undefined && { purpose }), commitment, from };
     const file = canonicalJson({ v: 1, ...erasure } as unknown as Json);
     this.#directory.create(`${ROOT}/erasing/${id}`, Buffer.from(file), 0o600);
     const kept = this.#keys.get(name);
@@ -234,6 +235,11 @@ export class PersonalStore {
     this.#directory.erase(`${ROOT}/erasing/${id}`);
   }
 
+  /** Refuses to keep more. */
+  stop(cause: unknown): void {
+    this.#failure ??= cause;
+  }
+
   close(): void {
     this.#segment?.close();
     for (const { key } of this.#keys.values()) key.fill(0);
@@ -252,7 +258,7 @@ export class PersonalStore {
         for (const { resolve } of group) resolve();
       }
     } catch (error) {
-      this.#failure = error;
+      this.stop(error);
       for (const { reject } of [...group, ...this.#waiting.splice(0)]) reject(error);
     } finally {
       this.#running = undefined;

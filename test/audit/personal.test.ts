@@ -207,6 +207,57 @@ describe('an erased subject', () => {
     expect(reveal(directory, await recordsOf(log)).map(({ kind }) => kind)).toEqual(['erased', 'none', 'opened']);
   });
 
+  test('is not touched where the log could not say who did it, and the log opens again', async () => {
+    const { directory, log } = await memoryLog();
+    await log.append(event(0), { personal: JANE });
+    for (const by of [{ actor: '' }, { actor: 'x'.repeat(257) }, { actor: 'desk', purpose: '' }])
+      await expect(log.eraseSubject(JANE.subject, by)).rejects.toThrow(
+        expect.objectContaining({ code: 'INVALID_ARGUMENT' }),
+      );
+    expect(reveal(directory, await recordsOf(log))[0]).toMatchObject({ kind: 'opened' });
+    await log.close();
+    const again = await openDirectory(directory, { origin: ORIGIN });
+    expect(await again.eraseSubject(JANE.subject, { actor: 'desk' })).toBeDefined();
+  });
+
+  test('of whom the erasure broke off is kept no more, until the next start has finished it', async () => {
+    const { directory, log } = await memoryLog();
+    await log.append(event(0), { personal: JANE });
+    const [key] = directory.names('personal/keys/');
+    directory.failing = { operation: 'erase', file: key!, system: 'EIO' };
+    await expect(log.eraseSubject(JANE.subject, BY)).rejects.toThrow(/EIO/);
+    directory.failing = undefined;
+    await expect(log.append(event(1), { personal: JANE })).rejects.toThrow(/EIO/);
+    await log.append(event(1));
+    await log.close();
+    const again = await openDirectory(directory, { origin: ORIGIN });
+    await again.append(event(2), { personal: JANE });
+    expect(reveal(directory, await recordsOf(again)).map(({ kind }) => kind)).toEqual([
+      'erased',
+      'none',
+      'none',
+      'opened',
+    ]);
+  });
+
+  test('and appends of others that are under way when the log is closed end before it is', async () => {
+    const { directory, log } = await memoryLog();
+    await log.append(event(0), { personal: JANE });
+    const under = [log.append(event(1), { personal: JOHN }), log.eraseSubject(JANE.subject, BY)].map(one =>
+      one.then(
+        () => 'done',
+        (error: unknown) => isCloisterError(error, 'CLOSED'),
+      ),
+    );
+    await log.close();
+    for (const ended of await Promise.all(under)) expect(['done', true]).toContain(ended);
+    const again = await openDirectory(directory, { origin: ORIGIN });
+    const records = await recordsOf(again);
+    expect(['opened', 'erased']).toContain(reveal(directory, records)[0]!.kind);
+    await again.close();
+    expect((await verifyDirectory(directory)).ok).toBe(true);
+  });
+
   test('whose appends race with the erasure: those before it are erased, those after it are not', async () => {
     const { directory, log } = await memoryLog();
     const appended = (n: number) => log.append(event(n), { personal: JANE });
