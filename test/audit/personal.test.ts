@@ -274,7 +274,9 @@ describe('an erased subject', () => {
     expect(at).toBe(2);
   });
 
-  test('is erased or is not, at whatever step the power goes, and the log says so once', async () => {
+  test('is erased or is not, at whatever step the power goes, and the log says so once', {
+    timeout: 900_000,
+  }, async () => {
     const prepare = async (): Promise<{ directory: MemoryDirectory; log: AuditLog }> => {
       const opened = await memoryLog();
       await opened.log.append(event(0), { personal: JANE });
@@ -313,7 +315,7 @@ describe('an erased subject', () => {
     expect(seen).toMatch(/^o+E+$/); // one step decides
   });
 
-  test('by many, in any order, with crashes between', async () => {
+  test('by many, in any order, with crashes between', { timeout: 900_000 }, async () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant('keep' as const), who: fc.nat({ max: 3 }) }),
       fc.record({ kind: fc.constant('erase' as const), who: fc.nat({ max: 3 }) }),
