@@ -213,6 +213,23 @@ describe('the command line', () => {
     expect(budget).toMatchObject([{ scope: 'ward', spent: 800_000, limit: 1_000_000 }]);
     expect(cloister('budget').stdout).toMatch(/ward .*0\.8 +0 +0\.2 +1/);
     expect(cloister('budget', 'ward').stdout).toMatch(/CHARGE(.|\n)*RELEASE(.|\n)*REFUSE/);
+    expect(cloister('budget', 'list').stdout).toBe(cloister('budget').stdout);
+    const shown = cloister('budget', 'show', 'ward', '--svg', 'ward.svg');
+    expect(shown.stdout).toMatch(
+      /epsilon 0\.2 left of epsilon 1(.|\n)*█(.|\n)*× refused(.|\n)*each holds the one before/,
+    );
+    expect(shown.stdout).not.toContain('\u001b');
+    expect(readFileSync(join(folder, 'ward.svg'), 'utf8')).toMatch(
+      /^<svg [^>]*aria-label="Budget of ward: epsilon 0.2 left/,
+    );
+    expect(cloister('budget', 'plan', 'ward', '--epsilon', '0.1')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/2 times/),
+    });
+    expect(cloister('budget', 'plan', 'ward', '--epsilon', '0.3')).toMatchObject({ status: 4 });
+    expect(cloister('budget', 'plan', 'ward', '--rho', '0.3')).toMatchObject({ status: 2 });
+    expect(cloister('budget', 'limit', 'ward', '--epsilon', '2')).toMatchObject({ status: 2 });
+    expect(cloister('budget', 'show', 'nobody')).toMatchObject({ status: 4 });
   });
 
   test('verifies the log and a receipt; a changed log is exit code 3, with the place', () => {
