@@ -214,6 +214,9 @@ describe('the command line', () => {
     expect(cloister('budget').stdout).toMatch(/ward .*0\.8 +0 +0\.2 +1/);
     expect(cloister('budget', 'ward').stdout).toMatch(/CHARGE(.|\n)*RELEASE(.|\n)*REFUSE/);
     expect(cloister('budget', 'list').stdout).toBe(cloister('budget').stdout);
+  });
+
+  test('shows how a budget burned down, says what a spend would cost, and raises no limit unasked', () => {
     const shown = cloister('budget', 'show', 'ward', '--svg', 'ward.svg');
     expect(shown.stdout).toMatch(
       /epsilon 0\.2 left of epsilon 1(.|\n)*█(.|\n)*× refused(.|\n)*each holds the one before/,
