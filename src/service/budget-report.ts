@@ -6,7 +6,6 @@ import type { AccountState, Budget, Ledger, LedgerEntry, ScopeState } from '../.
 import type { DpEvent } from '../../privacy/dp/index.ts';
 import { type Bound, CloisterError, systemClock } from '../base/index.ts';
 import type { Store } from '../store/index.ts';
-import { openExistingStore } from './ledger-store.ts';
 
 /**
  * Returns every scope of the ledger in `dir`, as it stands. May run beside the service.
@@ -209,7 +208,10 @@ async function stateOf(ledger: Ledger, name: string): Promise<ScopeState> {
 
 /** The ledger of an existing cloister, with no budgets of its own; a missing one is not made. */
 async function openOffline(dir: string): Promise<{ readonly store: Store; readonly ledger: Ledger } & AsyncDisposable> {
-  const { openLedger } = await import('../../privacy/budget/index.ts');
+  const [{ openExistingStore }, { openLedger }] = await Promise.all([
+    import('./ledger-store.ts'),
+    import('../../privacy/budget/index.ts'),
+  ]);
   const { store } = await openExistingStore(dir);
   try {
     const ledger = await openLedger({ store, clock: systemClock, budgets: [] });

@@ -26,7 +26,7 @@ import type {
 import type { PostgresOptions } from '../store/index.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
 import type { InputValues } from './inputs.ts';
-import { type LedgerStore, openLedgerStore } from './ledger-store.ts';
+import type { LedgerStore } from './ledger-store.ts';
 import {
   abandon,
   assertUnclosed,
@@ -164,6 +164,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
   openPlugins(async () => {}); // for what is wrong with the policy, before anything is made
   makeDirectory(options.dir);
   await using opened = new AsyncDisposableStack();
+  const { openLedgerStore } = await import('./ledger-store.ts');
   const kept = opened.use(await openLedgerStore(options.dir, options.store));
   const { store, place } = kept;
   const anchor = await readAnchor(store, kept.anchor);

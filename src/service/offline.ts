@@ -17,7 +17,6 @@ import type {
 import type { FixedDims, ModelSummary, Optimisation, SandboxedModel, ShownForm } from '../../sandbox/index.ts';
 import { CloisterError, isCloisterError, systemClock } from '../base/index.ts';
 import { paths, readAnchor } from './directory.ts';
-import { hasLedger, openExistingStore } from './ledger-store.ts';
 import { type PolicyInput, parsePolicy } from './policy.ts';
 
 /**
@@ -40,6 +39,7 @@ export async function verifyAudit(
   const { onProgress } = options;
   const auditDir = existingLog(dir);
   let anchor: Awaited<ReturnType<typeof readAnchor>>;
+  const { hasLedger, openExistingStore } = await import('./ledger-store.ts');
   if (hasLedger(dir)) {
     await using kept = await openExistingStore(dir);
     anchor = await readAnchor(kept.store, kept.anchor);
