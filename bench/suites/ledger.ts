@@ -208,5 +208,7 @@ async function timePostgres(report: Report): Promise<void> {
       await compare({ run: batch, async: true }, undefined),
     ),
   );
+  await ledger.close();
+  await store.close();
   await dropSchema(url, schema);
 }
