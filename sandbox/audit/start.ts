@@ -96,7 +96,8 @@ export async function startLog(
     }
     const said = tail.last && announcedIn(tail.last, first.name);
     const announced = said && sameKey(said, epochs.keys[epoch]!) ? undefined : said; // of an epoch that has begun
-    const nextSigner = loadSigner(directory, keyFile(epoch + 1));
+    // One that was not announced may be half erased.
+    const nextSigner = announced && loadSigner(directory, keyFile(epoch + 1));
     if (announced !== undefined && nextSigner?.vkey !== formatVkey(announced.name, announced.publicKey)) {
       const why = `the key that its last record announces (${keyFile(epoch + 1)}) is not there`;
       throw invalid(directory, 'malformed', builder.size - 1, `${why}. Put the file back, or start a log elsewhere`);

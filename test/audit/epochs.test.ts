@@ -139,6 +139,19 @@ describe('a key that is changed', () => {
     },
   );
 
+  test('that was made and never announced is erased by the next start, also where a crash has half erased it', async () => {
+    const { directory, log } = await memoryLog();
+    await log.append(event(0));
+    await log.close();
+    for (const left of [directory.bytes('keys/0').slice(), new Uint8Array(100), Uint8Array.of(80)]) {
+      directory.set('keys/1', left);
+      const again = await openDirectory(directory);
+      expect(directory.names('keys/')).toEqual(['keys/0']);
+      expect(again.keys).toEqual(log.keys);
+      await again.close();
+    }
+  });
+
   test('cannot be announced by a caller', async () => {
     const { log } = await memoryLog();
     const key = createSigner(new MemoryDirectory(), 'key', ORIGIN).vkey;
