@@ -248,7 +248,7 @@ function flatten(event: DpEvent): Work {
       approximated = true;
       add({ kind: 'poisson-subsampled', rate: part.rate, event: part.event }, count);
     } else {
-      if (part.kind === 'bounded-range' || (part.kind === 'discrete-laplace' && part.cells !== 1)) approximated = true;
+      if (isLoose(part)) approximated = true;
       add(part, count);
     }
   };
@@ -260,6 +260,14 @@ function flatten(event: DpEvent): Work {
     leaves.push({ event: { kind: 'gdp', mu: Math.sqrt(squared), neighboring: adjacencyOf(event)! }, count: 1 });
   }
   return { leaves, mu, pure, zcdp, truncated, approximated };
+}
+
+/** Whether the pair of a leaf is one that it need not attain, so that nothing is certain from below. */
+function isLoose(part: DpEvent): boolean {
+  if (part.kind === 'poisson-subsampled' || part.kind === 'fixed-size-subsampled') return isLoose(part.event);
+  return (
+    part.kind === 'bounded-range' || part.kind === 'shuffled' || (part.kind === 'discrete-laplace' && part.cells !== 1)
+  );
 }
 
 function rhoOfDiscrete(part: DpEvent): number {

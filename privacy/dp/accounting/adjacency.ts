@@ -54,6 +54,11 @@ export function adjacencyOf(event: DpEvent): Adjacency | undefined {
         refuse('a randomised response is given or not: it has no add-remove loss');
       }
       return event.neighboring;
+    case 'gaussian-mixture':
+      if (event.neighboring === 'replace-one') {
+        refuse('a mixture stands against noise alone: for replace-one both sides would be mixtures');
+      }
+      return event.neighboring;
     case 'discrete-laplace':
       return event.neighboring ?? 'add-remove';
     default:

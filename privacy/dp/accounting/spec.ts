@@ -271,7 +271,10 @@ function eventNamed(mechanism: string, params: Reader, neighboring: Adjacency): 
     return q === 1 ? inner : { kind: 'poisson-subsampled', rate: q, event: inner };
   };
   const all = (name: string, one: (value: number) => unknown): DpEvent =>
-    parsed({ kind: 'composition', events: params.numbers(name)!.map(one) });
+    parsed({
+      kind: 'composition',
+      events: (params.numbers(name) ?? refuse(`params.${name}: a list of finite numbers is needed`)).map(one),
+    });
   switch (mechanism) {
     case 'gaussian':
       if ((params.number('sampling_probability') ?? 1) !== 1) {

@@ -404,6 +404,7 @@ describe('an account', () => {
     refused(poisson(0.1, gaussian(1, 'replace-one')));
     refused({ kind: 'fixed-size-subsampled', size: 1, population: 10, event: gaussian(1) });
     refused({ kind: 'fixed-size-subsampled', size: 11, population: 10, event: gaussian(1, 'replace-one') });
+    refused({ kind: 'gaussian-mixture', sigma: 1, sensitivities: [1], probabilities: [1], neighboring: 'replace-one' });
     refused({ kind: 'randomized-response', categories: 2, p: 0.5, neighboring: 'add-remove' });
     for (const bad of [Number.NaN, -1, -0, 1, 2, Number.POSITIVE_INFINITY, 1e-300]) {
       expect(() => epsilonOf(gaussian(1), { delta: bad })).toThrow(invalid);
