@@ -4,7 +4,7 @@
  * resolved.
  * @module
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { writeSync } from 'node:fs';
 
 import { openLedger } from '../../privacy/budget/index.ts';
@@ -22,11 +22,12 @@ const ledger = await openLedger({
 });
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 const say = (line: string): number => writeSync(1, `${line}\n`);
+const life = randomUUID(); // numbers of processes come again
 say('ready');
 if (mode === 'race') {
   let granted = 0;
   for (let i = 0; ; i++) {
-    const outcome = await ledger.spend({ scope: 's', event, requestDigest: digest(`${process.pid} ${i}`) });
+    const outcome = await ledger.spend({ scope: 's', event, requestDigest: digest(`${life} ${i}`) });
     if (outcome.kind === 'refused') break;
     granted++;
   }
@@ -35,7 +36,7 @@ if (mode === 'race') {
   await store.close();
 } else {
   for (let i = 0; ; i++) {
-    const name = `${process.pid}-${i}`;
+    const name = `${life}-${i}`;
     const request = { scope: 's', event, requestDigest: digest(name), idempotencyKey: name };
     const held = await ledger.reserve(request);
     if (held.kind !== 'reserved') throw new Error(`unexpected ${held.kind}`);
