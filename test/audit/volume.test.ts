@@ -88,7 +88,9 @@ test('each of 1,000 records deleted, doubled, forged and swapped with another', 
   }
 });
 
-test('1,000 records cut at every seventh byte: the first that is not whole is named', { timeout: 3_600_000 }, async () => {
+test('1,000 records cut at every seventh byte: the first that is not whole is named', {
+  timeout: 3_600_000,
+}, async () => {
   const { directory, vkey } = await closed(0, SIZE);
   const records = recordsOf(directory, SIZE);
   const lengths = records.map(record => 2 + record.length);
