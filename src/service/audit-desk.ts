@@ -73,7 +73,8 @@ export async function continueAudit(log: string, to: string, origin: string): Pr
   const { continueLog } = await import('../../sandbox/audit/index.ts');
   if (!existsSync(join(log, 'checkpoint')))
     throw new CloisterError('INVALID_ARGUMENT', `there is no audit log in ${log}`);
-  if (existsSync(paths(dirname(log)).ledgerFile))
+  const { ledgerFile, storeFile } = paths(dirname(log));
+  if (existsSync(ledgerFile) || existsSync(storeFile))
     throw new CloisterError(
       'INVALID_ARGUMENT',
       `${log} is the log of a cloister, which goes on with it: change its key instead`,
@@ -225,19 +226,13 @@ function logIn(dir: string): string {
 /** Opens the log as a service would, and leaves its anchor in the ledger. */
 async function withLog<T>(dir: string, work: (log: AuditLog) => Promise<T>): Promise<T> {
   const auditDir = logIn(dir);
-  const { ledgerFile } = paths(dir);
-  if (!existsSync(ledgerFile)) throw new CloisterError('INVALID_ARGUMENT', `there is no ledger in ${dir}`, { dir });
-  const [{ openSqliteStore }, { openLog }] = await Promise.all([
-    import('../store/index.ts'),
+  const [{ openExistingStore }, { openLog }] = await Promise.all([
+    import('./ledger-store.ts'),
     import('../../sandbox/audit/index.ts'),
   ]);
-  const store = await openSqliteStore({ path: ledgerFile });
-  try {
-    await using log = await openLog(auditDir, { anchor: await readAnchor(store) });
-    const result = await work(log);
-    await store.transaction(tx => writeAnchor(tx, log.head()));
-    return result;
-  } finally {
-    await store.close();
-  }
+  await using kept = await openExistingStore(dir);
+  await using log = await openLog(auditDir, { anchor: await readAnchor(kept.store, kept.anchor) });
+  const result = await work(log);
+  await kept.store.transaction(tx => writeAnchor(tx, log.head(), kept.anchor));
+  return result;
 }

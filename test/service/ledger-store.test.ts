@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openCloister, verifyAudit } from '../../src/service/index.ts';
+import { continueAudit, openCloister, rotateAuditKey, verifyAudit } from '../../src/service/index.ts';
 import { hasLedger, openExistingStore } from '../../src/service/ledger-store.ts';
 import { newSchema, onServer, postgresUrl as url } from '../store/schemas.ts';
 
@@ -41,6 +41,17 @@ describe.skipIf(url === '')('a ledger on a PostgreSQL server', () => {
     rmSync(join(home, 'a', 'audit'), { recursive: true });
     renameSync(join(home, 'b', 'audit'), join(home, 'a', 'audit'));
     await expect(openCloister({ dir: dirs[0]!, policy })).rejects.toMatchObject({ code: 'AUDIT_INVALID' });
+  });
+
+  it('keeps the anchor of a log whose key changes; a log of a cloister is not continued elsewhere', async () => {
+    process.env['CLOISTER_STORE_URL'] = url;
+    await (await openCloister({ dir: home, policy, store: { url, schema: newSchema() } })).close();
+    await rotateAuditKey(home);
+    const cloister = await openCloister({ dir: home, policy });
+    await cloister.close();
+    expect(await verifyAudit(home)).toMatchObject({ ok: true });
+    const away = continueAudit(join(home, 'audit'), join(home, 'next'), 'clinic.example/next');
+    await expect(away).rejects.toThrow(/is the log of a cloister/);
   });
 
   it('is found again by what the directory says and the URL in the environment, and nowhere else', async () => {
