@@ -82,7 +82,7 @@ export async function continueDirectory(
  * Verifies logs that continue one another, the oldest first: each as `verifyLog` does, under the key that the one before it names; and
  * that each was closed for the next and begins with the other's last checkpoint.
  *
- * @param options - `vkey`: key of the oldest; `anchor`: of the newest.
+ * @param options - `vkey`, `secondVkey`: keys of the oldest; `anchor`: of the newest. Second keys of later logs are believed as they lie beside them.
  * @throws {CloisterError} `INVALID_ARGUMENT` when there is no log; otherwise as `verifyLog`.
  */
 export function verifyLogs(dirs: readonly string[], options: VerifyOptions = {}): Promise<LogsVerdict> {
@@ -95,14 +95,15 @@ export function verifyLogs(dirs: readonly string[], options: VerifyOptions = {})
 /** {@link verifyLogs} behind the directory seam. */
 export async function verifyDirectories(
   directories: readonly LogDirectory[],
-  { vkey, anchor, ...rest }: VerifyOptions = {},
+  { vkey, secondVkey, anchor, ...rest }: VerifyOptions = {},
 ): Promise<LogsVerdict> {
   if (directories.length === 0) throw new CloisterError('INVALID_ARGUMENT', 'there is no log to verify');
   const logs: (LogVerdict & { readonly ok: true })[] = [];
   let key = vkey;
   for (const [log, directory] of directories.entries()) {
     const last = log === directories.length - 1;
-    const verdict = await verifyDirectory(directory, { ...rest, vkey: key, anchor: last ? anchor : undefined });
+    const given = { vkey: key, secondVkey: log === 0 ? secondVkey : undefined };
+    const verdict = await verifyDirectory(directory, { ...rest, ...given, anchor: last ? anchor : undefined });
     if (!verdict.ok) return { ...verdict, log };
     const before = logs.at(-1);
     const flaw = before && judgeContinuation(directory, before.keys[0]!, before);

@@ -20,7 +20,7 @@
  */
 import { concatBytes, encodeUtf8 } from '../../src/base/bytes.ts';
 import { CloisterError } from '../../src/base/errors.ts';
-import { type Checkpoint, parseCheckpoint } from './checkpoint.ts';
+import { type Checkpoint, type CheckpointVerdict, parseCheckpoint } from './checkpoint.ts';
 import {
   assertKeyName,
   formatSignature,
@@ -191,6 +191,39 @@ export function verifyCosignatures(
     cosigned.push({ cosigner, time });
   }
   return { ok: true, checkpoint, cosigned };
+}
+
+/**
+ * Verifies that a checkpoint carries the line of the second key that its log has beside its Ed25519 key: see `secondSignature` of
+ * `openLog`. The line of the first key is not looked at: `verifyCheckpoint` does that.
+ *
+ * @param note - The checkpoint as stored or received. Hostile bytes are refused, never thrown on.
+ * @param second - The second key of the log in the epoch of the checkpoint: its name is the origin.
+ * @param verify - Where to verify ML-DSA-44: `nodeCosignature`, or one of your own.
+ * @example
+ * ```ts
+ * await using log = await openLog('./cloister-data/audit', { secondSignature: 'ml-dsa-44' });
+ * const note = await log.checkpoint();
+ * verifySecondLine(note, parseCosigner(log.secondVkey!), nodeCosignature).ok; // true
+ * verifyCheckpoint(note, parseVkey(log.vkey)).ok; // true, for those who know Ed25519 alone
+ * ```
+ */
+export function verifySecondLine(
+  note: Uint8Array | string,
+  second: Cosigner,
+  verify: CosignatureVerify,
+): CheckpointVerdict {
+  const verdict = verifyCosignatures(note, [second], verify);
+  if (!verdict.ok) return verdict;
+  const { checkpoint, cosigned } = verdict;
+  if (cosigned.length === 0)
+    return {
+      ok: false,
+      reason: `the checkpoint has no line by the ${second.type} key ${second.name}+${hex32(second.id)}`,
+    };
+  if (checkpoint.origin !== second.name)
+    return { ok: false, reason: `the checkpoint is of log ${checkpoint.origin}, the second key of ${second.name}` };
+  return { ok: true, checkpoint };
 }
 
 const TYPES = ['ed25519', 'ml-dsa-44'] as const;

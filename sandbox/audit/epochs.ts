@@ -12,15 +12,17 @@
  */
 import { decodeUtf8 } from '../../src/base/bytes.ts';
 import { CloisterError } from '../../src/base/errors.ts';
-import { announcedKey } from './announcement.ts';
-import { type Checkpoint, type CheckpointVerdict, verifyCheckpoint } from './checkpoint.ts';
+import { type AnnouncedKey, announcedKey } from './announcement.ts';
+import type { Checkpoint, CheckpointVerdict } from './checkpoint.ts';
+import { type Cosigner, parseCosigner } from './cosignature.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
 import { KEY_LIMIT_BYTES, VKEY_FILE } from './keys.ts';
 import { assertLayout, CHECKPOINT_FILE } from './layout.ts';
 import { inclusionProof, verifyInclusion } from './merkle.ts';
-import { nodeEd25519, nodeHasher } from './node-crypto.ts';
+import { nodeHasher } from './node-crypto.ts';
 import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey } from './note.ts';
 import { decodeRecord } from './record.ts';
+import { announcedSecond, type EpochKey, publishedSecond, verifyStoredCheckpoint } from './second-key.ts';
 import { TileReader } from './tile-store.ts';
 
 /** Directory of the seals. */
@@ -28,14 +30,14 @@ export const SEAL_DIRECTORY = 'seal';
 
 /** An epoch that has ended. */
 export interface Seal {
-  readonly key: NoteVerifier;
+  readonly key: EpochKey;
   readonly checkpoint: Checkpoint;
   readonly note: Uint8Array;
 }
 
 /** The keys of a log, epoch by epoch; the last one signs now. */
 export interface Epochs {
-  readonly keys: readonly NoteVerifier[];
+  readonly keys: readonly EpochKey[];
   /** One for each key but the last. */
   readonly seals: readonly Seal[];
 }
@@ -61,7 +63,7 @@ export function readSeals(directory: LogDirectory): Uint8Array[] {
 }
 
 /** {@link announcedKey} of encoded bytes, cheap for those that announce none: `action` comes first in a record. */
-export function announcedIn(leaf: Uint8Array, origin: string): NoteVerifier | undefined {
+export function announcedIn(leaf: Uint8Array, origin: string): AnnouncedKey | undefined {
   if (leaf[11] !== 0x6b || leaf[12] !== 0x65) return undefined; // {"action":"ke
   try {
     return announcedKey(decodeRecord(leaf), origin);
@@ -77,8 +79,8 @@ export function announcedIn(leaf: Uint8Array, origin: string): NoteVerifier | un
  * @param prove - Whether to prove that record by the tiles; false for a caller who compares all records with the seals.
  * @throws {CloisterError} `AUDIT_INVALID` with `detail.kind` and `detail.index` when a seal does not hold; `STORE_FAILED`.
  */
-export function followKeys(directory: LogDirectory, first: NoteVerifier, prove = true): Epochs {
-  const keys = [first];
+export function followKeys(directory: LogDirectory, first: EpochKey, prove = true): Epochs {
+  const keys: EpochKey[] = [first];
   const seals: Seal[] = [];
   for (const [epoch, note] of readSeals(directory).entries()) {
     const key = keys[epoch]!;
@@ -88,7 +90,7 @@ export function followKeys(directory: LogDirectory, first: NoteVerifier, prove =
       const detail = { kind: 'resealed', index: from, through };
       throw new CloisterError('AUDIT_INVALID', `the seal of epoch ${epoch} does not hold: ${why}`, detail);
     };
-    const verdict = verifyCheckpoint(note, key, nodeEd25519);
+    const verdict = verifyStoredCheckpoint(note, key);
     if (!verdict.ok) return refuse(verdict.reason);
     const { size, root } = verdict.checkpoint;
     through = Math.max(from, size - 1);
@@ -101,7 +103,13 @@ export function followKeys(directory: LogDirectory, first: NoteVerifier, prove =
     const next = announcedIn(leaf, key.name);
     if (next === undefined) return refuse(`its last record announces no key`);
     seals.push({ key, checkpoint: verdict.checkpoint, note });
-    keys.push(next);
+    if (key.second === undefined) {
+      keys.push(next);
+      continue;
+    }
+    const second = announcedSecond(directory, epoch + 1, next.secondDigest);
+    if (second === undefined) return refuse('the second key that its last record announces is not there');
+    keys.push({ ...next, second });
   }
   return { keys, seals };
 }
@@ -128,7 +136,7 @@ export interface SignedHead {
  */
 export function signedHead(directory: LogDirectory, vkey?: string): SignedHead {
   assertLayout(directory);
-  const first = vkey === undefined ? publishedKey(directory) : parseVkey(vkey);
+  const first = firstKey(directory, vkey);
   for (let tried = -1; ; ) {
     const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1);
     if (note === undefined) throw new CloisterError('AUDIT_INVALID', `there is no checkpoint in ${directory.path}`);
@@ -147,13 +155,13 @@ export function signedHead(directory: LogDirectory, vkey?: string): SignedHead {
 /** Verifies a checkpoint of a log by whichever of its keys signed it. */
 export function verifyByAny(
   note: Uint8Array | string,
-  keys: readonly NoteVerifier[],
+  keys: readonly EpochKey[],
 ):
   | (CheckpointVerdict & { readonly ok: true; readonly key: NoteVerifier })
   | (CheckpointVerdict & { readonly ok: false }) {
   let verdict: CheckpointVerdict = { ok: false, reason: 'no key' };
   for (const key of keys.toReversed()) {
-    const found = verifyCheckpoint(note, key, nodeEd25519);
+    const found = verifyStoredCheckpoint(note, key);
     if (found.ok) return { ...found, key };
     if (key === keys.at(-1)) verdict = found;
   }
@@ -176,7 +184,24 @@ export function verifyByAny(
  */
 export function readKeys(dir: string, vkey?: string): string[] {
   const directory = nodeDirectory(dir, false);
-  return vkeysOf(followKeys(directory, vkey === undefined ? publishedKey(directory) : parseVkey(vkey)).keys);
+  return vkeysOf(followKeys(directory, firstKey(directory, vkey)).keys);
+}
+
+/**
+ * The keys of epoch 0: those that are given, and those beside the log.
+ *
+ * @throws {CloisterError} `INVALID_ARGUMENT` when one that is given is no key; `AUDIT_INVALID` when one beside the log is none.
+ */
+export function firstKey(directory: LogDirectory, vkey?: string, secondVkey?: string): EpochKey {
+  const first = vkey === undefined ? publishedKey(directory) : parseVkey(vkey);
+  return { ...first, second: secondVkey === undefined ? publishedSecond(directory, 0) : parseSecond(secondVkey) };
+}
+
+function parseSecond(vkey: string): Cosigner {
+  const second = parseCosigner(vkey);
+  if (second.type !== 'ml-dsa-44')
+    throw new CloisterError('INVALID_ARGUMENT', 'the second key of a log is after ML-DSA-44 (type 6)');
+  return second;
 }
 
 /** The key that is published beside a log: that of epoch 0. */

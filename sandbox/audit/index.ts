@@ -21,6 +21,7 @@ export {
   parseCosigner,
   pureCosignature,
   verifyCosignatures,
+  verifySecondLine,
 } from './cosignature.ts';
 export { keepCosignatures, verifyWitnesses, type WitnessedLogVerdict, witnessRequest } from './cosigned.ts';
 export { createCosigner, nodeCosignature, parseCosignSigner } from './cosigner.ts';

@@ -69,17 +69,22 @@ export function createSigner(directory: LogDirectory, file: string, name: string
 export function loadSigner(directory: LogDirectory, file: string): LogSigner | undefined {
   const bytes = directory.read(file, KEY_LIMIT_BYTES);
   if (bytes === undefined) return undefined;
+  assertPrivate(directory, file);
+  try {
+    return parseSigner(decodeUtf8(bytes).replace(/\n$/, ''));
+  } catch (cause) {
+    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${file} is not a signing key`, {}, { cause });
+  }
+}
+
+/** @throws {CloisterError} `STORE_FAILED` when others than its owner may read a file. */
+export function assertPrivate(directory: LogDirectory, file: string): void {
   const mode = directory.mode(file);
   if (mode !== undefined && (mode & 0o077) !== 0) {
     throw new CloisterError(
       'STORE_FAILED',
       `${directory.path}/${file} is open to others (mode ${mode.toString(8)}); chmod 600 it`,
     );
-  }
-  try {
-    return parseSigner(decodeUtf8(bytes).replace(/\n$/, ''));
-  } catch (cause) {
-    throw new CloisterError('AUDIT_INVALID', `${directory.path}/${file} is not a signing key`, {}, { cause });
   }
 }
 

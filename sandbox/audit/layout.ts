@@ -7,6 +7,7 @@
  * | `tile/` | the tree and its records in tiles (`tiles.ts`), the truth of what a checkpoint covers | before that checkpoint |
  * | `checkpoint` | signed tree head (`checkpoint.ts`) | at intervals, on demand and at close |
  * | `keys/`, `vkey`, `seal/` | the keys of its epochs (`epochs.ts`) | before the first record of an epoch |
+ * | `ml-dsa-44/` | public second keys, in a log that has them (`second-key.ts`) | before the first record of an epoch |
  * | `cosigned/` | checkpoints with the cosignatures of witnesses (`cosigned.ts`) | before `keepCosignatures` resolves |
  * | `personal/` | personal data that records commit to, and their keys (`personal.ts`) | before their record |
  * | `tmp/` | files that are being written | never |

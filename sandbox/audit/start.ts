@@ -5,15 +5,29 @@
 import { equalBytes, toHex } from '../../src/base/bytes.ts';
 import { CloisterError, isCloisterError } from '../../src/base/errors.ts';
 import { osRandom } from '../../src/base/random.ts';
-import { type CheckpointVerdict, signCheckpoint, verifyCheckpoint } from './checkpoint.ts';
+import type { CheckpointVerdict } from './checkpoint.ts';
+import { formatCosigner } from './cosignature.ts';
 import { type LogDirectory, type LogFile, TEMPORARY_DIRECTORY } from './directory.ts';
-import { announcedIn, type Epochs, followKeys, keyFile, publishedKey, SEAL_DIRECTORY, sealFile } from './epochs.ts';
-import { createSigner, type LogSigner, loadSigner, publish } from './keys.ts';
+import { announcedIn, type Epochs, firstKey, followKeys, keyFile, SEAL_DIRECTORY, sealFile } from './epochs.ts';
+import { createSigner, loadSigner, publish } from './keys.ts';
 import { assertLayout, CHECKPOINT_FILE, headOf, UNSIGNED_LIMIT } from './layout.ts';
 import { compactRange, EMPTY_ROOT, TreeBuilder } from './merkle.ts';
-import { nodeEd25519, nodeHasher } from './node-crypto.ts';
-import { formatVkey, NOTE_LIMIT_BYTES, type NoteVerifier, parseVkey, sameKey } from './note.ts';
+import { nodeHasher } from './node-crypto.ts';
+import { formatVkey, NOTE_LIMIT_BYTES, parseVkey, sameKey } from './note.ts';
 import { type AuditEvent, decodeRecord } from './record.ts';
+import {
+  type EpochKey,
+  type EpochSigner,
+  loadSecond,
+  newSecond,
+  publishSecond,
+  secondDigest,
+  secondKeyFile,
+  secondVkeyFile,
+  signStored,
+  storeSecond,
+  verifyStoredCheckpoint,
+} from './second-key.ts';
 import { readTail } from './tail.ts';
 import { partialWidths, TileReader, TileWriter } from './tile-store.ts';
 import { TILE_WIDTH, type TileLevel, tilePath, tilesAt } from './tiles.ts';
@@ -33,8 +47,8 @@ import {
 export interface Started {
   readonly directory: LogDirectory;
   /** Keys of the epochs so far; `signer` has the last. */
-  readonly keys: readonly NoteVerifier[];
-  readonly signer: LogSigner;
+  readonly keys: readonly EpochKey[];
+  readonly signer: EpochSigner;
   readonly builder: TreeBuilder;
   readonly tiles: TileWriter;
   readonly segment: LogFile;
@@ -52,15 +66,23 @@ type Anchor = { readonly size: number; readonly root: Uint8Array };
  */
 export async function startLog(
   directory: LogDirectory,
-  { origin }: { readonly origin?: string | undefined },
+  {
+    origin,
+    secondSignature,
+  }: { readonly origin?: string | undefined; readonly secondSignature?: 'ml-dsa-44' | undefined },
   anchor: Anchor | undefined,
   release: (() => void)[],
 ): Promise<Started> {
   assertLayout(directory);
-  if (directory.read(CHECKPOINT_FILE, 1) === undefined) await make(directory, origin, anchor);
-  const first = publishedKey(directory);
+  if (directory.read(CHECKPOINT_FILE, 1) === undefined)
+    await make(directory, origin, secondSignature !== undefined, anchor);
+  const first = firstKey(directory);
   if (origin !== undefined && origin !== first.name) {
     throw new CloisterError('INVALID_ARGUMENT', `the log in ${directory.path} is ${first.name}, not ${origin}`);
+  }
+  if (secondSignature !== undefined && first.second === undefined) {
+    const message = `the log in ${directory.path} was made without a second key; continueLog can give one to the log after it`;
+    throw new CloisterError('INVALID_ARGUMENT', message);
   }
   const vkey = formatVkey(first.name, first.publicKey);
   // Only a whole reading can tell what is wrong, so whenever something is, that decides.
@@ -94,6 +116,13 @@ export async function startLog(
       const why = `its signing key (${keyFile(epoch)}) is ${signer === undefined ? 'gone' : 'another one'}`;
       throw invalid(directory, 'malformed', 0, `${why}. Put the file back, or start a log elsewhere`);
     }
+    const second = loadSecond(directory, epoch);
+    const { second: wanted } = epochs.keys[epoch]!;
+    if (second?.vkey !== (wanted && formatCosigner(wanted.name, wanted.type, wanted.publicKey))) {
+      const why = `its second signing key (${secondKeyFile(epoch)}) and the published one (${secondVkeyFile(epoch)}) do not fit together`;
+      throw invalid(directory, 'malformed', 0, `${why}. Put the files back, or start a log elsewhere`);
+    }
+    const now: EpochSigner = { ...signer, second };
     const said = tail.last && announcedIn(tail.last, first.name);
     const announced = said && sameKey(said, epochs.keys[epoch]!) ? undefined : said; // of an epoch that has begun
     // One that was not announced may be half erased.
@@ -103,32 +132,38 @@ export async function startLog(
       throw invalid(directory, 'malformed', builder.size - 1, `${why}. Put the file back, or start a log elsewhere`);
     }
 
+    const nextSecond = announced && wanted && loadSecond(directory, epoch + 1);
+    if (announced !== undefined && (nextSecond && secondDigest(nextSecond.vkey)) !== announced.secondDigest) {
+      const why = `the second key that its last record announces (${secondKeyFile(epoch + 1)}) is not there`;
+      throw invalid(directory, 'malformed', builder.size - 1, `${why}. Put the file back, or start a log elsewhere`);
+    }
+
     // Everything has been checked; from here on the disk is written to.
-    if (epoch > 0) directory.erase(keyFile(epoch - 1)); // left by a crash while the key was changed
-    if (announced === undefined) directory.erase(keyFile(epoch + 1)); // left by a crash before it was announced
+    if (epoch > 0) erasePrivate(directory, epoch - 1); // left by a crash while the key was changed
+    if (announced === undefined) erasePrivate(directory, epoch + 1); // left by a crash before it was announced
     const { size } = builder;
     if (size > signedSize || signed.stale) {
       await directory.writeAll(tiles.files());
-      const note = signCheckpoint(size, builder.root(), signer);
+      const note = signStored(size, builder.root(), now);
       await directory.replace(CHECKPOINT_FILE, Buffer.from(note), 0o644);
       tiles.settle();
     }
-    const changed = announced !== undefined && nextSigner !== undefined;
-    if (changed) {
-      const seal = signCheckpoint(size, builder.root(), signer);
-      await changeKey(directory, epoch, seal, nextSigner, size, builder.root());
+    const next = nextSigner && { ...nextSigner, second: nextSecond };
+    if (announced !== undefined && next !== undefined) {
+      const seal = signStored(size, builder.root(), now);
+      await changeKey(directory, epoch, seal, next, size, builder.root());
     }
     directory.remove(leftovers(directory, signedSize, size));
-    const next = continuedIn(tail.last);
-    if (next !== undefined) {
-      const message = `the audit log in ${directory.path} was closed for good; ${next.split('+')[0]} continues it`;
+    const after = continuedIn(tail.last);
+    if (after !== undefined) {
+      const message = `the audit log in ${directory.path} was closed for good; ${after.split('+')[0]} continues it`;
       throw new CloisterError('CLOSED', message);
     }
     const segment = await freshSegment(directory, segments, first.name, size);
     return {
       directory,
-      keys: changed ? [...epochs.keys, announced] : epochs.keys,
-      signer: changed ? nextSigner : signer,
+      keys: announced === undefined ? epochs.keys : [...epochs.keys, announced],
+      signer: next ?? now,
       builder,
       tiles,
       segment,
@@ -150,13 +185,18 @@ export async function changeKey(
   directory: LogDirectory,
   epoch: number,
   seal: string,
-  next: LogSigner,
+  next: EpochSigner,
   size: number,
   root: Uint8Array,
 ): Promise<void> {
   await directory.replace(sealFile(epoch), Buffer.from(seal), 0o644);
+  erasePrivate(directory, epoch);
+  await directory.replace(CHECKPOINT_FILE, Buffer.from(signStored(size, root, next)), 0o644);
+}
+
+function erasePrivate(directory: LogDirectory, epoch: number): void {
   directory.erase(keyFile(epoch));
-  await directory.replace(CHECKPOINT_FILE, Buffer.from(signCheckpoint(size, root, next)), 0o644);
+  directory.erase(secondKeyFile(epoch));
 }
 
 /** The event that ends a log for good, for another one with key `vkey`. */
@@ -195,10 +235,10 @@ export async function createSegment(directory: LogDirectory, origin: string, fir
  */
 function verifyStored(directory: LogDirectory, { keys, seals }: Epochs): CheckpointVerdict & { stale: boolean } {
   const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1) ?? new Uint8Array(0);
-  const now = verifyCheckpoint(note, keys.at(-1)!, nodeEd25519);
+  const now = verifyStoredCheckpoint(note, keys.at(-1)!);
   const seal = seals.at(-1);
   if (now.ok || seal === undefined) return { ...now, stale: false };
-  const old = verifyCheckpoint(note, seal.key, nodeEd25519);
+  const old = verifyStoredCheckpoint(note, seal.key);
   const same =
     old.ok && old.checkpoint.size === seal.checkpoint.size && equalBytes(old.checkpoint.root, seal.checkpoint.root);
   return same ? { ...old, stale: true } : { ...now, stale: false };
@@ -288,7 +328,12 @@ function hasRootAt(reader: TileReader, { size, root }: Anchor): boolean {
 }
 
 /** Makes a log, or finishes one that a crash interrupted in the making: no record was accepted before its first checkpoint. */
-async function make(directory: LogDirectory, origin: string | undefined, anchor: Anchor | undefined): Promise<void> {
+async function make(
+  directory: LogDirectory,
+  origin: string | undefined,
+  wanted: boolean,
+  anchor: Anchor | undefined,
+): Promise<void> {
   if (anchor !== undefined && anchor.size > 0) {
     throw invalid(
       directory,
@@ -301,10 +346,15 @@ async function make(directory: LogDirectory, origin: string | undefined, anchor:
     throw invalid(directory, 'malformed', 0, 'there are records and no checkpoint. Put the checkpoint back');
   const random = new Uint8Array(8);
   osRandom.fill(random);
-  const signer =
-    loadSigner(directory, keyFile(0)) ?? createSigner(directory, keyFile(0), origin ?? `cloister/${toHex(random)}`);
+  const stored = loadSigner(directory, keyFile(0));
+  const name = stored?.name ?? origin ?? `cloister/${toHex(random)}`;
+  let second = loadSecond(directory, 0);
+  const made = wanted && second === undefined ? newSecond(name) : undefined; // before anything is stored: it may refuse the name
+  const signer = stored ?? createSigner(directory, keyFile(0), name);
+  if (made !== undefined) second = await storeSecond(directory, 0, made);
+  else if (second !== undefined) await publishSecond(directory, 0, second);
   publish(directory, signer);
-  await directory.replace(CHECKPOINT_FILE, Buffer.from(signCheckpoint(0, EMPTY_ROOT, signer)), 0o644);
+  await directory.replace(CHECKPOINT_FILE, Buffer.from(signStored(0, EMPTY_ROOT, { ...signer, second })), 0o644);
 }
 
 /** The empty segment behind `size` records, the only one from now on. */

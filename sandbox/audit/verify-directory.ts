@@ -7,13 +7,15 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { equalBytes } from '../../src/base/bytes.ts';
 import { CloisterError, isCloisterError } from '../../src/base/errors.ts';
 import { BundleCheck } from './bundle-check.ts';
-import { type Checkpoint, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
+import { type Checkpoint, parseCheckpoint } from './checkpoint.ts';
+import { parseCosigner } from './cosignature.ts';
 import { type LogDirectory, nodeDirectory } from './directory.ts';
-import { announcedIn, type Epochs, followKeys, publishedKey, readSeals, vkeysOf } from './epochs.ts';
+import { announcedIn, type Epochs, firstKey, followKeys, readSeals, vkeysOf } from './epochs.ts';
 import { assertLayout, CHECKPOINT_FILE, type Head, headOf, parseHead, UNSIGNED_LIMIT } from './layout.ts';
 import { EMPTY_ROOT, TreeBuilder } from './merkle.ts';
-import { nodeEd25519, nodeHasher } from './node-crypto.ts';
+import { nodeHasher } from './node-crypto.ts';
 import { NOTE_LIMIT_BYTES, type NoteVerifier, parseNote, parseVkey, sameKey } from './note.ts';
+import { type EpochKey, verifyStoredCheckpoint } from './second-key.ts';
 import { readTail, type TailRead } from './tail.ts';
 import { TILE_WIDTH } from './tiles.ts';
 import { type Bad, bad, type LogVerdict, seqOf } from './verdict.ts';
@@ -23,6 +25,8 @@ import { closeSegments, openSegments, type WalSegment } from './wal.ts';
 export interface VerifyOptions {
   /** The log's public key. Without it the file `vkey` is believed, so that whoever replaced all files goes unseen. */
   readonly vkey?: string | undefined;
+  /** The log's second key (`AuditLog.secondVkey`), whose line is demanded too. Without it that beside the log is believed, if there is one. */
+  readonly secondVkey?: string | undefined;
   /** A head kept elsewhere. Without it a log that was rolled back as a whole goes unseen. */
   readonly anchor?: Head | undefined;
   /** Called about every 4,096 records, and at the end. `total` are those under the checkpoint, and at the end all. */
@@ -58,12 +62,14 @@ export async function verifyDirectory(
   readTree = true,
 ): Promise<LogVerdict> {
   const anchor = options.anchor === undefined ? undefined : parseHead(options.anchor);
-  const given = options.vkey === undefined ? undefined : parseVkey(options.vkey);
+  // What the caller gave is refused whatever lies in the directory.
+  if (options.vkey !== undefined) parseVkey(options.vkey);
+  if (options.secondVkey !== undefined) parseCosigner(options.secondVkey);
   let segments: readonly WalSegment[] = [];
   try {
     // Segments first: what leaves them before the checkpoint is read is under it.
     segments = openSegments(directory);
-    return await examine(directory, given, anchor, options, readTree, segments);
+    return await examine(directory, anchor, options, readTree, segments);
   } catch (error) {
     if (isCloisterError(error, 'AUDIT_INVALID')) return bad('malformed', 0, 0, error.message);
     throw error;
@@ -74,7 +80,6 @@ export async function verifyDirectory(
 
 async function examine(
   directory: LogDirectory,
-  given: NoteVerifier | undefined,
   anchor: { size: number; root: Uint8Array } | undefined,
   options: VerifyOptions,
   readTree: boolean,
@@ -88,7 +93,7 @@ async function examine(
     }
     return bad('malformed', 0, 0, `there is no checkpoint in ${directory.path}`);
   }
-  const first = given ?? publishedKey(directory);
+  const first = firstKey(directory, options.vkey, options.secondVkey);
   const { note, keys } = stableHead(directory, first);
   const signature = judgeSignature(note, keys);
   if (signature.flaw !== undefined && keys.flaw === undefined) return signature.flaw;
@@ -194,7 +199,7 @@ async function examine(
 }
 
 /** Checkpoint and keys as they are together at one moment, while a writer may change the key. */
-function stableHead(directory: LogDirectory, first: NoteVerifier) {
+function stableHead(directory: LogDirectory, first: EpochKey) {
   for (;;) {
     const keys = attemptKeys(directory, first);
     const note = directory.read(CHECKPOINT_FILE, NOTE_LIMIT_BYTES + 1) ?? new Uint8Array(0);
@@ -203,7 +208,7 @@ function stableHead(directory: LogDirectory, first: NoteVerifier) {
 }
 
 /** The keys of the epochs, as far as the seals hold, and what is wrong with the first that does not. */
-function attemptKeys(directory: LogDirectory, first: NoteVerifier): Epochs & { readonly flaw?: Bad } {
+function attemptKeys(directory: LogDirectory, first: EpochKey): Epochs & { readonly flaw?: Bad } {
   try {
     return followKeys(directory, first, false);
   } catch (error) {
@@ -222,10 +227,10 @@ interface Signature {
 
 function judgeSignature(note: Uint8Array, { keys, seals }: Epochs): Signature {
   const key = keys.at(-1)!;
-  const head = verifyCheckpoint(note, key, nodeEd25519);
+  const head = verifyStoredCheckpoint(note, key);
   if (head.ok) return { checkpoint: head.checkpoint, stale: false };
   for (const [epoch, seal] of seals.entries()) {
-    const old = verifyCheckpoint(note, seal.key, nodeEd25519);
+    const old = verifyStoredCheckpoint(note, seal.key);
     if (!old.ok) continue;
     const { size, root } = seal.checkpoint;
     const { checkpoint } = old;

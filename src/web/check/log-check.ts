@@ -4,6 +4,7 @@
  * @module
  */
 
+import { announcedKey } from '../../../sandbox/audit/announcement.ts';
 import { type Checkpoint, parseCheckpoint, verifyCheckpoint } from '../../../sandbox/audit/checkpoint.ts';
 import { HASH_BYTES } from '../../../sandbox/audit/merkle.ts';
 import {
@@ -394,7 +395,10 @@ async function followKeys(
       const [announced] = await new CheckedLog(tree.size, tree, access).records(Math.floor((size - 1) / TILE_WIDTH), [
         size - 1,
       ]);
-      const next = announced?.state === 'verified' ? announcedKey(announced.record, key.name) : undefined;
+      const next =
+        announced?.state === 'verified' && announced.record !== undefined
+          ? announcedKey(announced.record, key.name)
+          : undefined;
       if (next === undefined) return refuse('its last record announces no key', size - 1);
       keys.push(next);
       ends.push(size);
@@ -421,17 +425,6 @@ async function signerOf(
     reason ||= verdict.ok ? `it is signed by the key of epoch ${epoch}, which has ended` : verdict.reason;
   }
   return { reason };
-}
-
-/** The key that a record announces for the log `origin`. */
-function announcedKey(record: AuditRecord | undefined, origin: string): NoteVerifier | undefined {
-  if (record?.action !== 'key' || record.object.kind !== 'key') return undefined;
-  try {
-    const key = parseVkey(record.object.id);
-    return key.name === origin ? key : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** Epochs that are followed; a log that claims more is not read on. */
