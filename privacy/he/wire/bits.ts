@@ -20,29 +20,33 @@ function bitsOf(prime: bigint): number {
  */
 export function packWords(words: Uint32Array, count: number, primes: readonly bigint[]): Uint8Array {
   const packed = new Uint8Array(packedBytes(count, primes));
-  let at = 0;
+  let start = 0;
   primes.forEach((prime, p) => {
     const bits = bitsOf(prime);
-    const low = Math.min(bits, 32);
-    const high = bits - low;
-    // At most 7 bits wait in `held` when up to 32 more come: 39 bits are exact in a double.
+    const bytes = Math.ceil((count * bits) / 8);
+    const out = new Uint32Array(Math.ceil(bytes / 4) + 1);
+    let at = 0;
     let held = 0;
-    let waiting = 0;
+    let waiting = 0; // bits in `held`, 0 to 31
     const push = (value: number, width: number): void => {
-      held += value * 2 ** waiting;
-      waiting += width;
-      while (waiting >= 8) {
-        packed[at++] = held % 256;
-        held = Math.floor(held / 256);
-        waiting -= 8;
+      held |= value << waiting;
+      if (waiting + width < 32) {
+        waiting += width;
+        return;
       }
+      out[at++] = held;
+      held = waiting === 0 ? 0 : value >>> (32 - waiting);
+      waiting += width - 32;
     };
+    const [low, high] = [Math.min(bits, 32), Math.max(0, bits - 32)];
     for (let i = 0; i < count; i++) {
       const word = 2 * (p * count + i);
       push(words[word]!, low);
       if (high > 0) push(words[word + 1]!, high);
     }
-    if (waiting > 0) packed[at++] = held;
+    out[at] = held;
+    packed.set(new Uint8Array(out.buffer, 0, bytes), start);
+    start += bytes;
   });
   return packed;
 }
@@ -57,24 +61,23 @@ export function unpackWords(packed: Uint8Array, count: number, primes: readonly 
   const expected = packedBytes(count, primes);
   if (packed.length !== expected) throw invalid(`polynomials of ${expected} bytes are due, got ${packed.length}`);
   const words = new Uint32Array(2 * count * primes.length);
-  let at = 0;
+  let start = 0;
   primes.forEach((prime, p) => {
     const bits = bitsOf(prime);
-    const low = Math.min(bits, 32);
-    const high = bits - low;
+    const bytes = Math.ceil((count * bits) / 8);
+    const from = new Uint32Array(Math.ceil(bytes / 4) + 1);
+    new Uint8Array(from.buffer).set(packed.subarray(start, start + bytes));
+    start += bytes;
     const [mostHigh, mostLow] = [Number(prime >> 32n), Number(prime & 0xffff_ffffn)];
-    let held = 0;
-    let waiting = 0;
+    let bit = 0;
     const pull = (width: number): number => {
-      while (waiting < width) {
-        held += packed[at++]! * 2 ** waiting;
-        waiting += 8;
-      }
-      const value = held % 2 ** width;
-      held = Math.floor(held / 2 ** width);
-      waiting -= width;
-      return value;
+      const at = bit >>> 5;
+      const shift = bit & 31;
+      bit += width;
+      const value = shift === 0 ? from[at]! : (from[at]! >>> shift) | (from[at + 1]! << (32 - shift));
+      return width === 32 ? value >>> 0 : value & (2 ** width - 1);
     };
+    const [low, high] = [Math.min(bits, 32), Math.max(0, bits - 32)];
     for (let i = 0; i < count; i++) {
       const word = 2 * (p * count + i);
       const lowWord = pull(low);
@@ -84,7 +87,8 @@ export function unpackWords(packed: Uint8Array, count: number, primes: readonly 
       words[word] = lowWord;
       words[word + 1] = highWord;
     }
-    if (held !== 0) throw invalid('the bits after the last coefficient are not 0');
+    const rest = 8 * bytes - count * bits;
+    if (rest > 0 && pull(rest) !== 0) throw invalid('the bits after the last coefficient are not 0');
   });
   return words;
 }

@@ -50,10 +50,16 @@ export interface CipherShape {
 
 /** The bytes of a ciphertext as SEAL reads them. */
 export function writeCipher({ words, seed }: SealCipher, shape: CipherShape): Uint8Array {
-  const count = words.length / 2;
-  const bytes = new Uint8Array(BEFORE + 8 * count + (seed === undefined ? 0 : SEED_OBJECT));
+  const [before, between] = framesOf(words.length / 2, seed !== undefined, shape);
+  const coefficients = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+  return concatBytes(before, coefficients, between, seed ?? new Uint8Array(0));
+}
+
+/** What stands before the coefficients of a ciphertext, and between them and the seed: known without looking at either. */
+function framesOf(count: number, seeded: boolean, shape: CipherShape): readonly [Uint8Array, Uint8Array] {
+  const bytes = new Uint8Array(BEFORE);
   const view = new DataView(bytes.buffer);
-  writeHeader(bytes, 0, bytes.length);
+  writeHeader(bytes, 0, BEFORE + 8 * count + (seeded ? SEED_OBJECT : 0));
   bytes.set(shape.id, 16);
   bytes[48] = 1;
   writeCount(view, 49, 2);
@@ -63,32 +69,31 @@ export function writeCipher({ words, seed }: SealCipher, shape: CipherShape): Ui
   writeCount(view, 81, 1);
   writeHeader(bytes, 89, HEADER + 8 + 8 * count);
   writeCount(view, 105, count);
-  bytes.set(new Uint8Array(words.buffer, words.byteOffset, words.byteLength), BEFORE);
-  if (seed !== undefined) {
-    const at = BEFORE + 8 * count;
-    writeHeader(bytes, at, SEED_OBJECT);
-    bytes[at + HEADER] = 1;
-    bytes.set(seed, at + HEADER + 1);
+  const between = new Uint8Array(seeded ? HEADER + 1 : 0);
+  if (seeded) {
+    writeHeader(between, 0, SEED_OBJECT);
+    between[HEADER] = 1;
   }
-  return bytes;
+  return [bytes, between];
 }
 
 /**
  * Takes apart a ciphertext that SEAL wrote.
  *
- * @throws {CloisterError} `HE_INVALID_MESSAGE` when it is not of `shape`, in any byte.
+ * @throws {CloisterError} `HE_INVALID_MESSAGE` when it is not of `shape`, in any byte that is not a coefficient or the seed.
  */
 export function readCipher(bytes: Uint8Array, shape: CipherShape): SealCipher {
-  const one = 2 * shape.degree * shape.primes;
-  const seeded = bytes.length === BEFORE + 4 * one + SEED_OBJECT;
-  if (!seeded && bytes.length !== BEFORE + 8 * one)
-    throw invalid(`a ciphertext of ${BEFORE + 8 * one} bytes is due, got ${bytes.length}`);
-  const words = new Uint32Array(bytes.slice(BEFORE, BEFORE + (seeded ? 4 : 8) * one).buffer);
-  const seed = seeded ? bytes.slice(-SEED) : undefined;
-  const cipher = { words, seed };
-  // One spelling: what is put together from the parts must be what came.
-  if (!equalBytes(writeCipher(cipher, shape), bytes)) throw invalid('a ciphertext is not as SEAL 4.1 writes it');
-  return cipher;
+  const one = shape.degree * shape.primes;
+  const seeded = bytes.length === BEFORE + 8 * one + SEED_OBJECT;
+  if (!seeded && bytes.length !== BEFORE + 16 * one)
+    throw invalid(`a ciphertext of ${BEFORE + 16 * one} bytes is due, got ${bytes.length}`);
+  const count = seeded ? one : 2 * one;
+  const end = BEFORE + 8 * count;
+  const [before, between] = framesOf(count, seeded, shape);
+  if (!equalBytes(bytes.subarray(0, BEFORE), before) || !equalBytes(bytes.subarray(end, end + between.length), between))
+    throw invalid('a ciphertext is not as SEAL 4.1 writes it');
+  const words = new Uint32Array(bytes.slice(BEFORE, end).buffer);
+  return { words, seed: seeded ? bytes.slice(-SEED) : undefined };
 }
 
 /** Keys of key switching: the digits of each place that has a key. */
@@ -114,23 +119,25 @@ export function writeKeys(keys: SwitchKeys, places: number, shape: CipherShape):
  */
 export function readKeys(bytes: Uint8Array, places: number, shape: CipherShape): SwitchKeys {
   const size = BEFORE + 8 * shape.degree * shape.primes + SEED_OBJECT;
+  const head = new Uint8Array(HEADER);
+  writeHeader(head, 0, bytes.length);
+  if (!equalBytes(bytes.subarray(0, HEADER + 40), concatBytes(head, shape.id, counted(places))))
+    throw invalid('keys are not as SEAL 4.1 writes them');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const keys = new Map<number, readonly SealCipher[]>();
   let at = HEADER + 32 + 8;
   for (let place = 0; place < places; place++) {
     if (at + 8 > bytes.length) throw invalid('keys end early');
-    const digits = view.getUint32(at, true);
+    const digits = view.getBigUint64(at, true);
     at += 8;
-    if (digits > shape.primes || at + digits * size > bytes.length) throw invalid('keys end early');
-    if (digits > 0) {
-      const read = Array.from({ length: digits }, (_, d) =>
-        readCipher(bytes.subarray(at + d * size, at + (d + 1) * size), shape),
-      );
-      keys.set(place, read);
-    }
-    at += digits * size;
+    if (digits > shape.primes || at + Number(digits) * size > bytes.length) throw invalid('keys end early');
+    const read = Array.from({ length: Number(digits) }, (_, d) =>
+      readCipher(bytes.subarray(at + d * size, at + (d + 1) * size), shape),
+    );
+    if (read.length > 0) keys.set(place, read);
+    at += read.length * size;
   }
-  if (!equalBytes(writeKeys(keys, places, shape), bytes)) throw invalid('keys are not as SEAL 4.1 writes them');
+  if (at !== bytes.length) throw invalid(`${bytes.length - at} bytes follow the keys`);
   return keys;
 }
 
