@@ -37,6 +37,7 @@ export {
   type Charge,
   type Ledger,
   type LedgerOptions,
+  type LimitChange,
   openLedger,
   type Refusal,
   type Replay,

@@ -95,6 +95,25 @@ export interface LedgerOptions {
   readonly duplicateWaitMs?: number;
   /** The audit log as it is now: every entry holds it. */
   readonly auditHead?: () => AuditHead;
+  /**
+   * More to write in the transaction that changes limits: the audit log's record of them. Called when the policy changes the limits of
+   * scopes that the store knows, and only then. If it throws, nothing was changed.
+   */
+  readonly within?: (tx: Transaction, changes: readonly LimitChange[]) => Promise<void>;
+}
+
+/** A change of the limits of a scope, by the policy that the ledger was opened under. */
+export interface LimitChange {
+  readonly scope: string;
+  readonly measure: Measure;
+  /** Whether a limit rose or went, which somebody acknowledged. */
+  readonly raised: boolean;
+  /** What the scope has spent, as the audit log records it: see `scalarOf`. */
+  readonly spentScalar: number;
+  /** The limit of the lifetime after the change, as one number in the same way. */
+  readonly limitScalar: number;
+  /** Digest of the LIMIT entry, which has all limits before and after. */
+  readonly entryDigest: string;
 }
 
 /** What a request wants to spend, and what makes it the same request. */
@@ -325,7 +344,12 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   const liveness = options.liveness ?? processLiveness();
   const epoch = await store.transaction(async tx => {
     const book = await openBook({ tx, clock, auditHead }, liveness);
-    for (const budget of budgets.values()) await applyBudget(book, budget, options.acknowledgeRaised ?? []);
+    const changes: LimitChange[] = [];
+    for (const budget of budgets.values()) {
+      const change = await applyBudget(book, budget, options.acknowledgeRaised ?? []);
+      if (change) changes.push(change);
+    }
+    if (changes.length > 0) await options.within?.(tx, changes);
     for (const row of await tx.list('budget.holder')) {
       const { holder } = decode<{ holder: string }>(row.value);
       if (liveness.isDead(holder)) await settleHolder(book, Number(row.key), 'dead');

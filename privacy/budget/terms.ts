@@ -4,9 +4,9 @@
  */
 import { CloisterError } from '../../src/base/index.ts';
 import { type Book, decode, newScope, record, type ScopeRow } from './book.ts';
-import { assertAmount, equal, exceeds, formatAmount, MEASURES } from './currency.ts';
+import { assertAmount, equal, exceeds, formatAmount, MEASURES, scalarOf } from './currency.ts';
 import type { ScopeLimits, ScopeTerms } from './entry.ts';
-import type { Budget } from './ledger.ts';
+import type { Budget, LimitChange } from './ledger.ts';
 import { isName, show } from './names.ts';
 
 const DAY_MS = 86_400_000;
@@ -39,15 +39,19 @@ export function checkBudget(budget: Budget): void {
   }
 }
 
-/** Writes the scope, or the limits that the policy changes. */
-export async function applyBudget(book: Book, budget: Budget, raisable: readonly string[]): Promise<void> {
+/** Writes the scope, or the limits that the policy changes; returns what changed in a scope that was there. */
+export async function applyBudget(
+  book: Book,
+  budget: Budget,
+  raisable: readonly string[],
+): Promise<LimitChange | undefined> {
   const { scope } = budget;
   const stored = await book.tx.get('budget.scope', scope);
   const limits = limitsOf(budget);
   const terms = termsOf(budget);
   if (!stored) {
     await record(book, scope, newScope(terms, limits), { kind: 'SCOPE', ...terms, limits });
-    return;
+    return undefined;
   }
   const row = decode<ScopeRow>(stored.value);
   for (const key of ['adjacency', 'measure', 'disjointBlocks', 'periodMs'] as const) {
@@ -61,7 +65,7 @@ export async function applyBudget(book: Book, budget: Budget, raisable: readonly
     const [a, b] = [row.limits[name], limits[name]];
     return a === undefined || b === undefined ? a === b : equal(a, b);
   };
-  if (names.every(same)) return;
+  if (names.every(same)) return undefined;
   const risen = names.find(name => {
     const [before, after] = [row.limits[name], limits[name]];
     return before !== undefined && (after === undefined || exceeds(after, before));
@@ -74,7 +78,13 @@ export async function applyBudget(book: Book, budget: Budget, raisable: readonly
     throw new CloisterError('POLICY_REFUSED', message, { scope, before, limit: after });
   }
   const after = { ...row, terms: { ...row.terms, ...terms }, limits, limit: limits.lifetime };
-  await record(book, scope, after, { kind: 'LIMIT', before: row.limits, limits, raised: risen !== undefined });
+  const raised = risen !== undefined;
+  const { row: written } = await record(book, scope, after, { kind: 'LIMIT', before: row.limits, limits, raised });
+  const { measure } = terms;
+  return Object.freeze({
+    ...{ scope, measure, raised, entryDigest: written.head },
+    ...{ spentScalar: scalarOf(measure, written.spent), limitScalar: scalarOf(measure, written.limit) },
+  });
 }
 
 function limitsOf({ limit, perBlock, perTenant, perPeriod, perSubject }: Budget): ScopeLimits {

@@ -7,7 +7,7 @@
 export const ACTIONS = [
   'open', // the service or a session started
   'recover', // an interrupted write was cut from the end of the log at start
-  'policy', // a policy took effect
+  'policy', // a policy took effect: of a scope, that its limits changed
   'load', // a model was read
   'install', // a plugin was installed, or made the active version
   'remove', // a plugin was removed

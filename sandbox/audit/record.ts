@@ -41,7 +41,7 @@ export interface AuditEvent {
   readonly program?: string | undefined;
   readonly output?: string | undefined;
   /**
-   * What a charge did to a scope, or what a refusal found there, in which case `before` and `after` are alike. In whole units of `measure`
+   * What a charge did to a scope, or what a refusal or a change of its limit found there: then `before` and `after` are alike. In whole units of `measure`
    * (micro-epsilon where there is none); of a measure with several parts, the part that is nearest its limit.
    */
   readonly budget?:

@@ -18,6 +18,7 @@ import type {
 } from '../../sandbox/audit/index.ts';
 import { CloisterError } from '../base/index.ts';
 import { paths, readAnchor, writeAnchor } from './directory.ts';
+import type { LedgerStore } from './ledger-store.ts';
 
 /**
  * Erases a person from the audit log in `dir`: destroys the key of their data, and records that it was done. Records and proofs stay.
@@ -223,16 +224,21 @@ function logIn(dir: string): string {
   return auditDir;
 }
 
-/** Opens the log as a service would, and leaves its anchor in the ledger. */
-async function withLog<T>(dir: string, work: (log: AuditLog) => Promise<T>): Promise<T> {
+/**
+ * Opens the log of a cloister as a service would, and leaves its anchor in the ledger's store.
+ *
+ * @throws {CloisterError} `LOCKED` while a service runs; `INVALID_ARGUMENT` when there is no log or no ledger.
+ */
+export async function withLog<T>(dir: string, work: (log: AuditLog, kept: LedgerStore) => Promise<T>): Promise<T> {
   const auditDir = logIn(dir);
   const [{ openExistingStore }, { openLog }] = await Promise.all([
     import('./ledger-store.ts'),
     import('../../sandbox/audit/index.ts'),
   ]);
   await using kept = await openExistingStore(dir);
-  await using log = await openLog(auditDir, { anchor: await readAnchor(kept.store, kept.anchor) });
-  const result = await work(log);
-  await kept.store.transaction(tx => writeAnchor(tx, log.head(), kept.anchor));
+  const { store, anchor } = kept;
+  await using log = await openLog(auditDir, { anchor: await readAnchor(store, anchor) });
+  const result = await work(log, kept);
+  await store.transaction(tx => writeAnchor(tx, log.head(), anchor));
   return result;
 }

@@ -4,8 +4,7 @@
  */
 import type { AccountState, Budget, Ledger, LedgerEntry, ScopeState } from '../../privacy/budget/index.ts';
 import type { DpEvent } from '../../privacy/dp/index.ts';
-import { type Bound, CloisterError, systemClock } from '../base/index.ts';
-import type { Store } from '../store/index.ts';
+import { type Bound, CloisterError, isCloisterError, systemClock } from '../base/index.ts';
 
 /**
  * Returns every scope of the ledger in `dir`, as it stands. May run beside the service.
@@ -160,17 +159,28 @@ export async function planBudget(dir: string, name: string, question: PlanQuesti
   };
 }
 
+/** Who changes a limit, and why: for the audit log. */
+export interface LimitOptions {
+  /** That the limit may rise. Default false. */
+  readonly acknowledgeRaise?: boolean;
+  readonly actor: string;
+  readonly purpose?: string | undefined;
+}
+
 /**
- * Sets the lifetime limit of a scope of the ledger in `dir`, at once and durably; returns the scope after it. May run beside the
- * service. A policy that says more is refused when it is next opened, unless it acknowledges that it raises the limit.
+ * Sets the lifetime limit of a scope of the ledger in `dir`, at once and durably, with a record in the audit log; returns the scope after
+ * it. A service that runs has the log: change the limit in its policy instead. A policy that says more is refused when it is next opened,
+ * unless it acknowledges that it raises the limit.
  *
- * @throws {CloisterError} `POLICY_REFUSED` when the limit rises and `acknowledgeRaise` is not set; `UNKNOWN_SCOPE`;
- *   `DP_INVALID_PARAMETER` when `bound` is no limit in the scope's measure; `INVALID_ARGUMENT` when there is no ledger.
+ * @throws {CloisterError} `LOCKED` while a service runs, and then nothing was changed; `POLICY_REFUSED` when the limit rises and
+ *   `acknowledgeRaise` is not set; `UNKNOWN_SCOPE`; `DP_INVALID_PARAMETER` when `bound` is no limit in the scope's measure;
+ *   `INVALID_ARGUMENT` when there is no ledger or no log; `AUDIT_INVALID` and `STORE_FAILED` as `openCloister`.
  * @example
  * ```ts
  * const policy = { budgets: { ward: { epsilon: 2 } } };
- * await using cloister = await openCloister({ dir: './cloister-data', policy });
- * const { shown } = await setBudgetLimit('./cloister-data', 'ward', { epsilon: 1.5 });
+ * const cloister = await openCloister({ dir: './cloister-data', policy });
+ * await cloister.close();
+ * const { shown } = await setBudgetLimit('./cloister-data', 'ward', { epsilon: 1.5 }, { actor: 'privacy-desk' });
  * shown.limit; // 'epsilon 1.5'
  * ```
  */
@@ -178,23 +188,42 @@ export async function setBudgetLimit(
   dir: string,
   name: string,
   bound: Bound,
-  { acknowledgeRaise = false }: { readonly acknowledgeRaise?: boolean } = {},
+  { acknowledgeRaise = false, actor, purpose }: LimitOptions,
 ): Promise<ScopeState> {
-  const { limitIn, openLedger } = await import('../../privacy/budget/index.ts');
-  await using opened = await openOffline(dir);
-  const { measure, adjacency, limits, disjointBlocks, periodMs } = await stateOf(opened.ledger, name);
-  const { lifetime: _, perPeriod, ...others } = limits;
-  const budget: Budget = {
-    ...{ scope: name, measure, adjacency, limit: limitIn(measure, bound), ...others },
-    ...(disjointBlocks && { disjointBlocks }),
-    ...(perPeriod !== undefined && {
-      perPeriod: { limit: perPeriod, days: periodMs! / 86_400_000, acknowledgeLifetimeGrowth: true },
-    }),
-  };
-  const acknowledgeRaised = acknowledgeRaise ? [name] : [];
-  const { store } = opened;
-  await using changed = await openLedger({ store, clock: systemClock, budgets: [budget], acknowledgeRaised });
-  return await stateOf(changed, name);
+  const [{ limitIn, openLedger }, { withLog }, { limitEvent }, { writeAnchor }] = await Promise.all([
+    import('../../privacy/budget/index.ts'),
+    import('./audit-desk.ts'),
+    import('./budgets.ts'),
+    import('./directory.ts'),
+  ]);
+  const change = withLog(dir, async (log, { store, anchor }) => {
+    const ledgerOf = (budgets: readonly Budget[]): Promise<Ledger> =>
+      openLedger({
+        ...{ store, clock: systemClock, budgets, acknowledgeRaised: acknowledgeRaise ? [name] : [] },
+        auditHead: () => log.head(),
+        within: async (tx, changes) => {
+          for (const changed of changes) await log.append(limitEvent(changed, { actor, purpose }));
+          await writeAnchor(tx, log.head(), anchor);
+        },
+      });
+    await using before = await ledgerOf([]);
+    const { measure, adjacency, limits, disjointBlocks, periodMs } = await stateOf(before, name);
+    const { lifetime: _, perPeriod, ...others } = limits;
+    const budget: Budget = {
+      ...{ scope: name, measure, adjacency, limit: limitIn(measure, bound), ...others },
+      ...(disjointBlocks && { disjointBlocks }),
+      ...(perPeriod !== undefined && {
+        perPeriod: { limit: perPeriod, days: periodMs! / 86_400_000, acknowledgeLifetimeGrowth: true },
+      }),
+    };
+    await using after = await ledgerOf([budget]);
+    return await stateOf(after, name);
+  });
+  return await change.catch(cause => {
+    if (!isCloisterError(cause, 'LOCKED')) throw cause;
+    const message = `${dir} is open in a service, which has its audit log: a limit changes on the record only. Stop the service, or set the limit in its policy and start it again; nothing was changed`;
+    throw new CloisterError('LOCKED', message, { dir }, { cause });
+  });
 }
 
 async function stateOf(ledger: Ledger, name: string): Promise<ScopeState> {
@@ -207,7 +236,7 @@ async function stateOf(ledger: Ledger, name: string): Promise<ScopeState> {
 }
 
 /** The ledger of an existing cloister, with no budgets of its own; a missing one is not made. */
-async function openOffline(dir: string): Promise<{ readonly store: Store; readonly ledger: Ledger } & AsyncDisposable> {
+async function openOffline(dir: string): Promise<{ readonly ledger: Ledger } & AsyncDisposable> {
   const [{ openExistingStore }, { openLedger }] = await Promise.all([
     import('./ledger-store.ts'),
     import('../../privacy/budget/index.ts'),
@@ -219,7 +248,7 @@ async function openOffline(dir: string): Promise<{ readonly store: Store; readon
       await ledger.close();
       await store.close();
     };
-    return { store, ledger, [Symbol.asyncDispose]: close };
+    return { ledger, [Symbol.asyncDispose]: close };
   } catch (error) {
     await store.close();
     throw error;

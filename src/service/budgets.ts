@@ -1,8 +1,9 @@
 /**
- * From the budgets of a policy to what the ledger takes.
+ * From the budgets of a policy to what the ledger takes, and from a change of a limit to what the log says of it.
  * @module
  */
-import type { Budget } from '../../privacy/budget/index.ts';
+import type { Budget, LimitChange } from '../../privacy/budget/index.ts';
+import type { AuditEvent } from '../../sandbox/audit/index.ts';
 import { CloisterError, isCloisterError } from '../base/index.ts';
 import { type BudgetPolicy, limitsOf, type Policy } from './policy.ts';
 
@@ -30,6 +31,21 @@ export async function ledgerBudgets(policy: Pick<Policy, 'budgets'>): Promise<re
       ...(perPeriod && { perPeriod: periodOf(perPeriod, periodLimit!) }),
     };
   });
+}
+
+/** What the audit log says of a change of limits. The ledger's entry that it commits to has all limits, before and after. */
+export function limitEvent(
+  { scope, measure, raised, spentScalar, limitScalar, entryDigest }: LimitChange,
+  by: Pick<AuditEvent, 'actor' | 'purpose' | 'policy'>,
+): AuditEvent {
+  return {
+    ...by,
+    action: 'policy',
+    object: { kind: 'scope', id: scope },
+    decision: { outcome: 'allow', reason: raised ? 'LIMIT_RAISED' : 'LIMIT_LOWERED' },
+    budget: { scope, measure, before: spentScalar, after: spentScalar, limit: limitScalar },
+    commitments: { ledger: `sha256:${entryDigest}` },
+  };
 }
 
 function periodOf(

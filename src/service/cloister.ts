@@ -173,7 +173,7 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
     const message = `${auditDir} holds ${log.head().size} records, and the ledger ${place} has never seen any: restore the ledger from backup, or start a new directory`;
     throw new CloisterError('STORE_FAILED', message, { records: log.head().size });
   }
-  const { ledgerBudgets } = await import('./budgets.ts');
+  const { ledgerBudgets, limitEvent } = await import('./budgets.ts');
   const raised = Object.entries(policy.budgets).filter(([, budget]) => budget.acknowledgeRaise);
   const ledger = opened.use(
     await openLedger({
@@ -182,6 +182,12 @@ export async function openCloister(options: CloisterOptions): Promise<Cloister> 
       budgets: await ledgerBudgets(policy),
       acknowledgeRaised: raised.map(([scope]) => scope),
       auditHead: () => log.head(),
+      // The log has a change before the ledger does: a crash between the two leaves a record too many, and no change without one.
+      within: async (tx, changes) => {
+        const by = { actor: 'service', policy: digestOf(policyText(policy)) };
+        for (const change of changes) await log.append(limitEvent(change, by));
+        await writeAnchor(tx, log.head(), kept.anchor);
+      },
     }),
   );
   await assertLedgerKnows(ledger, log, anchor?.size ?? 0, place);

@@ -66,6 +66,7 @@ export {
 export {
   type BudgetReport,
   type BurnPoint,
+  type LimitOptions,
   type PlanAnswer,
   type PlanQuestion,
   planBudget,

@@ -351,6 +351,17 @@ describe('ledger', () => {
     expect(await lower.reserve(request(0.000001))).toMatchObject({ kind: 'refused', remaining: 0 });
   });
 
+  it('changes no limit when what shall be written with it fails, and writes nothing with what is no change', async () => {
+    const first = await open(1);
+    const before = await first.history('clinic-a');
+    const within = async (): Promise<void> => {
+      throw new Error('the log is full');
+    };
+    await expect(open(0.5, { within })).rejects.toThrow('the log is full');
+    expect(await first.history('clinic-a')).toEqual(before);
+    expect(await state(await open(1, { within }))).toMatchObject({ limit: 1_000_000 });
+  });
+
   it('raises a limit only when the scope is named, and writes it down', async () => {
     const first = await open(1);
     const before = await first.history('clinic-a');

@@ -232,6 +232,16 @@ describe('the command line', () => {
     expect(cloister('budget', 'plan', 'ward', '--epsilon', '0.3')).toMatchObject({ status: 4 });
     expect(cloister('budget', 'plan', 'ward', '--rho', '0.3')).toMatchObject({ status: 2 });
     expect(cloister('budget', 'limit', 'ward', '--epsilon', '2')).toMatchObject({ status: 2 });
+    const raise = ['--epsilon', '1.2', '--acknowledge-raise', '--actor', 'desk', '--purpose', 'second study'];
+    expect(cloister('budget', 'limit', 'ward', ...raise)).toMatchObject({
+      status: 0,
+      stdout: 'ward has epsilon 0.4 left of epsilon 1.2\n',
+    });
+    expect(cloister('budget', 'limit', 'ward', '--epsilon', '1')).toMatchObject({ status: 0 });
+    expect(json(cloister('audit', 'show', 'action:policy', '--json'))).toMatchObject([
+      { actor: 'desk', purpose: 'second study', budget: { limit: 1_200_000, before: 800_000, after: 800_000 } },
+      { actor: 'cli', decision: { reason: 'LIMIT_LOWERED' }, budget: { limit: 1_000_000 } },
+    ]);
     expect(cloister('budget', 'show', 'nobody')).toMatchObject({ status: 4 });
   });
 

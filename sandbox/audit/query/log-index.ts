@@ -37,7 +37,7 @@ export interface Histogram {
 /** What was spent of one scope, in the order of the log. */
 export interface BurnDown {
   readonly scope: string;
-  /** Records with a budget that were allowed, and those that were refused: all of them, also where the lists below are thinned out. */
+  /** Records with a budget that were allowed (changes of a limit are none), and those that were refused: all of them, also where the lists below are thinned out. */
   readonly charged: number;
   readonly refused: number;
   readonly charges: readonly {

@@ -168,7 +168,7 @@ function textsOf(record: AuditRecord, column: TermColumn): readonly string[] {
     case 'digest':
       return termTexts(record, 'text').filter(text => DIGEST.test(text));
     case 'spent':
-      return decision.outcome === 'allow' && budget ? [budget.scope] : [];
+      return decision.outcome === 'allow' && budget && record.action !== 'policy' ? [budget.scope] : [];
     case 'denied':
       return decision.outcome === 'refuse' ? termTexts(record, 'scope').slice(0, 1) : [];
     default:

@@ -8,6 +8,7 @@ import { CloisterError, isoTime } from '../../base/index.ts';
 import { readRegularFile } from '../../service/files.ts';
 import {
   type BudgetReport,
+  type LimitOptions,
   type PlanQuestion,
   planBudget,
   readBudgets,
@@ -61,12 +62,14 @@ export function budgetCommand(): Command {
       '\nExample:\n  $ cloister budget plan ward-3 --steps 200 --event \'{"kind":"gaussian","noiseMultiplier":40,"neighboring":"add-remove"}\'',
     )
     .action(async (scope: string, _: Common, command: Command) => plan(scope, command.optsWithGlobals()));
-  subcommand('limit', 'set the lifetime limit of a scope, at once')
+  subcommand('limit', 'set the lifetime limit of a scope, on the record; while no service runs')
     .argument('<scope>')
     .option('--epsilon <e>', 'epsilon, in scopes that count it, or as a target with --delta')
     .option('--delta <d>', 'delta')
     .option('--rho <r>', 'rho, in zcdp scopes')
     .option('--mu <m>', 'mu, in gdp scopes')
+    .option('--actor <name>', 'who does it, for the audit log', 'cli')
+    .option('--purpose <text>', 'why, for the audit log')
     .addOption(new Option('--acknowledge-raise', 'the limit rises, and that is meant').default(false))
     .action(async (scope: string, _: Common, command: Command) => limit(scope, command.optsWithGlobals()));
   return budget;
@@ -214,7 +217,7 @@ async function readEvent(options: { epsilon?: string; rho?: string; event?: stri
 
 async function limit(
   scope: string,
-  options: Common & { epsilon?: string; delta?: string; rho?: string; mu?: string; acknowledgeRaise: boolean },
+  options: Common & Partial<Record<'epsilon' | 'delta' | 'rho' | 'mu' | 'purpose', string>> & LimitOptions,
 ): Promise<void> {
   const bound = Object.fromEntries(
     (['epsilon', 'delta', 'rho', 'mu'] as const).flatMap(name => {
@@ -222,7 +225,6 @@ async function limit(
       return text === undefined ? [] : [[name, parseNumber(`--${name}`, text)]];
     }),
   );
-  const { acknowledgeRaise } = options;
-  const state = await setBudgetLimit(options.dir, scope, bound, { acknowledgeRaise });
+  const state = await setBudgetLimit(options.dir, scope, bound, options);
   emit(options.json, state, () => `${printable(scope)} has ${state.shown.remaining} left of ${state.shown.limit}`);
 }

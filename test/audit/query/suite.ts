@@ -131,7 +131,10 @@ export function indexSuite(name: string, open: () => Promise<Store>): void {
       );
       expect(budgets.map(({ scope }) => scope)).toEqual([...scopes].filter(Boolean).sort());
       for (const { scope, charged, refused, charges, refusals } of budgets) {
-        const spent = records.filter(({ decision, budget }) => decision.outcome === 'allow' && budget?.scope === scope);
+        const spent = records.filter(
+          ({ action, decision, budget }) =>
+            decision.outcome === 'allow' && budget?.scope === scope && action !== 'policy',
+        );
         expect(charges).toEqual(
           spent.map(({ seq, time, budget }) => ({ seq, time, before: budget!.before, after: budget!.after })),
         );
