@@ -17,6 +17,8 @@ import type { Entry, Row, Store } from './store.ts';
 
 const APPLICATION_ID = 0x436c7374;
 const SCHEMA_VERSION = 1;
+// A commit writes each page that it changed, whole, and a charge changes a few small rows.
+const PAGE_BYTES = 2048;
 // `row` has a rowid: without one, a search compares keys by reading whole values, which may be large.
 const SCHEMA = `
   CREATE TABLE row (collection TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL,
@@ -103,6 +105,7 @@ function createFile(path: string): void {
 
 async function prepareFile(db: Database, path: string, deadline: number): Promise<void> {
   await whenFree(path, deadline, () => {
+    db.pragma(`page_size = ${PAGE_BYTES}`); // of a new file; one that has pages keeps their size
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
     db.pragma('trusted_schema = OFF');

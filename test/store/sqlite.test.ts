@@ -144,6 +144,23 @@ describe('sqlite store', () => {
     await Promise.all([holder.close(), waiter.close()]);
   });
 
+  it('makes a new file of small pages, and leaves an old one the pages that it has', async () => {
+    const old = new Sqlite(path);
+    old.pragma('page_size = 4096');
+    old.exec('VACUUM');
+    old.close();
+    const pages: unknown[] = [];
+    for (const each of [path, `${path}.new`]) {
+      const store = await openSqliteStore({ path: each });
+      await store.transaction(tx => tx.put('c', 'k', new Uint8Array(100_000), 0));
+      await store.close();
+      const db = new Sqlite(each, { readonly: true });
+      pages.push(db.pragma('page_size', { simple: true }), db.pragma('integrity_check', { simple: true }));
+      db.close();
+    }
+    expect(pages).toEqual([4096, 'ok', 2048, 'ok']);
+  });
+
   it('refuses a file of a newer schema and leaves it as it is', async () => {
     await (await openSqliteStore({ path })).close();
     const db = new Sqlite(path);
