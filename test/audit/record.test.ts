@@ -2,9 +2,17 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ACTIONS } from '../../sandbox/audit/actions.ts';
 import { commit } from '../../sandbox/audit/commitment.ts';
-import { type AuditRecord, decodeRecord, encodeRecord, RECORD_LIMIT_BYTES } from '../../sandbox/audit/record.ts';
+import {
+  type AuditRecord,
+  auditRecordSchema,
+  decodeRecord,
+  encodeRecord,
+  RECORD_LIMIT_BYTES,
+} from '../../sandbox/audit/record.ts';
 import { canonicalJson, type Json } from '../../src/base/canonical.ts';
 import { event } from './events.ts';
+
+const DELETED = Symbol('deleted');
 
 const record = (number = 0): AuditRecord => ({ ...event(number), v: 1, seq: number, time: 1_767_225_600_000 });
 const textArb = (limit: number) =>
@@ -69,6 +77,55 @@ test('a record survives encoding, in canonical form whatever the order of its ke
       expect(Buffer.from(bytes).toString()).toBe(canonicalJson(original as unknown as Json));
     }),
   );
+});
+
+/** A common record in which one value or two, at any depth, are odd, missing or more than there should be. */
+const oddRecordArb = fc
+  .tuple(
+    fc.nat({ max: 1e9 }),
+    fc.array(
+      fc.tuple(
+        fc.constantFrom('', 'object', 'decision', 'budget'),
+        fc.oneof(
+          fc.constantFrom('v', 'seq', 'time', 'actor', 'action', 'object', 'decision', 'request', 'budget', 'model'),
+          fc.constantFrom('id', 'kind', 'outcome', 'reason', 'scope', 'before', 'after', 'limit', 'measure', 'toJSON'),
+        ),
+        fc.oneof(
+          fc.constantFrom<unknown>(undefined, null, '', 0, -0, -1, 0.5, 2 ** 53, Number.NaN, true, [], {}, ['a']),
+          fc.constantFrom<unknown>('allow', 'refuse', 'scope', 'charge', 'zcdp', '1', '\ud800', '\\ud800', '\u2028é"'),
+          fc.constantFrom<unknown>(1, new String('x'), new Date(0), () => 1, 10n, Symbol('x'), DELETED),
+          fc.constantFrom(128, 129, 256, 257, 512, 513).map(length => 'x'.repeat(length)),
+        ),
+      ),
+      { maxLength: 2 },
+    ),
+  )
+  .map(([number, changes]) => {
+    const odd = structuredClone(record(number)) as unknown as Record<string, unknown>;
+    for (const [parent, key, value] of changes) {
+      const target = (parent === '' ? odd : odd[parent]) as Record<string, unknown> | null | undefined;
+      if (typeof target !== 'object' || target === null) continue;
+      if (value === DELETED) delete target[key];
+      else target[key] = value;
+    }
+    return odd;
+  });
+
+test('what is checked by hand is what the schema accepts, spelt alike', () => {
+  let accepted = 0;
+  const runs = 20_000;
+  fc.assert(
+    fc.property(oddRecordArb, odd => {
+      const checked = auditRecordSchema.safeParse(odd);
+      const spelt = checked.success ? attempt(() => canonicalJson(JSON.parse(JSON.stringify(odd)) as Json)) : undefined;
+      const bytes = attempt(() => encodeRecord(odd as unknown as AuditRecord));
+      expect(bytes && Buffer.from(bytes).toString()).toBe(spelt);
+      if (bytes !== undefined) accepted++;
+    }),
+    { numRuns: runs },
+  );
+  expect(accepted).toBeGreaterThan(runs / 20);
+  expect(accepted).toBeLessThan(runs);
 });
 
 test('the canonical form is what RFC 8785 says', () => {
@@ -162,3 +219,12 @@ test('a commitment binds the value and the salt, and needs a real salt', () => {
   expect(commit(new Uint8Array(16), 'subject-1')).not.toBe(commit(salt, 'subject-1'));
   expect(() => commit(new Uint8Array(8), 'subject-1')).toThrow(/at least 16 bytes/);
 });
+
+function attempt<T>(body: () => T): T | undefined {
+  try {
+    return body();
+  } catch (error) {
+    expect(error).toBeInstanceOf(Error);
+    return undefined;
+  }
+}
