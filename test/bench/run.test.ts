@@ -29,7 +29,8 @@ describe('the benches', () => {
     const rows = JSON.parse(readFileSync(join(folder, 'rows.json'), 'utf8')) as Row[];
     expect(rows.length).toBeGreaterThanOrEqual(3);
     for (const row of rows) {
-      expect(row).toMatchObject({ suite: 'ledger', case: expect.any(String), unit: 'charges/s', threads: 1 });
+      expect(row).toMatchObject({ suite: 'ledger', case: expect.any(String), threads: 1 });
+      expect(['charges/s', 'checks/s', 'events/s']).toContain(row.unit);
       expect(row.ours).toBeGreaterThan(0);
       expect(row.peerName).toEqual(expect.any(String));
       expect(row.ratio).toBeGreaterThan(0);

@@ -165,7 +165,7 @@ describe.skipIf(CHROMIUM === undefined)('the review page', () => {
     const drawer = page.getByRole('dialog', { name: 'Record 14' });
     await eventually(() => drawer.innerText()).toContain('under the signed root');
     expect(await drawer.locator('.canonical').innerText()).toBe(recordBytes(clinicRecord(14, SIZE)).toString());
-    expect(await drawer.locator('.proof .sibling').count()).toBe(12);
+    await eventually(() => drawer.locator('.proof .sibling').count()).toBe(12);
     const download = page.waitForEvent('download');
     await drawer.getByRole('button', { name: 'Save proof' }).click();
     const bundle = JSON.parse(readFileSync(await (await download).path(), 'utf8'));
