@@ -50,6 +50,7 @@ export {
 } from './noise/grid.ts';
 export { type LaplaceMechanism, type LaplaceOptions, laplaceMechanism } from './noise/laplace-mechanism.ts';
 export { type ObliviousSampler, obliviousGaussian, obliviousLaplace } from './noise/oblivious.ts';
+export { type RoundedGaussianMechanism, roundedGaussianMechanism } from './noise/rounded-gaussian-mechanism.ts';
 export {
   type Adjacency,
   type Delta,

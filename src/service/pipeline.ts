@@ -60,7 +60,7 @@ export interface ReleaseRequest {
   readonly statistic: Statistic;
   /** Pure differential-privacy loss: Laplace noise. This or `rho`. */
   readonly epsilon?: number;
-  /** zCDP loss: Gaussian noise. For scopes that count in `zcdp`, `rdp` or, with `delta`, `approx`. */
+  /** zCDP loss: Gaussian noise. For scopes that count in `zcdp`, `rdp`, `gdp` (as mu squared, twice as much) or, with `delta`, `approx`. */
   readonly rho?: number;
   /** In an `approx` scope: the delta at which `rho` is charged. */
   readonly delta?: number;
@@ -305,7 +305,7 @@ export async function plan(context: PipelineContext, decoded: Decoded): Promise<
   }
   const { statistic } = request;
   checkOutputs(context.model, statistic);
-  const mechanism = await mechanismOf(statistic, loss);
+  const mechanism = await mechanismOf(statistic, loss, context.policy.budgets[request.scope]?.measure);
   await probe(context.model);
   if (request.signal?.aborted) throw new CloisterError('ABORTED', 'the release was cancelled; nothing was charged');
   const canonical = canonicalJson({
@@ -577,14 +577,15 @@ function lossOf({ epsilon, rho }: ReleaseRequest): Loss {
   return { rho: rho as Rho };
 }
 
-/** What adds the noise: Laplace for an epsilon, Gaussian for a rho. */
-async function mechanismOf(statistic: Statistic, loss: Loss): Promise<AdditiveMechanism> {
-  const { gaussianMechanism, laplaceMechanism } = await import('../../privacy/dp/index.ts');
+/** What adds the noise: Laplace for an epsilon, Gaussian for a rho. Only losses of continuous Gaussian noise add up in mu squared. */
+async function mechanismOf(statistic: Statistic, loss: Loss, measure: Measure | undefined): Promise<AdditiveMechanism> {
+  const { gaussianMechanism, laplaceMechanism, roundedGaussianMechanism } = await import('../../privacy/dp/index.ts');
   const { sensitivity, squaredL2Sensitivity, cells, grid } = statistic;
   if ('epsilon' in loss) return laplaceMechanism({ sensitivity, cells, grid, cost: loss.epsilon });
   // A float is up to half an ulp above the decimal that it was written as; by an ulp less, it costs what was written and no unit more.
   const rho = Math.max(2 ** -60, loss.rho * (1 - 2 ** -52)) as Rho;
-  return gaussianMechanism({ squaredL2Sensitivity, cells, grid, rho });
+  const gaussian = measure === 'gdp' ? roundedGaussianMechanism : gaussianMechanism;
+  return gaussian({ squaredL2Sensitivity, cells, grid, rho });
 }
 
 /**

@@ -32,6 +32,17 @@ describe('a release in a scope that counts in rho', () => {
     expect(verifyHistory(history)).toMatchObject({ ok: true, head: records.at(-1)!.commitments?.['ledger']?.slice(7) });
   });
 
+  test('gets continuous Gaussian noise, rounded, where the scope counts in mu, and costs at most twice its rho', async () => {
+    const life = await new World().start({ budget: { measure: 'gdp', mu: 0.5 } });
+    const { epsilon: _, ...ask } = request();
+    expect(released(await life.model.release({ ...ask, rho: 0.1 })).event.kind).toBe('gaussian');
+    const { spent } = await life.scope();
+    expect(spent).toBeLessThanOrEqual(200_000_000_000);
+    expect(spent).toBeGreaterThan(199_999_000_000);
+    expect(await life.model.release({ ...ask, rho: 0.1 })).toMatchObject({ kind: 'refused', measure: 'gdp' });
+    await expect(life.model.release(request())).rejects.toMatchObject({ code: 'DP_INVALID_PARAMETER' });
+  });
+
   test('wants one of epsilon and rho, in range, before anything is charged', async () => {
     const life = await new World().start({ budget: { measure: 'zcdp', rho: 0.3 } });
     const { epsilon: _, ...ask } = request();
