@@ -5,7 +5,7 @@
  * budget, and prove afterwards what happened. Needs no network and no data but what this repository draws itself.
  * @module
  */
-import { cpSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
+import { cpSync, globSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
@@ -184,7 +184,7 @@ for await (const record of readAudit(dir)) {
 console.log(dim(`  ${[...actions].map(([action, count]) => (count > 1 ? `${action} ×${count}` : action)).join(', ')}`));
 const copy = join(dir, 'copy');
 cpSync(join(dir, 'audit'), join(copy, 'audit'), { recursive: true });
-flipByteInRecord(join(copy, 'audit', 'records'), '"action":"charge"');
+flipByteInRecord(join(copy, 'audit', 'tile', 'entries'), '"action":"charge"');
 const damaged = await verifyAudit(copy, { key: cloister.auditKey });
 if (damaged.ok) throw new Error('a changed log must not verify');
 console.log(
@@ -235,10 +235,15 @@ function field(number: number, content: Uint8Array): Buffer<ArrayBuffer> {
   return Buffer.concat([Buffer.of((number << 3) | 2, ...length, rest), content]);
 }
 
-/** Flips one bit inside the first record that holds `marker`. */
-function flipByteInRecord(file: string, marker: string): void {
-  const content = readFileSync(file);
-  const place = content.indexOf(marker) + marker.length - 3;
+/** Flips one bit inside the first record that holds `marker`, in the bundles of records below `folder`. */
+function flipByteInRecord(folder: string, marker: string): void {
+  const bundles = globSync('**/*', { cwd: folder, withFileTypes: true }).filter(entry => entry.isFile());
+  const file = bundles
+    .map(entry => join(entry.parentPath, entry.name))
+    .sort()
+    .find(bundle => readFileSync(bundle).includes(marker));
+  if (file === undefined) throw new Error(`no record holds ${marker}`);
+  const place = readFileSync(file).indexOf(marker) + marker.length - 3;
   const handle = openSync(file, 'r+');
   const byte = Buffer.alloc(1);
   readSync(handle, byte, 0, 1, place);
