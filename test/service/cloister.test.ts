@@ -487,7 +487,7 @@ describe('kill -9 at any moment', () => {
         expect(state.usedShare).toBeLessThanOrEqual(1);
         expect(state.spent).toBeGreaterThanOrEqual(acknowledged * 1000);
       }
-      if (existsSync(join(dir, 'audit', 'records'))) expect(await verifyAudit(dir)).toMatchObject({ ok: true });
+      if (existsSync(join(dir, 'audit', 'checkpoint'))) expect(await verifyAudit(dir)).toMatchObject({ ok: true });
     }
     await using cloister = await openCloister({ dir, policy: { ...POLICY, budgets: { [SCOPE]: { epsilon: 1000 } } } });
     const released = (await actions()).filter(action => action === 'release').length;
