@@ -1,23 +1,13 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { decodeUtf8, encodeUtf8, isCloisterError } from '../../src/base/index.ts';
 import { openPostgresStore } from '../../src/store/index.ts';
 import { storeSuite } from '../suites/store.ts';
+import { child } from './child.ts';
 import { openProxy } from './cutting-proxy.ts';
 import { newSchema, onServer, postgresUrl as url } from './schemas.ts';
-
-const writer = new URL('writer.ts', import.meta.url).pathname;
-function child(...argv: string[]): { process: ChildProcess; output: () => string; ended: Promise<number | null> } {
-  const spawned = spawn(process.execPath, [writer, ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  spawned.stdout.on('data', chunk => {
-    output += chunk;
-  });
-  const ended = new Promise<number | null>(resolve => spawned.on('close', resolve));
-  return { process: spawned, output: () => output, ended };
-}
 
 describe.skipIf(url === '')('on a PostgreSQL server', () => {
   let schema: string;

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,8 +9,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decodeUtf8, encodeUtf8 } from '../../src/base/index.ts';
 import { openSqliteStore } from '../../src/store/index.ts';
 import { storeSuite } from '../suites/store.ts';
+import { child, writer } from './child.ts';
 
-const writer = new URL('writer.ts', import.meta.url).pathname;
 let directory: string;
 let path: string;
 beforeEach(() => {
@@ -22,16 +22,6 @@ afterEach(() => {
 });
 
 storeSuite('sqlite', () => openSqliteStore({ path }));
-
-function child(...argv: string[]): { process: ChildProcess; output: () => string; ended: Promise<number | null> } {
-  const spawned = spawn(process.execPath, [writer, ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  spawned.stdout.on('data', chunk => {
-    output += chunk;
-  });
-  const ended = new Promise<number | null>(resolve => spawned.on('close', resolve));
-  return { process: spawned, output: () => output, ended };
-}
 
 describe('sqlite store', () => {
   it('finds everything again after it was closed', async () => {
